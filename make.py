@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""Everything `make` does, for machines with and without make: `python3 make.py run`, `python3 make.py test`, ...
+
+Needs Python 3.11 or later with its `venv` module and nothing else. The first call makes a virtual environment in
+`.venv` and installs hash-locked versions into it; later calls only do so again when a lock file has changed.
+`VENV=folder` names another folder, so that several versions of Python can be tried side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+VENV = HERE / os.environ.get("VENV", ".venv")
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+RUNTIME, DEVELOPMENT = HERE / "requirements.lock", HERE / "requirements-dev.lock"
+LOCK = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url",
+        "--quiet", "--custom-compile-command", "make lock"]  # fmt: skip
+
+
+def main() -> int:
+    """Carry out the targets named on the command line, in order; the exit status is that of the first that fails."""
+    if sys.version_info < (3, 11):  # noqa: UP036  the message is for those who have an older one
+        return fail(f"OME needs Python 3.11 or later; this is {sys.version.split()[0]}. Name another: PYTHON=python3.12 make run")
+    names = sys.argv[1:] or ["help"]
+    for name in names:
+        if name not in TARGETS:
+            return fail(f"there is no target {name!r}; there are: {', '.join(TARGETS)}")
+        try:
+            status = TARGETS[name]()
+        except subprocess.CalledProcessError as error:
+            return fail(f"{name}: {error}")
+        except KeyboardInterrupt:
+            return 130
+        if status:
+            return status
+    return 0
+
+
+def fail(message: str) -> int:
+    """Say what went wrong on standard error; the exit status to leave with."""
+    sys.stderr.write(f"make: {message}\n")
+    return 1
+
+
+def installed(lock: Path) -> None:
+    """Make sure that the virtual environment holds what `lock` says, and the project itself."""
+    want = hashlib.sha256(lock.read_bytes() + (HERE / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    stamp = VENV / f".{lock.stem}"
+    if PYTHON.exists() and stamp.exists() and stamp.read_text() == want:
+        return
+    if not PYTHON.exists() or (VENV / ".python").read_text() != sys.version:
+        create()
+    print(f"Installing {lock.name} into {VENV.name} (once, about a minute)", flush=True)
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--require-hashes", "-r", str(lock)], check=True, cwd=HERE)
+    subprocess.run([*pip, "--no-deps", "--no-build-isolation", "-e", "."], check=True, cwd=HERE)
+    stamp.write_text(want)
+
+
+def create() -> None:
+    """A new virtual environment, or what to do where this Python can't make one."""
+    try:
+        venv.create(VENV, with_pip=True, clear=True)
+    except (subprocess.CalledProcessError, ModuleNotFoundError) as error:
+        message = "this Python can't make virtual environments (no ensurepip). Debian, Ubuntu: apt-get install python3-venv. Or: uv venv"
+        raise SystemExit(fail(f"{message} --seed {VENV.name} && uv pip sync --python {VENV.name} requirements.lock")) from error
+    (VENV / ".python").write_text(sys.version)
+
+
+def python(*arguments: str, lock: Path = DEVELOPMENT, environment: dict[str, str] | None = None) -> Callable[[], int]:
+    """A target that runs the environment's Python with `arguments`, after installing what `lock` holds."""
+
+    def target() -> int:
+        installed(lock)
+        return subprocess.run([str(PYTHON), *arguments], cwd=HERE, env=os.environ | (environment or {}), check=False).returncode
+
+    return target
+
+
+def each(*targets: Callable[[], int]) -> Callable[[], int]:
+    """A target that carries out several, up to the first that fails."""
+    return lambda: next((status for target in targets if (status := target())), 0)
+
+
+def lock() -> int:
+    """Write both lock files anew (needs uv); no index and no host is named in them."""
+    subprocess.run([*LOCK, "--group", "build", "-o", RUNTIME.name], check=True, cwd=HERE)
+    subprocess.run([*LOCK, "--group", "dev", "-c", RUNTIME.name, "-o", DEVELOPMENT.name], check=True, cwd=HERE)
+    return 0
+
+
+def usage() -> int:
+    """List the targets."""
+    print("targets:", ", ".join(TARGETS))
+    return 0
+
+
+TARGETS: dict[str, Callable[[], int]] = {
+    "help": usage,
+    "run": python("-m", "ome", "serve", lock=RUNTIME),
+    "test": python("-m", "pytest"),
+    "check": each(python("-m", "ruff", "check"), python("-m", "ruff", "format", "--check"), python("-m", "mypy")),
+    "bench": python("-m", "loadtests.bench"),
+    "crash": python("-m", "pytest", "-m", "long", "tests/integration"),
+    "lock": lock,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

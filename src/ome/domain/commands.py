@@ -1,0 +1,95 @@
+"""What the engine can be told. Commands are small immutable values; the journal keeps them as MessagePack, for ever readable.
+
+Fields may be added at the end of a command, with a default; none is ever removed, moved or given another meaning within a
+journal format. Prices and quantities are canonical numbers as in `domain.numbers`; only the engine's `Instrument` turns
+them into ticks and lots, as it is when the command's turn comes.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, msgpack
+
+from ome.domain.enums import OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.records import EngineSettings
+
+
+class _Command(Struct, frozen=True, array_like=True, gc=False, tag_field="kind"):
+    pass
+
+
+class NewOrder(_Command, tag=1):
+    """Submit an order. The edge has checked that each type has the fields it needs and no others."""
+
+    user_id: str
+    symbol: str
+    side: Side
+    type: OrderType
+    time_in_force: TimeInForce
+    quantity: int
+    price: int | None = None
+    self_trade_prevention: SelfTradePrevention = SelfTradePrevention.CANCEL_NEWEST
+    client_order_id: str | None = None
+    expires_at: int | None = None
+
+
+class ModifyOrder(_Command, tag=2):
+    """Change an open order; a field left out (None) stays. `exists` says whether the id was ever an order's: the engine
+    holds open orders only, so that is looked up before the command is stamped and travels in it (M6)."""
+
+    order_id: int
+    exists: bool
+    quantity: int | None = None
+    price: int | None = None
+    expires_at: int | None = None
+    expected_version: int | None = None
+
+
+class CancelOrder(_Command, tag=3):
+    """Cancel what is left of an order; `exists` as in ModifyOrder."""
+
+    order_id: int
+    exists: bool
+
+
+class DefineInstrument(_Command, tag=4):
+    """List a symbol, or change a listed one; a field left out stays, or has its default on a new symbol."""
+
+    symbol: str
+    tick_size: int | None = None
+    lot_size: int | None = None
+
+
+class Configure(_Command, tag=5):
+    """Give the engine its settings."""
+
+    settings: EngineSettings
+
+
+class AdvanceTime(_Command, tag=6):
+    """Do nothing but let time pass: what has become due, such as an expiry, happens (T5)."""
+
+
+Command = NewOrder | ModifyOrder | CancelOrder | DefineInstrument | Configure | AdvanceTime
+
+
+class Stamped(Struct, frozen=True, array_like=True):
+    """A command with its place in the one order of its shard, from 1, without gaps, and the engine's time, which never
+    goes back (M6, N2)."""
+
+    position: int
+    time: int
+    command: Command
+
+
+_encoder = msgpack.Encoder()
+_decoder = msgpack.Decoder(list[Stamped])
+
+
+def encode_commands(commands: list[Stamped]) -> bytes:
+    """The journal's form of a batch of commands."""
+    return _encoder.encode(commands)
+
+
+def decode_commands(data: bytes) -> list[Stamped]:
+    """The inverse of `encode_commands`."""
+    return _decoder.decode(data)

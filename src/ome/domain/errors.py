@@ -1,0 +1,66 @@
+"""Every exception that OME raises on purpose. A refusal of an order is never one of these: it is an event (see `reasons`).
+
+OmeError
+├── NumberError         text that is no number of rule N1; the message completes "price ..."
+├── Overloaded          the engine's queue is full; nothing was executed
+├── NotAccepting        the engine isn't taking commands now (starting, draining, halted); nothing was executed
+├── OutcomeUnknown      a command was taken, and whether it took effect can't be said yet
+├── InvariantBroken     a bug: the engine's own state contradicts itself
+└── StorageError        the database
+    ├── EngineRunning   another engine holds this database (exit 3)
+    ├── Fenced          another engine has taken over; this one must stop (exit 4)
+    ├── StateMismatch   what is stored contradicts itself; starting would guess (exit 5)
+    └── StorageUnusable wrong address, no rights, newer schema, weaker durability than promised (exit 6)
+"""
+
+
+class OmeError(Exception):
+    """The root of this tree."""
+
+
+class NumberError(OmeError):
+    """Text that is no number of rule N1; the message completes a sentence that starts with the field's name."""
+
+
+class Overloaded(OmeError):
+    """The engine's queue is full. Certain: nothing was executed."""
+
+
+class NotAccepting(OmeError):
+    """The engine takes no commands in its present state. Certain: nothing was executed."""
+
+
+class OutcomeUnknown(OmeError):
+    """The command was taken; whether it took effect isn't known yet."""
+
+
+class InvariantBroken(OmeError):
+    """A bug: the engine's own state contradicts itself."""
+
+
+class StorageError(OmeError):
+    """The database can't do what was asked; `exit_code` is what a process that stops for it leaves with."""
+
+    exit_code = 6
+
+
+class EngineRunning(StorageError):
+    """Another engine is alive on this database."""
+
+    exit_code = 3
+
+
+class Fenced(StorageError):
+    """Another engine has taken over this shard; nothing more may be committed by this one."""
+
+    exit_code = 4
+
+
+class StateMismatch(StorageError):
+    """What is stored contradicts itself; the engine refuses to start rather than guess."""
+
+    exit_code = 5
+
+
+class StorageUnusable(StorageError):
+    """The database can't be used as configured: address, rights, schema version or durability."""

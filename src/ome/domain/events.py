@@ -1,0 +1,145 @@
+"""What the engine says has happened. Every answer, row, stream and audit line is made from events alone.
+
+The events of one command come in the order in which things happened. Those about an order carry the whole order as it stood
+right after (`OrderRecord`); a maker's fill is told by `Traded`, with what the maker had filled and left after it. `BookChanged`
+closes the public part: one per command and symbol whose levels changed, with absolute quantities (D1).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, msgpack
+
+from ome.domain.enums import OrderStatus, Side
+from ome.domain.reasons import Reason
+from ome.domain.records import InstrumentRecord, OrderRecord, TradeRecord
+
+
+class OrderAccepted(Struct, frozen=True, array_like=True, tag=1):
+    """An order was taken; `order` is as it was before anything traded."""
+
+    order: OrderRecord
+
+
+class OrderRejected(Struct, frozen=True, array_like=True, tag=2):
+    """A well-formed order was refused, for `order.reason`; `limit` is the bound it missed, where there is one."""
+
+    order: OrderRecord
+    limit: int | None = None
+
+
+class Traded(Struct, frozen=True, array_like=True, tag=3):
+    """Two orders traded. `maker_filled` and `maker_remaining` are the maker's quantities right after."""
+
+    trade: TradeRecord
+    maker_user_id: str
+    taker_user_id: str
+    maker_filled: int
+    maker_remaining: int
+
+
+class OrderFilled(Struct, frozen=True, array_like=True, tag=4):
+    """The taker after all the trades that its command made: PARTIALLY_FILLED or FILLED. Follows its `Traded` events."""
+
+    order: OrderRecord
+
+
+class OrderModified(Struct, frozen=True, array_like=True, tag=5):
+    """An open order was changed; `order` has the new version and is as it was before its new price traded (A4)."""
+
+    order: OrderRecord
+
+
+class OrderCancelled(Struct, frozen=True, array_like=True, tag=6):
+    """What was left of an order was taken out, for `order.reason`."""
+
+    order: OrderRecord
+
+
+class OrderExpired(Struct, frozen=True, array_like=True, tag=7):
+    """A deadline passed (T5)."""
+
+    order: OrderRecord
+
+
+class SelfTradePrevented(Struct, frozen=True, array_like=True, tag=8):
+    """Two orders of one user met and did not trade (P2): `quantity` at `price` is what would have."""
+
+    symbol: str
+    user_id: str
+    maker_order_id: int
+    taker_order_id: int
+    price: int
+    quantity: int
+
+
+class CommandRefused(Struct, frozen=True, array_like=True, tag=9):
+    """A modify, cancel or instrument change was refused and nothing changed; `limit` as in OrderRejected.
+
+    `order_id` is None where the command was not about an order.
+    """
+
+    order_id: int | None
+    reason: Reason
+    limit: int | None = None
+
+
+class InstrumentChanged(Struct, frozen=True, array_like=True, tag=10):
+    """A symbol was listed, or what it trades in was changed."""
+
+    instrument: InstrumentRecord
+
+
+class BookChanged(Struct, frozen=True, array_like=True, tag=11):
+    """The levels of a symbol that a command changed: (side, price, quantity, orders) each, absolute; quantity 0 is gone."""
+
+    symbol: str
+    sequence: int
+    time: int
+    levels: list[tuple[Side, int, int, int]]
+
+
+OrderEvent = OrderAccepted | OrderRejected | OrderFilled | OrderModified | OrderCancelled | OrderExpired
+"""The events that carry a whole order."""
+PrivateEvent = OrderEvent | Traded | SelfTradePrevented | CommandRefused
+"""The events that belong to users: they are stored with their batch, for ever (D6)."""
+Event = PrivateEvent | InstrumentChanged | BookChanged
+
+
+class CommandEvents(Struct, frozen=True, array_like=True):
+    """The stored events of one command."""
+
+    position: int
+    time: int
+    events: list[PrivateEvent]
+
+
+_encoder = msgpack.Encoder()
+_decoder = msgpack.Decoder(list[CommandEvents])
+
+
+def encode_events(batch: list[CommandEvents]) -> bytes:
+    """The stored form of a batch's events."""
+    return _encoder.encode(batch)
+
+
+def decode_events(data: bytes) -> list[CommandEvents]:
+    """The inverse of `encode_events`."""
+    return _decoder.decode(data)
+
+
+def users_of(event: PrivateEvent) -> tuple[str, ...]:
+    """Whose event this is: one user, or a trade's two."""
+    match event:
+        case Traded():
+            return (event.maker_user_id, event.taker_user_id)
+        case SelfTradePrevented():
+            return (event.user_id,)
+        case CommandRefused():
+            return ()
+        case _:
+            return (event.order.user_id,)
+
+
+def status_after_fill(remaining: int) -> OrderStatus:
+    """The status of an order that has just filled something and has `remaining` left."""
+    return OrderStatus.PARTIALLY_FILLED if remaining else OrderStatus.FILLED

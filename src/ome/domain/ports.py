@@ -1,0 +1,197 @@
+"""What the rooms ask of each other: the engine's runner of the database, and the edge of both. Only `bootstrap` knows who answers.
+
+Errors are those of `domain.errors`; a refusal comes back as an event, never as an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from ome.domain.batch import Batch
+from ome.domain.commands import Command, DefineInstrument, ModifyOrder, NewOrder
+from ome.domain.enums import MarketState, OrderStatus
+from ome.domain.events import CommandEvents, Event
+from ome.domain.records import EngineState, InstrumentRecord, OrderRecord, TradeRecord
+
+
+class Recovered(Struct, frozen=True):
+    """What an engine starts from: its state, and the state hash that was stored with it (None in an empty database)."""
+
+    state: EngineState
+    state_hash: int | None
+
+
+class Repository(Protocol):
+    """The one writer of a shard's tables. Used by the runner alone; one `commit` at a time."""
+
+    async def start(self) -> None:
+        """Migrate, take the lock, take the fence (epoch + 1, durable). Raises a StorageError that says what stands against it."""
+
+    async def load(self) -> Recovered:
+        """All that the last committed batch left, read after `start`."""
+
+    async def commit(self, batch: Batch) -> None:
+        """Make a batch durable, all of it or nothing.
+
+        Returns only once it is. An outcome that isn't clear is resolved, by the compare-and-set row: the same batch is applied
+        again where it wasn't. Raises Fenced when another engine has taken over.
+        """
+
+    async def close(self) -> None:
+        """Give back the lock and the connections; what was committed stays."""
+
+
+class Page(Struct, frozen=True):
+    """Where a list goes on: `before_id` is the last id already seen, None at the start; newest first (D5)."""
+
+    before_id: int | None = None
+    limit: int = 100
+
+
+class ReadModels(Protocol):
+    """Committed data, read by the edge; never the engine's live books. Lists are newest first."""
+
+    async def order(self, order_id: int) -> OrderRecord | None:
+        """An order as it stands, or None."""
+
+    async def orders_by_client_id(self, user_id: str, client_order_id: str, symbol: str | None = None) -> list[OrderRecord]:
+        """The orders of a user with this client id: at most one per symbol."""
+
+    async def orders_of_user(
+        self, user_id: str, page: Page, *, symbol: str | None = None, statuses: Sequence[OrderStatus] = ()
+    ) -> list[OrderRecord]:
+        """A user's orders; `statuses` empty means all."""
+
+    async def open_orders(self, symbol: str) -> tuple[int, list[OrderRecord]]:
+        """The symbol's public sequence and its resting orders in order of priority, both of one moment."""
+
+    async def trades(
+        self, page: Page, *, symbol: str | None = None, user_id: str | None = None, order_id: int | None = None
+    ) -> list[TradeRecord]:
+        """Trades, of a symbol, a user, an order, or all of these at once."""
+
+    async def command_events(self, position: int) -> CommandEvents | None:
+        """The stored events of one command, or None where it left none."""
+
+    async def events_of_order(self, order_id: int) -> list[CommandEvents]:
+        """Every stored event that names the order, oldest first."""
+
+    async def trades_since(self, moment_us: int) -> list[TradeRecord]:
+        """Every trade executed at or after a moment, oldest first: what rolling statistics start from."""
+
+    async def ping(self) -> None:
+        """Ask the database for a sign of life; raises what it raises."""
+
+
+class CommandBus(Protocol):
+    """The way to the engine, for every command alike."""
+
+    async def send(self, command: Command) -> Sequence[Event]:
+        """The command's events, once they are durable.
+
+        Raises Overloaded or NotAccepting (certain: nothing was executed), or OutcomeUnknown.
+        """
+
+    def is_open(self, order_id: int) -> bool:
+        """Whether the engine holds this order now; a hint for what to look up, never an answer."""
+
+    @property
+    def state(self) -> str:
+        """STARTING, RECOVERING, RUNNING, STALLED, DRAINING or HALTED."""
+
+    @property
+    def position(self) -> int:
+        """The last committed position."""
+
+
+class Answer(Struct, frozen=True):
+    """What a command led to: its events, or, `replayed`, those of the first command with the same client order id (I1).
+
+    `order_id` is the order's: a modify or cancel names it, a submit got it. A client order id that belongs to another order
+    is answered with a CommandRefused for CLIENT_ORDER_ID_CONFLICT, and nothing was executed.
+    """
+
+    order_id: int
+    events: Sequence[Event]
+    replayed: bool = False
+
+
+class OrderEntry(Protocol):
+    """Order entry as the edge calls it: what the engine can't know (ended orders, used client ids) is looked up here, before
+    the command is stamped. Raises what `CommandBus.send` raises."""
+
+    async def submit(self, order: NewOrder) -> Answer:
+        """Submit an order, once per client order id, however often and however concurrently it is sent."""
+
+    async def modify(self, change: ModifyOrder) -> Answer:
+        """Change an open order; `change.exists` is filled in here."""
+
+    async def cancel(self, order_id: int) -> Answer:
+        """Cancel an open order."""
+
+    async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
+        """List a symbol or change one."""
+
+
+class Depth(Struct, frozen=True):
+    """A book's levels at a sequence: (price, quantity, orders) each, best first; `time` is that of the last change."""
+
+    symbol: str
+    sequence: int
+    time: int
+    bids: list[tuple[int, int, int]]
+    asks: list[tuple[int, int, int]]
+
+
+class Ticker(Struct, frozen=True):
+    """A symbol at a glance. `best_bid` and `best_ask` are (price, quantity); the 24 h figures are None without trades,
+    `volume` is a number always."""
+
+    symbol: str
+    state: MarketState
+    sequence: int
+    time: int
+    best_bid: tuple[int, int] | None
+    best_ask: tuple[int, int] | None
+    last_price: int | None
+    last_quantity: int | None
+    open: int | None
+    high: int | None
+    low: int | None
+    volume: int
+
+
+class MarketData(Protocol):
+    """Public data folded from committed events, in memory. None for a symbol that isn't listed; reading lists nothing."""
+
+    def instruments(self) -> list[InstrumentRecord]:
+        """Every listed symbol, by name."""
+
+    def instrument(self, symbol: str) -> InstrumentRecord | None:
+        """One listed symbol."""
+
+    def depth(self, symbol: str, levels: int) -> Depth | None:
+        """The best levels of each side, at most `levels`."""
+
+    def ticker(self, symbol: str) -> Ticker | None:
+        """The symbol at a glance, with statistics over the 24 hours up to now."""
+
+
+class EngineMetrics(Protocol):
+    """What the runner tells whoever counts."""
+
+    def batch_committed(self, commands: int, commit_seconds: float, queue_depth: int) -> None:
+        """A batch is durable: how many commands it held, how long its commit took and how many wait."""
+
+    def state_changed(self, state: str) -> None:
+        """The engine's state is now another."""
+
+
+class EventListener(Protocol):
+    """Whoever follows what was committed: views, feeds. Called on the event loop, after the commit and before the answers."""
+
+    def committed(self, events: Sequence[Event]) -> None:
+        """Take in the events of one batch, in order. Must not fail and must not wait."""

@@ -1,0 +1,142 @@
+"""The one closed table of codes: why a request, an order or a command was refused, or an order was cancelled.
+
+Every error body, every order's `reason` and the table in the docs come from here; nothing else is ever answered. Numbers are
+stored and never change their meaning; they run in the order of the checks (rule R1), a hundred to each stage. `advice` says
+what would be right; `{limit}` in it is the bound that was missed, where the engine gives one.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+
+class Reason(IntEnum):
+    """Every code there is; its lower-case name is what clients see."""
+
+    # 100: reading the request
+    MALFORMED_JSON = 100
+    BODY_TOO_LARGE = 101
+    HEADERS_TOO_LARGE = 102
+    NOT_JSON = 103
+    INVALID_REQUEST = 104
+    NOT_SUPPORTED = 105
+    ROUTE_NOT_FOUND = 106
+    METHOD_NOT_ALLOWED = 107
+    # 200: who asks
+    UNAUTHORIZED = 200
+    # 300: the service's state
+    OVERLOADED = 300
+    NOT_ACCEPTING = 301
+    OUTCOME_UNKNOWN = 302
+    INTERNAL_ERROR = 303
+    # 400: what is named
+    ORDER_NOT_FOUND = 400
+    ORDER_NOT_OPEN = 401
+    VERSION_CONFLICT = 402
+    CLIENT_ORDER_ID_CONFLICT = 403
+    SYMBOL_NOT_FOUND = 404
+    UNKNOWN_SYMBOL = 405
+    TOO_MANY_SYMBOLS = 406
+    INSTRUMENT_IN_USE = 407
+    # 500: tick, lot and size
+    PRICE_OFF_TICK = 500
+    QUANTITY_OFF_LOT = 501
+    PRICE_TOO_LARGE = 502
+    QUANTITY_TOO_LARGE = 503
+    QUANTITY_BELOW_FILLED = 504
+    FIELD_NOT_APPLICABLE = 505
+    # 600: time
+    EXPIRES_AT_IN_PAST = 600
+    # 900: why an accepted order ended
+    CANCELLED_BY_USER = 900
+    IOC_REMAINDER = 901
+    FOK_UNFILLABLE = 902
+    NO_LIQUIDITY = 903
+    MARKET_REMAINDER = 904
+    SELF_TRADE_PREVENTED = 905
+    REDUCED_TO_FILLED = 906
+    EXPIRED = 907
+
+    @property
+    def code(self) -> str:
+        """The stable code that clients see."""
+        return self.name.lower()
+
+
+class ReasonInfo(NamedTuple):
+    """What goes with a reason: the HTTP status it is answered with, the rule it comes from ("" if none) and words."""
+
+    status: int
+    rule: str
+    title: str
+    advice: str
+
+
+TABLE: Final[dict[Reason, ReasonInfo]] = {
+    Reason.MALFORMED_JSON: ReasonInfo(400, "", "The body is not readable JSON", "Send one JSON object in UTF-8."),
+    Reason.BODY_TOO_LARGE: ReasonInfo(413, "", "The body is too large", "Send at most {limit} bytes."),
+    Reason.HEADERS_TOO_LARGE: ReasonInfo(431, "", "The headers are too large", "Send shorter headers or a shorter path."),
+    Reason.NOT_JSON: ReasonInfo(415, "", "The body is not declared as JSON", "Send the header Content-Type: application/json."),
+    Reason.INVALID_REQUEST: ReasonInfo(422, "", "Some fields are not as they should be", "Mend the fields listed in `errors`."),
+    Reason.NOT_SUPPORTED: ReasonInfo(422, "", "This is not built yet", "Leave it out; see the release notes for what is built."),
+    Reason.ROUTE_NOT_FOUND: ReasonInfo(404, "", "There is nothing at this path", "See /docs for every route."),
+    Reason.METHOD_NOT_ALLOWED: ReasonInfo(405, "", "This path does not take this method", "See the Allow header, and /docs."),
+    Reason.UNAUTHORIZED: ReasonInfo(401, "", "A valid API key is needed", "Send the key in the header X-API-Key."),
+    Reason.OVERLOADED: ReasonInfo(
+        503, "", "The engine's queue is full", "Nothing was executed; try again after Retry-After seconds."
+    ),
+    Reason.NOT_ACCEPTING: ReasonInfo(
+        503, "", "The engine is not taking commands now", "Nothing was executed; try again after Retry-After seconds."
+    ),
+    Reason.OUTCOME_UNKNOWN: ReasonInfo(
+        504,
+        "",
+        "The outcome is not known yet",
+        "Ask for the order by its client_order_id, or send the same request again with it.",
+    ),
+    Reason.INTERNAL_ERROR: ReasonInfo(500, "", "The service failed", "Report it with the request id; it is in the log."),
+    Reason.ORDER_NOT_FOUND: ReasonInfo(404, "M3", "There is no such order", "Check the order id."),
+    Reason.ORDER_NOT_OPEN: ReasonInfo(409, "M3", "The order is no longer open", "It has ended; nothing can be changed about it."),
+    Reason.VERSION_CONFLICT: ReasonInfo(
+        409, "A7", "The order has another version", "It has version {limit}; read it again and decide anew."
+    ),
+    Reason.CLIENT_ORDER_ID_CONFLICT: ReasonInfo(
+        409, "I1", "This client_order_id belongs to another order", "Take a new one; it is unique per user and symbol, for ever."
+    ),
+    Reason.SYMBOL_NOT_FOUND: ReasonInfo(404, "", "This symbol is not listed", "GET /instruments lists those that are."),
+    Reason.UNKNOWN_SYMBOL: ReasonInfo(
+        422, "M6", "This symbol is not listed", "An operator lists it with PUT /instruments/SYMBOL."
+    ),
+    Reason.TOO_MANY_SYMBOLS: ReasonInfo(422, "M6", "No more symbols can be listed", "At most {limit} can; MAX_SYMBOLS sets it."),
+    Reason.INSTRUMENT_IN_USE: ReasonInfo(
+        409, "M5", "The instrument has open orders", "Its tick and lot can change only while it has none; cancel them first."
+    ),
+    Reason.PRICE_OFF_TICK: ReasonInfo(
+        422, "M5", "The price is not a whole number of ticks", "A tick is {limit}; prices are never rounded."
+    ),
+    Reason.QUANTITY_OFF_LOT: ReasonInfo(
+        422, "M5", "The quantity is not a whole number of lots", "A lot is {limit}; quantities are never rounded."
+    ),
+    Reason.PRICE_TOO_LARGE: ReasonInfo(422, "N1", "The price is too large for this tick", "At most {limit} fits."),
+    Reason.QUANTITY_TOO_LARGE: ReasonInfo(422, "N1", "The quantity is too large for this lot", "At most {limit} fits."),
+    Reason.QUANTITY_BELOW_FILLED: ReasonInfo(
+        422, "A5", "The new total is below what is filled", "{limit} is filled; the quantity is the new total, that included."
+    ),
+    Reason.FIELD_NOT_APPLICABLE: ReasonInfo(
+        422, "A3", "The order has no such field to change", "expires_at can be changed on GTD orders only."
+    ),
+    Reason.EXPIRES_AT_IN_PAST: ReasonInfo(422, "T5", "The deadline has passed", "Give an expires_at in the future."),
+    Reason.CANCELLED_BY_USER: ReasonInfo(200, "M3", "Cancelled on request", "Nothing to do."),
+    Reason.IOC_REMAINDER: ReasonInfo(200, "T1", "Nothing more could be filled at once", "IOC never rests; use GTC to wait."),
+    Reason.FOK_UNFILLABLE: ReasonInfo(
+        200, "T2", "The whole quantity could not be filled at once", "Lower the quantity, or use IOC for a part."
+    ),
+    Reason.NO_LIQUIDITY: ReasonInfo(200, "T3", "There was nothing to trade with", "Use a LIMIT order to wait for somebody."),
+    Reason.MARKET_REMAINDER: ReasonInfo(200, "T3", "The book was used up", "MARKET never rests; use a LIMIT order to wait."),
+    Reason.SELF_TRADE_PREVENTED: ReasonInfo(
+        200, "P1", "It would have traded with an order of the same user", "Cancel the other order, or choose another mode."
+    ),
+    Reason.REDUCED_TO_FILLED: ReasonInfo(200, "A5", "Its total was lowered to what was filled", "Nothing to do."),
+    Reason.EXPIRED: ReasonInfo(200, "T5", "Its deadline passed", "Nothing to do."),
+}
