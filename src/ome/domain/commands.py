@@ -14,10 +14,10 @@ from ome.domain.records import EngineSettings
 
 
 class _Command(Struct, frozen=True, array_like=True, gc=False, tag_field="kind"):
-    pass
+    """What all commands share: how they are written down."""
 
 
-class NewOrder(_Command, tag=1):
+class NewOrder(_Command, frozen=True, tag=1):
     """Submit an order. The edge has checked that each type has the fields it needs and no others."""
 
     user_id: str
@@ -32,9 +32,10 @@ class NewOrder(_Command, tag=1):
     expires_at: int | None = None
 
 
-class ModifyOrder(_Command, tag=2):
+class ModifyOrder(_Command, frozen=True, tag=2):
     """Change an open order; a field left out (None) stays. `exists` says whether the id was ever an order's: the engine
-    holds open orders only, so that is looked up before the command is stamped and travels in it (M6)."""
+    holds open orders only, so that is looked up before the command is stamped and travels in it (M6).
+    """
 
     order_id: int
     exists: bool
@@ -44,14 +45,14 @@ class ModifyOrder(_Command, tag=2):
     expected_version: int | None = None
 
 
-class CancelOrder(_Command, tag=3):
+class CancelOrder(_Command, frozen=True, tag=3):
     """Cancel what is left of an order; `exists` as in ModifyOrder."""
 
     order_id: int
     exists: bool
 
 
-class DefineInstrument(_Command, tag=4):
+class DefineInstrument(_Command, frozen=True, tag=4):
     """List a symbol, or change a listed one; a field left out stays, or has its default on a new symbol."""
 
     symbol: str
@@ -59,13 +60,13 @@ class DefineInstrument(_Command, tag=4):
     lot_size: int | None = None
 
 
-class Configure(_Command, tag=5):
+class Configure(_Command, frozen=True, tag=5):
     """Give the engine its settings."""
 
     settings: EngineSettings
 
 
-class AdvanceTime(_Command, tag=6):
+class AdvanceTime(_Command, frozen=True, tag=6):
     """Do nothing but let time pass: what has become due, such as an expiry, happens (T5)."""
 
 
@@ -74,7 +75,8 @@ Command = NewOrder | ModifyOrder | CancelOrder | DefineInstrument | Configure | 
 
 class Stamped(Struct, frozen=True, array_like=True):
     """A command with its place in the one order of its shard, from 1, without gaps, and the engine's time, which never
-    goes back (M6, N2)."""
+    goes back (M6, N2).
+    """
 
     position: int
     time: int

@@ -1,4 +1,5 @@
-"""What the rooms ask of each other: the engine's runner of the database, and the edge of both. Only `bootstrap` knows who answers.
+"""What the rooms ask of each other: the engine's runner of the database, and the edge of both. Only `bootstrap` knows who
+answers.
 
 Errors are those of `domain.errors`; a refusal comes back as an event, never as an exception.
 """
@@ -121,7 +122,8 @@ class Answer(Struct, frozen=True):
 
 class OrderEntry(Protocol):
     """Order entry as the edge calls it: what the engine can't know (ended orders, used client ids) is looked up here, before
-    the command is stamped. Raises what `CommandBus.send` raises."""
+    the command is stamped. Raises what `CommandBus.send` raises.
+    """
 
     async def submit(self, order: NewOrder) -> Answer:
         """Submit an order, once per client order id, however often and however concurrently it is sent."""
@@ -148,7 +150,8 @@ class Depth(Struct, frozen=True):
 
 class Ticker(Struct, frozen=True):
     """A symbol at a glance. `best_bid` and `best_ask` are (price, quantity); the 24 h figures are None without trades,
-    `volume` is a number always."""
+    `volume` is a number always.
+    """
 
     symbol: str
     state: MarketState

@@ -1,0 +1,40 @@
+"""Deadlines of open orders, the soonest first (T5)."""
+
+from __future__ import annotations
+
+from sortedcontainers import SortedDict
+
+from ome.engine.order import Order
+
+
+class Deadlines:
+    """Open GTD orders by deadline, then by id. Adding and dropping is O(log n), the next one O(1)."""
+
+    __slots__ = ("_orders",)
+
+    def __init__(self) -> None:
+        self._orders: SortedDict[tuple[int, int], Order] = SortedDict()
+
+    def add(self, order: Order) -> None:
+        """Watch an order's `expires_at`, if it has one."""
+        if order.expires_at is not None:
+            self._orders[order.expires_at, order.id] = order
+
+    def drop(self, order: Order) -> None:
+        """Stop watching an order, if it was watched."""
+        if order.expires_at is not None:
+            self._orders.pop((order.expires_at, order.id), None)
+
+    def pop_due(self, time: int) -> Order | None:
+        """Take out the order whose deadline came first, if it has come by `time`."""
+        if not self._orders or self._orders.peekitem(0)[0][0] > time:
+            return None
+        return self._orders.popitem(0)[1]
+
+    @property
+    def soonest(self) -> int | None:
+        """The next deadline, in microseconds, or None."""
+        return self._orders.peekitem(0)[0][0] if self._orders else None
+
+    def __len__(self) -> int:
+        return len(self._orders)

@@ -1,0 +1,175 @@
+"""An order as the engine holds it: in whole ticks and lots, linked into its price level.
+
+Mutable and never shown to anybody outside the engine: `record` makes the immutable picture that events and rows carry.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ome.domain.enums import OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.instrument import Instrument
+from ome.domain.reasons import Reason
+from ome.domain.records import OrderRecord
+
+if TYPE_CHECKING:
+    from ome.engine.price_level import PriceLevel
+
+
+class Order:
+    """An open order, or one that has ended in the command being applied.
+
+    `price` is in ticks (None for MARKET), `quantity`, `filled` and `remaining` in lots, `filled_value` the sum of ticks times
+    lots over its fills. `level`, `previous` and `next` are its place in the book, owned by `PriceLevel`; `level` is None
+    while it isn't in one. `digest` is what the state hash counts for it now.
+    """
+
+    __slots__ = (
+        "client_order_id",
+        "created_at",
+        "digest",
+        "expires_at",
+        "filled",
+        "filled_value",
+        "id",
+        "instrument",
+        "level",
+        "next",
+        "picture",
+        "previous",
+        "price",
+        "priority",
+        "quantity",
+        "reason",
+        "remaining",
+        "self_trade_prevention",
+        "side",
+        "status",
+        "time_in_force",
+        "type",
+        "updated_at",
+        "user_id",
+        "version",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917  an order has these fields, and one is made for each command
+        self,
+        order_id: int,
+        instrument: Instrument,
+        user_id: str,
+        side: Side,
+        order_type: OrderType,
+        time_in_force: TimeInForce,
+        quantity: int,
+        price: int | None,
+        priority: int,
+        created_at: int,
+        self_trade_prevention: SelfTradePrevention,
+        client_order_id: str | None,
+        expires_at: int | None,
+    ) -> None:
+        self.id = order_id
+        self.instrument = instrument
+        self.user_id = user_id
+        self.side = side
+        self.type = order_type
+        self.time_in_force = time_in_force
+        self.quantity = quantity
+        self.price = price
+        self.priority = priority
+        self.created_at = created_at
+        self.updated_at = created_at
+        self.self_trade_prevention = self_trade_prevention
+        self.client_order_id = client_order_id
+        self.expires_at = expires_at
+        self.filled = 0
+        self.filled_value = 0
+        self.remaining = quantity
+        self.status = OrderStatus.PENDING
+        self.reason: Reason | None = None
+        self.version = 1
+        self.level: PriceLevel | None = None
+        self.previous: Order | None = None
+        self.next: Order | None = None
+        self.digest = 0
+        self.picture: OrderRecord | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still trade, change or be cancelled."""
+        return self.status is OrderStatus.PENDING or self.status is OrderStatus.PARTIALLY_FILLED
+
+    def fill(self, lots: int, price: int, time: int) -> None:
+        """Take a fill of `lots` at `price` ticks; the status follows from what remains."""
+        self.filled += lots
+        self.filled_value += lots * price
+        remaining = self.remaining = self.remaining - lots
+        self.status = OrderStatus.PARTIALLY_FILLED if remaining else OrderStatus.FILLED
+        self.updated_at = time
+        self.picture = None
+
+    def end(self, status: OrderStatus, reason: Reason, time: int) -> None:
+        """End it with some of it unfilled: CANCELLED or EXPIRED; nothing remains open (N3)."""
+        self.status = status
+        self.reason = reason
+        self.remaining = 0
+        self.updated_at = time
+        self.picture = None
+
+    def record(self) -> OrderRecord:
+        """The picture of it as it stands; made once and kept until it changes."""
+        picture = self.picture
+        if picture is None:
+            quantities = self.instrument.quantities
+            price = self.price
+            picture = self.picture = OrderRecord(
+                self.id,
+                self.user_id,
+                self.instrument.symbol,
+                self.side,
+                self.type,
+                self.time_in_force,
+                quantities.number(self.quantity),
+                None if price is None else self.instrument.prices.number(price),
+                quantities.number(self.filled),
+                self.instrument.value_text(self.filled_value) if self.filled else "0",
+                quantities.number(self.remaining),
+                self.status,
+                self.reason,
+                self.version,
+                self.priority,
+                self.self_trade_prevention,
+                self.client_order_id,
+                self.expires_at,
+                self.created_at,
+                self.updated_at,
+            )
+        return picture
+
+    @classmethod
+    def restored(cls, record: OrderRecord, instrument: Instrument) -> Order:
+        """The open order that `record` pictures, not yet in a level (recovery)."""
+        prices, quantities = instrument.prices, instrument.quantities
+        order = cls(
+            record.id,
+            instrument,
+            record.user_id,
+            record.side,
+            record.type,
+            record.time_in_force,
+            quantities.steps_of_own(record.quantity),
+            None if record.price is None else prices.steps_of_own(record.price),
+            record.priority,
+            record.created_at,
+            record.self_trade_prevention,
+            record.client_order_id,
+            record.expires_at,
+        )
+        order.filled = quantities.steps_of_own(record.filled_quantity)
+        order.filled_value = instrument.value_of_text(record.filled_value) if order.filled else 0
+        order.remaining = quantities.steps_of_own(record.remaining_quantity)
+        order.status = record.status
+        order.reason = record.reason
+        order.version = record.version
+        order.updated_at = record.updated_at
+        return order

@@ -1,0 +1,27 @@
+"""The state hash: 64 bits over all that the engine knows, kept up as it changes (M6, HOLE17).
+
+It is the sum, modulo 2**64, of a digest of each open order, of each instrument, and of the counters and settings. A sum can be
+kept up by taking an old digest out and putting a new one in, and doesn't depend on the order of anything.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+from msgspec import msgpack
+
+from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord
+
+MASK: Final = 2**64 - 1
+_encoder = msgpack.Encoder()
+
+
+def digest(record: OrderRecord | InstrumentRecord | tuple[str, int, int, int, int, int, EngineSettings]) -> int:
+    """64 bits over everything in a record."""
+    return int.from_bytes(blake2b(_encoder.encode(record), digest_size=8).digest())
+
+
+def counters_digest(shard: int, position: int, time: int, trade_count: int, priority_count: int, settings: EngineSettings) -> int:
+    """64 bits over what the engine knows beside orders and instruments."""
+    return digest(("engine", shard, position, time, trade_count, priority_count, settings))
