@@ -1,0 +1,43 @@
+"""Seeded random flow through engine and twin, compared after every command."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import pytest
+
+from properties.flow import SECOND, Flow
+from properties.pair import Pair
+
+LONG = bool(os.environ.get("OME_LONG_TESTS"))
+COMMANDS = 1_500
+SEEDS = range(200) if LONG else range(8)
+
+
+def run(seed: int, commands: int = COMMANDS, compare_every: int = 25) -> Pair:
+    """One seed's commands through a pair; AssertionError, with the seed, where engine and twin part."""
+    random = Random(seed)
+    pair = Pair(shard=seed % 3)
+    flow = Flow(random, shard_base=pair.twin.shard * 10**15)
+    try:
+        for command in flow.listing():
+            pair.send(command)
+        while len(pair.journal) < commands:
+            pair.clock += random.choice([0, 0, 1, 1000, SECOND // 2, 2 * SECOND])
+            pair.send(flow.next(len(pair.journal) + 1, pair.clock))
+            if len(pair.journal) % compare_every == 0:
+                pair.compare()
+            if random.random() < 0.005:
+                pair.restart()
+    except Exception as error:
+        raise AssertionError(f"seed {seed}, command {len(pair.journal)}: {error}") from error
+    pair.compare()
+    return pair
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_engine_and_twin_agree_on_every_command(seed: int) -> None:
+    """M1-M7, A1-A7, T1-T3, T5, P1, P2, N3: whatever is sent, engine and specification tell the same and know the same."""
+    pair = run(seed)
+    assert pair.twin.trade_count > COMMANDS // 10, "flow that trades"
