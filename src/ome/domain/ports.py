@@ -6,7 +6,7 @@ Errors are those of `domain.errors`; a refusal comes back as an event, never as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -90,10 +90,12 @@ class ReadModels(Protocol):
 class CommandBus(Protocol):
     """The way to the engine, for every command alike."""
 
-    async def send(self, command: Command) -> Sequence[Event]:
+    async def send(self, command: Command, settled: Callable[[], None] | None = None) -> Sequence[Event]:
         """The command's events, once they are durable.
 
-        Raises Overloaded or NotAccepting (certain: nothing was executed), or OutcomeUnknown.
+        Raises Overloaded or NotAccepting (certain: nothing was executed), or OutcomeUnknown. `settled` is called, once, when
+        the command's fate is certain: it is durable, or it was never executed. After OutcomeUnknown that comes later, or not
+        at all where the process ends first.
         """
 
     def is_open(self, order_id: int) -> bool:

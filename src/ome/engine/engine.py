@@ -78,7 +78,7 @@ class Engine:
 
     # What the runner asks
 
-    def apply(self, stamped: Stamped) -> list[Event]:  # noqa: C901  one case for each command, and nothing else
+    def apply(self, stamped: Stamped) -> list[Event]:
         """Carry out the next command: its events, in the order in which things happened.
 
         `position` must be the next one and `time` not before the last (the runner sees to both).

@@ -12,6 +12,7 @@ from ome.domain.enums import MarketState, Side
 from ome.domain.errors import InvariantBroken
 from ome.domain.events import BookChanged
 from ome.domain.instrument import Instrument
+from ome.domain.ports import Depth
 from ome.domain.records import InstrumentRecord
 from ome.engine.book_side import BookSide
 from ome.engine.order import Order
@@ -100,6 +101,15 @@ class OrderBook:
         for side in (self.bids, self.asks):
             for level in side.best_first():
                 yield from level
+
+    def depth(self, time: int) -> Depth:
+        """Every level of both sides as it stands (for views to start from)."""
+        prices, quantities = self.instrument.prices, self.instrument.quantities
+        bids, asks = (
+            [(prices.number(level.price), quantities.number(level.quantity), level.count) for level in side.best_first()]
+            for side in (self.bids, self.asks)
+        )
+        return Depth(self.instrument.symbol, self.sequence, time, bids, asks)
 
     @property
     def is_empty(self) -> bool:

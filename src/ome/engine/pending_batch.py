@@ -1,0 +1,130 @@
+"""Commands that have been applied and wait to be made durable together, and the `Batch` that is made of them."""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+from msgspec import Struct
+
+from ome.domain.batch import Batch
+from ome.domain.commands import Command, Stamped, encode_commands
+from ome.domain.errors import OmeError
+from ome.domain.events import (
+    BookChanged,
+    CommandEvents,
+    CommandRefused,
+    Event,
+    InstrumentChanged,
+    PrivateEvent,
+    SelfTradePrevented,
+    Traded,
+    encode_events,
+    users_of,
+)
+from ome.domain.ids import make_id
+from ome.domain.reasons import Reason
+from ome.domain.records import TradeRecord
+from ome.engine.engine import Engine
+
+
+class Waiting(Struct, eq=False):
+    """A command in the queue, who waits for its events (None: nobody), and who is told when its fate is certain."""
+
+    command: Command
+    future: Future[Sequence[Event]] | None = None
+    settled: Callable[[], None] | None = None
+
+    def answer(self, events: Sequence[Event]) -> None:
+        """Hand over the events of a command that is durable now."""
+        if self.future is not None and not self.future.done():
+            self.future.set_result(events)
+        self.settle()
+
+    def settle(self) -> None:
+        """The fate of the command is certain."""
+        if self.settled is not None:
+            self.settled()
+            self.settled = None
+
+    def fail(self, error: OmeError) -> None:
+        """Tell whoever waits that there is no answer."""
+        if self.future is not None and not self.future.done():
+            self.future.set_exception(error)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether nobody waits any more: it must not be carried out if it hasn't been."""
+        return self.future is not None and self.future.done()
+
+
+class PendingBatch:
+    """What the engine has done since the last batch was handed to the database."""
+
+    def __init__(self) -> None:
+        self._stamped: list[Stamped] = []
+        self._events: list[list[Event]] = []
+        self.waiting: list[Waiting] = []
+
+    def __len__(self) -> int:
+        return len(self._stamped)
+
+    def add(self, stamped: Stamped, events: list[Event], waiting: Waiting) -> None:
+        """Take in a command that has just been applied."""
+        self._stamped.append(stamped)
+        self._events.append(events)
+        self.waiting.append(waiting)
+
+    def events(self) -> list[Event]:
+        """Every event of the batch, in order."""
+        return list(chain.from_iterable(self._events))
+
+    def answer(self) -> None:
+        """Give every waiting command its events; the batch is durable."""
+        for waiting, events in zip(self.waiting, self._events, strict=True):
+            waiting.answer(events)
+
+    def fail(self, error: OmeError) -> None:
+        """Tell everybody who waits that there is no answer."""
+        for waiting in self.waiting:
+            waiting.fail(error)
+
+    def seal(self, engine: Engine) -> Batch:
+        """The transaction's worth of it. Called once, before the engine applies another command."""
+        stored: list[CommandEvents] = []
+        trades: list[TradeRecord] = []
+        user_ids: dict[str, None] = {}
+        named: dict[int, None] = {}
+        for stamped, events in zip(self._stamped, self._events, strict=True):
+            private: list[PrivateEvent] = [event for event in events if not isinstance(event, BookChanged | InstrumentChanged)]
+            for event in private:
+                user_ids.update(dict.fromkeys(users_of(event)))
+                match event:
+                    case Traded():
+                        trades.append(event.trade)
+                    case SelfTradePrevented():
+                        named[event.maker_order_id] = None
+                    case CommandRefused(order_id=int(order_id), reason=reason) if reason is not Reason.ORDER_NOT_FOUND:
+                        named[order_id] = None
+            if private:
+                stored.append(CommandEvents(stamped.position, stamped.time, private))
+        changes = engine.take_changes()
+        first_id = make_id(engine.shard, self._stamped[0].position)
+        named.update((order.id, None) for order in changes.orders)
+        return Batch(
+            first_position=self._stamped[0].position,
+            last_position=engine.position,
+            time=engine.time,
+            trade_count=engine.trade_count,
+            priority_count=engine.priority_count,
+            settings=engine.settings,
+            state_hash=engine.state_hash(),
+            commands=encode_commands(self._stamped),
+            events=encode_events(stored),
+            orders=changes.orders,
+            trades=trades,
+            instruments=changes.instruments,
+            user_ids=list(user_ids),
+            touched_order_ids=[order_id for order_id in named if order_id < first_id],
+        )

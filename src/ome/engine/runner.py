@@ -1,0 +1,326 @@
+"""The single writer: one coroutine that owns the engine, and the one door to it (LMAX's business logic processor).
+
+Commands come through a bounded queue. The coroutine drains what waits, stamps each command with position and time, applies it,
+and hands everything applied to the database as one batch as soon as the batch before is durable: while one commits the
+next is matched, never more than one is in flight. After a commit the views take in its events, then the waiting are answered:
+nobody sees what isn't durable (D3), and whoever was answered finds it everywhere (DUR4).
+
+States: STARTING, RECOVERING, RUNNING, STALLED (the database doesn't answer; trying on), DRAINING (stopping), HALTED (stopped for
+a reason that a person must look at).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from ome.domain.clock import MICROSECONDS, now_us
+from ome.domain.commands import AdvanceTime, CancelOrder, Command, Configure, Stamped
+from ome.domain.errors import InvariantBroken, NotAccepting, OmeError, OutcomeUnknown, Overloaded, StateMismatch
+from ome.domain.events import Event
+from ome.domain.ports import EngineMetrics, EventListener, Repository
+from ome.domain.records import EngineSettings
+from ome.engine.engine import Engine
+from ome.engine.pending_batch import PendingBatch, Waiting
+
+CLOCK_STEP_US: Final = MICROSECONDS
+"""A clock that has gone back by more than this is logged; the engine's time stands still until it has caught up (N2)."""
+
+_SPARE_SLOTS: Final = 64
+"""Room in the queue beside commands, for ended commits and the stop: those must always fit."""
+_DAY_S: Final = 86_400.0
+"""The longest that an alarm sleeps, in seconds; timers beyond that are not exact everywhere."""
+
+log = structlog.get_logger(__name__)
+
+
+class RunnerLimits(Struct, frozen=True):
+    """Bounds of the runner, each for a reason.
+
+    `queue` commands may wait (beyond it answers would be late anyway); of these the last `cancel_slots` are for cancels alone,
+    so that a flood of orders can't keep anybody from leaving. `batch` commands share a transaction at most, which bounds its
+    size and what is lost sight of at once. `client_wait_s` is how long an answer may take before it is called unknown, and
+    `drain_s` how long stopping may take.
+    """
+
+    queue: int = 8192
+    cancel_slots: int = 819
+    batch: int = 2048
+    client_wait_s: float = 5.0
+    drain_s: float = 10.0
+
+
+_Note = Waiting | asyncio.Task[None] | None
+"""What the queue holds: a command, a commit that has ended, or None to stop."""
+
+
+class EngineRunner:
+    """Owns one engine and one repository; the CommandBus of a single process."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        *,
+        settings: EngineSettings,
+        limits: RunnerLimits,
+        metrics: EngineMetrics,
+        on_halt: Callable[[BaseException], None],
+        clock_us: Callable[[], int] = now_us,
+    ) -> None:
+        """`on_halt` is called once, when the engine has stopped for a reason that trying on can't mend."""
+        self._repository = repository
+        self._settings = settings
+        self._limits = limits
+        self._metrics = metrics
+        self._on_halt = on_halt
+        self._clock_us = clock_us
+        self._listeners: list[EventListener] = []
+        self._queue: asyncio.Queue[_Note] = asyncio.Queue(maxsize=limits.queue + _SPARE_SLOTS)
+        self._engine = Engine()
+        self._pending = PendingBatch()
+        self._committing: asyncio.Task[None] | None = None
+        self._in_flight = PendingBatch()
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._state = "STARTING"
+        self._position = 0
+        self._commit_started = 0.0
+        self._patience: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at: int | None = None
+
+    # The door
+
+    async def send(self, command: Command, settled: Callable[[], None] | None = None) -> Sequence[Event]:
+        """See CommandBus: the command's events, once they are durable."""
+        room = self._limits.queue if isinstance(command, CancelOrder) else self._limits.queue - self._limits.cancel_slots
+        if self._state != "RUNNING":
+            _settle(settled)
+            raise NotAccepting(self._state.lower())
+        if self._queue.qsize() >= room:
+            _settle(settled)
+            raise Overloaded
+        future: asyncio.Future[Sequence[Event]] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(Waiting(command, future, settled))
+        return await future
+
+    def is_open(self, order_id: int) -> bool:
+        """See CommandBus: a hint for what to look up."""
+        return self._engine.is_open(order_id)
+
+    @property
+    def state(self) -> str:
+        """One of the states of the module's docstring."""
+        return self._state
+
+    @property
+    def position(self) -> int:
+        """The last committed position."""
+        return self._position
+
+    @property
+    def queue_depth(self) -> int:
+        """How many commands wait."""
+        return self._queue.qsize()
+
+    def stalled(self, stalled: bool) -> None:  # noqa: FBT001  the repository's callback
+        """The repository tells when the database stops answering and when it answers again."""
+        if self._state in {"RUNNING", "STALLED"}:
+            self._enter("STALLED" if stalled else "RUNNING")
+
+    # Life
+
+    async def recover(self) -> Engine:
+        """Lock, fence, load and verify; the engine that results, for views to start from. Nothing is served yet.
+
+        Raises a StorageError that says what stands against it; a state that contradicts itself is never mended silently.
+        """
+        self._enter("RECOVERING")
+        await self._repository.start()
+        recovered = await self._repository.load()
+        engine = Engine.restore(recovered.state)
+        try:
+            engine.check_invariants()
+        except InvariantBroken as error:
+            raise StateMismatch(f"the stored orders contradict each other: {error}") from error
+        if recovered.state_hash is not None and engine.state_hash() != recovered.state_hash:
+            raise StateMismatch(
+                f"the stored orders and instruments have the state hash {engine.state_hash():016x}, "
+                f"but {recovered.state_hash:016x} was stored with position {engine.position}"
+            )
+        self._engine, self._position = engine, engine.position
+        log.info("recovered", position=engine.position, open_orders=len(recovered.state.orders), trades=engine.trade_count)
+        return engine
+
+    async def run(self, listeners: Sequence[EventListener]) -> None:
+        """Begin to take commands; `listeners` are told of every batch, in this order, once it is durable."""
+        self._listeners = list(listeners)
+        self._task = asyncio.create_task(self._loop(), name="engine")
+        self._enter("RUNNING")
+        if self._engine.settings != self._settings:
+            await self.send(Configure(self._settings))
+        self._set_alarm()
+
+    async def stop(self) -> None:
+        """Take nothing new, make durable what was taken, give back the database. What is left after `drain_s` is unknown."""
+        if self._state not in {"HALTED", "STARTING"}:
+            self._enter("DRAINING")
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._task is not None:
+            if not self._task.done():
+                self._queue.put_nowait(None)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._task), self._limits.drain_s)
+            if not self._task.done():
+                log.error("drain_timed_out", waiting=self._queue.qsize())
+                self._task.cancel()
+        self._abandon(OutcomeUnknown("the service stopped"))
+        await self._repository.close()
+
+    # The coroutine
+
+    async def _loop(self) -> None:
+        try:
+            while not (self._stopping and self._committing is None and not self._pending):
+                self._take(await self._queue.get())
+                self._drain()
+                if self._committing is None:
+                    self._begin_commit()
+                elif len(self._pending) >= self._limits.batch:
+                    await asyncio.wait([self._committing])
+                    self._end_commit(self._committing)
+                    self._begin_commit()
+        except Exception as error:  # noqa: BLE001  whatever it is, the engine stops rather than guess
+            self._halt(error)
+
+    def _drain(self) -> None:
+        while len(self._pending) < self._limits.batch:
+            try:
+                note = self._queue.get_nowait()
+            except asyncio.QueueEmpty:
+                return
+            self._take(note)
+
+    def _take(self, note: _Note) -> None:
+        if note is None:
+            self._stopping = True
+        elif isinstance(note, Waiting):
+            self._apply(note)
+        elif note is self._committing:
+            self._end_commit(note)
+
+    def _apply(self, waiting: Waiting) -> None:
+        if waiting.is_withdrawn:
+            waiting.settle()
+            return
+        engine = self._engine
+        now = self._clock_us()
+        if now < engine.time - CLOCK_STEP_US:
+            log.warning("clock_went_back", by_us=engine.time - now)
+        stamped = Stamped(engine.position + 1, max(now, engine.time), waiting.command)
+        try:
+            self._pending.add(stamped, engine.apply(stamped), waiting)
+        except BaseException:
+            waiting.fail(OutcomeUnknown("the engine stopped"))
+            raise
+        if engine.next_deadline() != self._alarm_at:
+            self._set_alarm()
+
+    def _begin_commit(self) -> None:
+        if not self._pending:
+            return
+        batch = self._pending.seal(self._engine)
+        self._in_flight, self._pending = self._pending, PendingBatch()
+        self._commit_started = time.perf_counter()
+        self._committing = asyncio.create_task(self._repository.commit(batch), name="commit")
+        self._committing.add_done_callback(self._queue.put_nowait)
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(self._limits.client_wait_s, self._lose_patience)
+
+    def _end_commit(self, commit: asyncio.Task[None]) -> None:
+        """The batch in flight is durable: the views first, then the answers. Raises what the commit raised."""
+        if self._patience is not None:
+            self._patience.cancel()
+        commit.result()
+        self._committing = None
+        durable, self._in_flight = self._in_flight, PendingBatch()
+        self._position += len(durable)
+        self._metrics.batch_committed(len(durable), time.perf_counter() - self._commit_started, self._queue.qsize())
+        events = durable.events()
+        for listener in self._listeners:
+            listener.committed(events)
+        durable.answer()
+        if self._state == "STALLED":
+            self._enter("RUNNING")
+
+    # When things go wrong
+
+    def _lose_patience(self) -> None:
+        """The commit in flight takes too long: what was matched is unknown, what only waits was certainly not executed."""
+        self.stalled(stalled=True)
+        unknown = OutcomeUnknown("the database has not confirmed it yet")
+        self._in_flight.fail(unknown)
+        self._pending.fail(unknown)
+        self._withdraw_queued(NotAccepting("stalled"))
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(self._limits.client_wait_s, self._lose_patience)
+
+    def _withdraw_queued(self, error: OmeError) -> None:
+        """Take every command that hasn't had its turn out of the queue; ended commits and the stop stay in it."""
+        for _ in range(self._queue.qsize()):
+            note = self._queue.get_nowait()
+            if isinstance(note, Waiting):
+                note.fail(error)
+                note.settle()
+            else:
+                self._queue.put_nowait(note)
+
+    def _abandon(self, error: OmeError) -> None:
+        """Nothing more will come of what was taken."""
+        self._in_flight.fail(error)
+        self._pending.fail(error)
+        self._withdraw_queued(NotAccepting("halted"))
+
+    def _halt(self, error: BaseException) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        log.critical("engine_halted", error=str(error), error_type=type(error).__name__, exc_info=error)
+        self._enter("HALTED")
+        self._abandon(OutcomeUnknown("the engine halted"))
+        self._on_halt(error)
+
+    def _enter(self, state: str) -> None:
+        if state != self._state:
+            log.info("engine_state", state=state, was=self._state)
+            self._state = state
+            self._metrics.state_changed(state)
+
+    # Deadlines
+
+    def _set_alarm(self) -> None:
+        """Have time advanced when the next deadline comes, commands or none (T5)."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._alarm_at = None, self._engine.next_deadline()
+        if self._alarm_at is not None:
+            wait_s = max(0, self._alarm_at - self._clock_us()) / MICROSECONDS
+            self._alarm = asyncio.get_running_loop().call_later(min(wait_s, _DAY_S), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm_at = None
+        if self._state == "RUNNING" and self._queue.qsize() < self._limits.queue:
+            self._queue.put_nowait(Waiting(AdvanceTime()))
+        else:
+            self._alarm = asyncio.get_running_loop().call_later(1.0, self._ring)
+
+
+def _settle(settled: Callable[[], None] | None) -> None:
+    if settled is not None:
+        settled()

@@ -1,0 +1,57 @@
+"""A symbol's levels, kept up by `BookChanged` events: what the public sees of the book (D1)."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from sortedcontainers import SortedDict
+
+from ome.domain.enums import Side
+from ome.domain.events import BookChanged
+from ome.domain.ports import Depth
+
+
+class DepthView:
+    """Levels by price number; all numbers of a side share their decimals, so that they sort as their values do.
+
+    Applying a change costs O(log levels) for each level in it; the best level is O(1), the best n are O(n).
+    """
+
+    __slots__ = ("_asks", "_bids", "sequence", "symbol", "time")
+
+    def __init__(self, depth: Depth) -> None:
+        """Start from every level that there is."""
+        self.symbol = depth.symbol
+        self.sequence = depth.sequence
+        self.time = depth.time
+        self._bids: SortedDict[int, tuple[int, int]] = SortedDict(_by_price(depth.bids))
+        self._asks: SortedDict[int, tuple[int, int]] = SortedDict(_by_price(depth.asks))
+
+    def apply(self, change: BookChanged) -> None:
+        """Take in the levels that a command changed; no orders means that a level is gone."""
+        for side, price, quantity, orders in change.levels:
+            levels = self._bids if side is Side.BUY else self._asks
+            if orders:
+                levels[price] = (quantity, orders)
+            else:
+                levels.pop(price, None)
+        self.sequence = change.sequence
+        self.time = change.time
+
+    def best(self, side: Side) -> tuple[int, int] | None:
+        """(price, quantity) of the best level of a side, or None."""
+        levels, index = (self._bids, -1) if side is Side.BUY else (self._asks, 0)
+        if not levels:
+            return None
+        price, (quantity, _) = levels.peekitem(index)
+        return price, quantity
+
+    def depth(self, levels: int) -> Depth:
+        """The best `levels` of each side."""
+        bids = [(price, *self._bids[price]) for price in islice(reversed(self._bids), levels)]
+        asks = [(price, *self._asks[price]) for price in islice(self._asks, levels)]
+        return Depth(self.symbol, self.sequence, self.time, bids, asks)
+
+
+def _by_price(levels: list[tuple[int, int, int]]) -> dict[int, tuple[int, int]]:
+    return {price: (quantity, orders) for price, quantity, orders in levels}

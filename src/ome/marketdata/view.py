@@ -1,0 +1,98 @@
+"""Everything public about every symbol, folded from committed events: the MarketData of a single process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from ome.domain.clock import now_us
+from ome.domain.enums import Side
+from ome.domain.events import BookChanged, Event, InstrumentChanged, Traded
+from ome.domain.ports import Depth, Ticker
+from ome.domain.records import InstrumentRecord, TradeRecord
+from ome.marketdata.depth import DepthView
+from ome.marketdata.statistics import RollingDay
+
+
+class _Market:
+    """One symbol: what it trades in, its levels, its last trade and its day."""
+
+    __slots__ = ("day", "depth", "instrument", "last_price", "last_quantity", "sequence", "time")
+
+    def __init__(self, instrument: InstrumentRecord, depth: Depth) -> None:
+        self.instrument = instrument
+        self.depth = DepthView(depth)
+        self.day = RollingDay()
+        self.last_price = instrument.last_price
+        self.last_quantity = instrument.last_quantity
+        self.sequence = instrument.sequence
+        self.time = depth.time
+
+
+class MarketView:
+    """An EventListener that answers for public data. Only committed events reach it (D3)."""
+
+    def __init__(self, clock_us: Callable[[], int] = now_us) -> None:
+        self._clock_us = clock_us
+        self._markets: dict[str, _Market] = {}
+
+    def load(self, markets: Iterable[tuple[InstrumentRecord, Depth]], trades: Iterable[TradeRecord]) -> None:
+        """Start from recovered books, and from the trades of the last 24 hours, oldest first."""
+        self._markets = {instrument.symbol: _Market(instrument, depth) for instrument, depth in markets}
+        for trade in trades:
+            self._markets[trade.symbol].day.add(trade)
+
+    def committed(self, events: Sequence[Event]) -> None:
+        """See EventListener."""
+        for event in events:
+            match event:
+                case BookChanged():
+                    market = self._markets[event.symbol]
+                    market.depth.apply(event)
+                    market.sequence, market.time = event.sequence, event.time
+                case Traded(trade=trade):
+                    market = self._markets[trade.symbol]
+                    market.day.add(trade)
+                    market.last_price, market.last_quantity = trade.price, trade.quantity
+                    market.sequence, market.time = trade.sequence, trade.executed_at
+                case InstrumentChanged():
+                    self._define(event.instrument)
+
+    def _define(self, instrument: InstrumentRecord) -> None:
+        market = self._markets.get(instrument.symbol)
+        if market is None:
+            empty = Depth(instrument.symbol, instrument.sequence, instrument.listed_at, [], [])
+            self._markets[instrument.symbol] = _Market(instrument, empty)
+        else:
+            market.instrument = instrument
+            market.sequence = instrument.sequence
+
+    def instruments(self) -> list[InstrumentRecord]:
+        """See MarketData."""
+        return [self._markets[symbol].instrument for symbol in sorted(self._markets)]
+
+    def instrument(self, symbol: str) -> InstrumentRecord | None:
+        """See MarketData."""
+        market = self._markets.get(symbol)
+        return None if market is None else market.instrument
+
+    def depth(self, symbol: str, levels: int) -> Depth | None:
+        """See MarketData."""
+        market = self._markets.get(symbol)
+        return None if market is None else market.depth.depth(levels)
+
+    def ticker(self, symbol: str) -> Ticker | None:
+        """See MarketData."""
+        market = self._markets.get(symbol)
+        if market is None:
+            return None
+        return Ticker(
+            symbol,
+            market.instrument.state,
+            market.sequence,
+            market.time,
+            market.depth.best(Side.BUY),
+            market.depth.best(Side.SELL),
+            market.last_price,
+            market.last_quantity,
+            *market.day.statistics(self._clock_us()),
+        )
