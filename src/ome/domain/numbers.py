@@ -25,7 +25,7 @@ MAX_TEXT: Final = 40
 MAX_EXPONENT: Final = 24
 """Largest exponent, either way, of a number written as 1e-7: what JSON encoders emit for small floats."""
 
-POWER_OF_TEN: Final = tuple(10**exponent for exponent in range(MAX_EXPONENT + MAX_TEXT + 1))
+POWER_OF_TEN: Final[tuple[int, ...]] = tuple(10**exponent for exponent in range(MAX_EXPONENT + MAX_TEXT + 1))
 
 _PLAIN: Final = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?", re.ASCII)
 _JSON: Final = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]{1,3}))?", re.ASCII)

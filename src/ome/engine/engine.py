@@ -27,7 +27,7 @@ from ome.domain.events import (
     OrderRejected,
 )
 from ome.domain.ids import make_id
-from ome.domain.instrument import BEYOND, DEFAULT_LOT_SIZE, DEFAULT_TICK_SIZE, OFF_GRID, Grid, Instrument
+from ome.domain.instrument import BEYOND, DEFAULT_LOT_SIZE, DEFAULT_TICK_SIZE, OFF_GRID, Instrument
 from ome.domain.numbers import pack
 from ome.domain.reasons import Reason
 from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, OrderRecord
@@ -234,8 +234,9 @@ class Engine:
         if book is None:
             book = self._unlisted_book(command.symbol)
         instrument = book.instrument
-        price = None if command.price is None else _ticks(instrument.prices, command.price)
-        quantity = _lots(instrument.quantities, command.quantity)
+        price = None if command.price is None else instrument.prices.steps(command.price)
+        quantity = instrument.quantities.steps(command.quantity)
+        _check_steps(instrument, price, quantity)
         if command.expires_at is not None and command.expires_at <= self.time:
             raise Refusal(Reason.EXPIRES_AT_IN_PAST)
         return book, price, quantity
@@ -354,6 +355,8 @@ class Engine:
             self._deadlines.add(order)
         if quantity == order.filled:
             self._reduce(order, quantity)
+            self._books[order.instrument.symbol].remove(order)
+            order.price = price
             self._end(order, OrderStatus.CANCELLED, Reason.REDUCED_TO_FILLED)
         elif price == order.price and quantity <= order.quantity:
             self._reduce(order, quantity)
@@ -368,8 +371,9 @@ class Engine:
         if command.expires_at is not None and order.time_in_force is not TimeInForce.GTD:
             raise Refusal(Reason.FIELD_NOT_APPLICABLE)
         instrument = order.instrument
-        price = order.price if command.price is None else _ticks(instrument.prices, command.price)
-        quantity = order.quantity if command.quantity is None else _lots(instrument.quantities, command.quantity)
+        price = order.price if command.price is None else instrument.prices.steps(command.price)
+        quantity = order.quantity if command.quantity is None else instrument.quantities.steps(command.quantity)
+        _check_steps(instrument, price, quantity)
         if quantity < order.filled:
             raise Refusal(Reason.QUANTITY_BELOW_FILLED, instrument.quantities.number(order.filled))
         if command.expires_at is not None and command.expires_at <= self.time:
@@ -459,20 +463,14 @@ def _not_open(exists: bool) -> Reason:  # noqa: FBT001  a fact that the command 
     return Reason.ORDER_NOT_OPEN if exists else Reason.ORDER_NOT_FOUND
 
 
-def _ticks(grid: Grid, number: int) -> int:
-    """A price in ticks, or the refusal that says what would fit (M5)."""
-    return _steps(grid, number, Reason.PRICE_OFF_TICK, Reason.PRICE_TOO_LARGE)
-
-
-def _lots(grid: Grid, number: int) -> int:
-    """A quantity in lots, or the refusal that says what would fit (M5)."""
-    return _steps(grid, number, Reason.QUANTITY_OFF_LOT, Reason.QUANTITY_TOO_LARGE)
-
-
-def _steps(grid: Grid, number: int, off_grid: Reason, too_large: Reason) -> int:
-    steps = grid.steps(number)
-    if steps == OFF_GRID:
-        raise Refusal(off_grid, pack(grid.mantissa, grid.decimals))
-    if steps == BEYOND:
-        raise Refusal(too_large, grid.largest)
-    return steps
+def _check_steps(instrument: Instrument, ticks: int | None, lots: int) -> None:
+    """Refuse what is no whole number of ticks or lots, then what is too large to keep, saying what would fit (M5, N1)."""
+    prices, quantities = instrument.prices, instrument.quantities
+    if ticks == OFF_GRID:
+        raise Refusal(Reason.PRICE_OFF_TICK, pack(prices.mantissa, prices.decimals))
+    if lots == OFF_GRID:
+        raise Refusal(Reason.QUANTITY_OFF_LOT, pack(quantities.mantissa, quantities.decimals))
+    if ticks == BEYOND:
+        raise Refusal(Reason.PRICE_TOO_LARGE, prices.largest)
+    if lots == BEYOND:
+        raise Refusal(Reason.QUANTITY_TOO_LARGE, quantities.largest)

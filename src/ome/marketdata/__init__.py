@@ -1,1 +1,1 @@
-"""Public views folded from committed events: depth, ticker and 24-hour statistics. In memory, read and written on the event loop."""
+"""Public views folded from committed events, in memory: depth, ticker, 24-hour statistics. They live on the event loop."""
