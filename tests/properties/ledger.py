@@ -32,7 +32,7 @@ class Ledger:
         self.filled: defaultdict[int, Decimal] = defaultdict(Decimal)
         self.sequences: defaultdict[str, int] = defaultdict(int)
         self.levels: defaultdict[tuple[str, Side], dict[Decimal, tuple[Decimal, int]]] = defaultdict(dict)
-        self.trade_ids: list[int] = []
+        self.last_trade_id = 0
         self.positions: defaultdict[str, Decimal] = defaultdict(Decimal)
 
     def take(self, events: Sequence[Event], time: int) -> None:
@@ -97,8 +97,8 @@ class Ledger:
         """INV2, INV5, INV6: one maker, one taker, two sides, at the maker's price and within the taker's."""
         trade = event.trade
         assert trade.executed_at == time
-        assert trade.id not in self.trade_ids[-1:]
-        self.trade_ids.append(trade.id)
+        assert trade.id == (self.last_trade_id + 1 if self.last_trade_id else trade.id), "M3: ids have no gaps"
+        self.last_trade_id = trade.id
         self._next(trade.symbol, trade.sequence)
         price, quantity = value_of(trade.price), value_of(trade.quantity)
         maker, taker = self.orders[trade.maker_order_id], self.orders[trade.taker_order_id]
@@ -129,9 +129,7 @@ class Ledger:
     def _fill_maker(self, maker: OrderRecord, event: Traded) -> None:
         """A maker's fill is told by the trade alone."""
         assert maker.is_open
-        status = OrderStatus.PARTIALLY_FILLED if event.maker_remaining else OrderStatus.FILLED
-        if not value_of(event.maker_remaining):
-            status = OrderStatus.FILLED
+        status = OrderStatus.PARTIALLY_FILLED if value_of(event.maker_remaining) else OrderStatus.FILLED
         self.orders[maker.id] = OrderRecord(
             maker.id, maker.user_id, maker.symbol, maker.side, maker.type, maker.time_in_force, maker.quantity, maker.price,
             event.maker_filled, maker.filled_value, event.maker_remaining, status, None, maker.version, maker.priority,

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from random import Random
 
 import pytest
 
 from properties.flow import SECOND, Flow
 from properties.pair import Pair
+from properties.profiles import LONG
 
-LONG = bool(os.environ.get("OME_LONG_TESTS"))
-COMMANDS = 1_500
-SEEDS = range(200) if LONG else range(8)
+COMMANDS = 2_000
+SEEDS = range(300) if LONG else range(10)
 
 
 def run(seed: int, commands: int = COMMANDS, compare_every: int = 25) -> Pair:

@@ -1,0 +1,164 @@
+"""A hypothesis state machine over engine and twin: what it finds, it shrinks to the shortest list of commands."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from ome.domain.commands import AdvanceTime, Configure, DefineInstrument, NewOrder
+from ome.domain.enums import OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.numbers import canonical, pack
+from ome.domain.records import EngineSettings
+from properties.flow import GRIDS, LARGEST, MODES, SECOND, SYMBOLS, USERS, off_grid, price_of, quantity_of
+from properties.pair import Pair
+from properties.profiles import machine_settings
+
+symbols = st.sampled_from([*SYMBOLS, "NEW"])
+users = st.sampled_from(USERS)
+sides = st.sampled_from(Side)
+modes = st.sampled_from(MODES)
+ticks = st.integers(-5, 5)
+lots = st.integers(1, 12)
+waits = st.sampled_from([-SECOND, 0, 1, SECOND, 60 * SECOND])
+steps = st.sampled_from([canonical(pack(m, d)) for m, d in [(1, 0), (1, 2), (5, 2), (25, 4), (1, 3), (10, 0), (1, 9)]])
+odd_numbers = st.sampled_from([LARGEST, pack(1, 9), pack(1, 0), pack(10**15 - 1, 9), pack(123456789012345, 4), pack(10**14, 0)])
+"""The boundaries of N1, off most grids."""
+
+
+def grid_of(symbol: str) -> str:
+    """The symbol whose grid a symbol has: a new one that of AAA."""
+    return symbol if symbol in GRIDS else "AAA"
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Every command that is built, in any order, from any user; engine and twin agree after each."""
+
+    order_ids: Bundle[tuple[int, str]] = Bundle("order_ids")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = Pair()
+
+    @initialize()
+    def list_symbols(self) -> None:
+        """Two of the three symbols have a tick and a lot of their own."""
+        for symbol in ("BBB", "CCC"):
+            tick, tick_decimals, lot, lot_decimals = GRIDS[symbol]
+            self.pair.send(DefineInstrument(symbol, pack(tick, tick_decimals), canonical(pack(lot, lot_decimals))))
+
+    @rule(
+        target=order_ids, user=users, symbol=symbols, side=sides, mode=modes, tick=ticks, lot=lots,
+        tif=st.sampled_from([TimeInForce.GTC, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK]),
+    )  # fmt: skip
+    def limit(
+        self, user: str, symbol: str, side: Side, mode: SelfTradePrevention, tick: int, lot: int, tif: TimeInForce
+    ) -> tuple[int, str]:
+        """A limit order near the market."""
+        grid = grid_of(symbol)
+        self.pair.send(NewOrder(user, symbol, side, OrderType.LIMIT, tif, quantity_of(grid, lot), price_of(grid, tick), mode))
+        return self.pair.engine.position, symbol
+
+    @rule(target=order_ids, user=users, symbol=symbols, side=sides, mode=modes, tick=ticks, lot=lots, wait=waits)
+    def good_till_date(
+        self, user: str, symbol: str, side: Side, mode: SelfTradePrevention, tick: int, lot: int, wait: int
+    ) -> tuple[int, str]:
+        """A limit order with a deadline, perhaps one that has passed (T5)."""
+        grid, deadline = grid_of(symbol), self.pair.clock + wait
+        number, price = quantity_of(grid, lot), price_of(grid, tick)
+        self.pair.send(NewOrder(user, symbol, side, OrderType.LIMIT, TimeInForce.GTD, number, price, mode, None, deadline))
+        return self.pair.engine.position, symbol
+
+    @rule(target=order_ids, user=users, symbol=symbols, side=sides, mode=modes, lot=st.integers(1, 40))
+    def market(self, user: str, symbol: str, side: Side, mode: SelfTradePrevention, lot: int) -> tuple[int, str]:
+        """A market order, sometimes for more than there is (T3)."""
+        number = quantity_of(grid_of(symbol), lot)
+        self.pair.send(NewOrder(user, symbol, side, OrderType.MARKET, TimeInForce.IOC, number, None, mode))
+        return self.pair.engine.position, symbol
+
+    @rule(target=order_ids, symbol=symbols, side=sides, odd=odd_numbers, odd_price=st.booleans(), gone=st.booleans())
+    def odd_order(self, symbol: str, side: Side, odd: int, odd_price: bool, gone: bool) -> tuple[int, str]:
+        """Boundary values: off the grid, one step, the most there is, more than the grid has room for; several at once."""
+        price = odd if odd_price else off_grid(*GRIDS[grid_of(symbol)][:2])
+        self.pair.send(
+            NewOrder("eve", symbol, side, OrderType.LIMIT, TimeInForce.GTD, odd, price, expires_at=self.pair.clock + (not gone))
+        )
+        return self.pair.engine.position, symbol
+
+    @rule(order=order_ids, lot=st.none() | lots, tick=st.none() | ticks, version=st.none() | st.integers(1, 3))
+    def modify(self, order: tuple[int, str], lot: int | None, tick: int | None, version: int | None) -> None:
+        """New quantity, price, both or neither, at whatever version (A1-A7)."""
+        order_id, symbol = order
+        grid = grid_of(symbol)
+        self.pair.modify(
+            order_id,
+            quantity=None if lot is None else quantity_of(grid, lot),
+            price=None if tick is None else price_of(grid, tick),
+            expected_version=version,
+        )
+
+    @rule(order=order_ids, wait=waits, odd=st.none() | odd_numbers, lot=st.none() | lots)
+    def modify_deadline(self, order: tuple[int, str], wait: int, odd: int | None, lot: int | None) -> None:
+        """A new deadline, on orders that have one and on others, with odd prices (A3, A6)."""
+        order_id, symbol = order
+        quantity = None if lot is None else quantity_of(grid_of(symbol), lot)
+        self.pair.modify(order_id, expires_at=self.pair.clock + wait, price=odd, quantity=quantity)
+
+    @rule(order=order_ids, extra=st.integers(-1, 1))
+    def modify_around_filled(self, order: tuple[int, str], extra: int) -> None:
+        """A total one lot below, at, or above what is filled (A5)."""
+        order_id, symbol = order
+        known = self.pair.twin.orders[order_id]
+        lot = self.pair.twin.markets[symbol].lot if symbol in self.pair.twin.markets else 10**9
+        total = known.filled + extra * lot
+        if total > 0:
+            self.pair.modify(order_id, quantity=canonical(pack(total, 9)))
+
+    @rule(order=order_ids)
+    def cancel(self, order: tuple[int, str]) -> None:
+        """Cancel whatever an id names, ended orders too (M3)."""
+        self.pair.cancel(order[0])
+
+    @rule(order=consumes(order_ids))
+    def cancel_and_forget(self, order: tuple[int, str]) -> None:
+        """Cancel an order that is not looked at again, so that books empty now and then."""
+        self.pair.cancel(order[0])
+
+    @rule(target=order_ids, nobody=st.integers(0, 10**6))
+    def nobodys_order(self, nobody: int) -> MultipleResults[tuple[int, str]]:
+        """Ids that no order has are neither modified nor cancelled (M3)."""
+        unknown = len(self.pair.journal) + 100 + nobody
+        self.pair.cancel(unknown)
+        self.pair.modify(unknown, quantity=pack(1, 0))
+        return multiple()
+
+    @rule(symbol=symbols, tick=st.none() | steps, lot=st.none() | steps)
+    def define(self, symbol: str, tick: int | None, lot: int | None) -> None:
+        """List a symbol or change its tick and lot, in use or not (M5)."""
+        self.pair.send(DefineInstrument(symbol, tick, lot))
+
+    @rule(auto_list=st.booleans(), most=st.sampled_from([0, 2, 3, 10_000]))
+    def configure(self, auto_list: bool, most: int) -> None:
+        """Give other settings (M6)."""
+        self.pair.send(Configure(EngineSettings(auto_list, most)))
+
+    @rule(step=st.sampled_from([1, SECOND, 60 * SECOND]), tell=st.booleans())
+    def let_time_pass(self, step: int, tell: bool) -> None:
+        """Move the clock on, with or without telling."""
+        self.pair.clock += step
+        if tell:
+            self.pair.send(AdvanceTime())
+
+    @rule()
+    def restart(self) -> None:
+        """Go on with an engine restored from the state."""
+        self.pair.restart()
+
+    @invariant()
+    def everything_agrees(self) -> None:
+        """Engine, twin and invariants agree after every command."""
+        self.pair.compare()
+
+
+TestEngineMachine = pytest.mark.timeout(3600)(EngineMachine.TestCase)
+TestEngineMachine.settings = machine_settings()
