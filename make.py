@@ -20,8 +20,9 @@ HERE = Path(__file__).resolve().parent
 VENV = HERE / os.environ.get("VENV", ".venv")
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 RUNTIME, DEVELOPMENT = HERE / "requirements.lock", HERE / "requirements-dev.lock"
-LOCK = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url",
-        "--quiet", "--custom-compile-command", "make lock"]  # fmt: skip
+COMPILE = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--generate-hashes"]
+QUIET = ["--no-emit-index-url", "--quiet", "--custom-compile-command", "make lock"]
+LOCK = [*COMPILE, *QUIET]
 
 
 def main() -> int:
@@ -69,8 +70,8 @@ def create() -> None:
     try:
         venv.create(VENV, with_pip=True, clear=True)
     except (subprocess.CalledProcessError, ModuleNotFoundError) as error:
-        message = "this Python can't make virtual environments (no ensurepip). Debian, Ubuntu: apt-get install python3-venv. Or: uv venv"
-        raise SystemExit(fail(f"{message} --seed {VENV.name} && uv pip sync --python {VENV.name} requirements.lock")) from error
+        advice = f"Debian, Ubuntu: apt-get install python3-venv. Or: uv venv --seed {VENV.name}"
+        raise SystemExit(fail(f"this Python can't make virtual environments (no ensurepip). {advice}")) from error
     (VENV / ".python").write_text(sys.version)
 
 

@@ -1,0 +1,7 @@
+# Each target is one of make.py; without make: python3 make.py TARGET
+PYTHON ?= python3
+TARGETS := help run test check bench crash lock
+
+.PHONY: $(TARGETS)
+$(TARGETS):
+	@$(PYTHON) make.py $@

@@ -1,0 +1,117 @@
+"""The command line: `ome --help` is the map."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ome.bootstrap import run
+from ome.config import SettingsError, load_settings
+from ome.replay import FlowError, ReplayError, generate, print_report, progress_bar, replay_file
+from ome.replay.generate import FlowKind
+
+EXIT_USAGE = 2
+"""Exit status for a setting or argument that is wrong."""
+EXIT_DISAGREES = 1
+"""Exit status of a replay whose results differ from what was expected."""
+
+app = typer.Typer(
+    name="ome",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="An order matching engine service: limit order books with price-time priority, durable, behind REST.",
+)
+
+
+def main() -> None:
+    """The entry point of the command `ome`."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def ome(
+    context: typer.Context,
+    *,
+    show_version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    """Options of every command."""
+    if show_version:
+        typer.echo(f"ome {version('ome')}")
+        raise typer.Exit
+    del context
+
+
+@app.command(
+    "serve",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    help="Run the service. Every setting is a flag too: ome serve --help lists them.",
+)
+def serve_command(context: typer.Context) -> None:
+    """Run the service until SIGINT or SIGTERM."""
+    try:
+        settings = load_settings(context.args)
+    except SettingsError as error:
+        _fail(str(error))
+    raise typer.Exit(run(settings))
+
+
+@app.command("replay")
+def replay_command(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Order flow: .csv or .csv.gz.")],
+    *,
+    url: Annotated[str, typer.Option(help="The server to drive.")] = "http://127.0.0.1:5000",
+    in_process: Annotated[bool, typer.Option("--in-process", help="Drive the engine itself, without a server.")] = False,
+    api_key: Annotated[str, typer.Option(envvar="API_KEY", help="The operator's key, if the server has one.")] = "",
+    symbol: Annotated[str, typer.Option(help="Symbol to trade; the file's name by default.")] = "",
+    tick: Annotated[str, typer.Option(help="What the file's prices are counts of.")] = "0.01",
+    lot: Annotated[str, typer.Option(help="What the file's quantities are counts of.")] = "1",
+    rows: Annotated[int, typer.Option(min=0, help="Stop after so many rows; 0 for all.")] = 0,
+) -> None:
+    """Drive a server, or the engine, with recorded order flow and verify tape and book against the files beside it."""
+    try:
+        with progress_bar(file.name) as progress:
+            report = asyncio.run(
+                replay_file(
+                    file,
+                    url=url,
+                    in_process=in_process,
+                    api_key=api_key or None,
+                    symbol=symbol or None,
+                    tick=tick,
+                    lot=lot,
+                    progress=progress,
+                    limit_rows=rows or None,
+                )
+            )
+    except (FlowError, ReplayError) as error:
+        _fail(str(error))
+    print_report(report)
+    raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
+
+
+@app.command("generate")
+def generate_command(
+    file: Annotated[Path, typer.Argument(help="Where to write (.csv or .csv.gz); its tape and checkpoints go beside it.")],
+    *,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same bytes.")] = 1,
+    kind: Annotated[FlowKind, typer.Option(help="a row for each fill (replay) or incoming order (sweeps).")] = "sweeps",
+) -> None:
+    """Make realistic order flow from a seed, in the format that `ome replay` reads and verifies."""
+    try:
+        with progress_bar(file.name) as progress:
+            generate(file, rows=rows, seed=seed, kind=kind, progress=progress)
+    except FlowError as error:
+        _fail(str(error))
+    typer.echo(f"{rows} rows in {file}")
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"ome: {message}\n")
+    raise typer.Exit(EXIT_USAGE)

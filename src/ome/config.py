@@ -1,0 +1,63 @@
+"""Every setting of the service: from the environment, or as a flag of the same name (`PORT=5001`, `ome serve --port 5001`).
+
+Each has its unit, default and meaning here, and nowhere else; a wrong one stops the start with its name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """A setting is wrong; the message names it and says what would be right."""
+
+
+class Settings(BaseSettings):
+    """Settings of `ome serve`."""
+
+    model_config = SettingsConfigDict(extra="ignore", cli_kebab_case=True, cli_hide_none_type=True, cli_avoid_json=True)
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; other than loopback only with API_KEY set")
+    port: int = Field(default=5000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    database_url: str = Field(
+        default="sqlite+aiosqlite:///order_matching.db", description="SQLite file or PostgreSQL database, as a URL", repr=False
+    )
+    database_pool_size: int = Field(default=5, ge=1, le=100, description="connections for reading; writing has one of its own")
+    api_key: SecretStr = Field(default=SecretStr(""), description="the operator's key: writes need it in the header X-API-Key")
+    private_reads: bool = Field(default=False, description="whether orders are read with the key only")
+    auto_list: bool = Field(default=True, description="whether a symbol's first order lists it, with tick 0.01 and lot 1")
+    max_symbols: int = Field(default=10_000, ge=1, description="symbols that can be listed at most")
+    queue_size: int = Field(default=8192, ge=16, description="commands that may wait for the engine; beyond it 503")
+    batch_size: int = Field(default=2048, ge=1, description="commands that share a transaction at most")
+    client_wait_sec: float = Field(default=5.0, gt=0, description="seconds an answer may take before it is called unknown (504)")
+    drain_sec: float = Field(default=10.0, gt=0, description="seconds that stopping may take")
+    max_body_bytes: int = Field(default=65_536, ge=1024, description="largest request body, in bytes")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least severe log lines to write")
+    log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: console on a terminal, else JSON")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the address."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+
+def load_settings(arguments: list[str] | None = None) -> Settings:
+    """The settings of this process: flags before environment before defaults. Raises SettingsError."""
+    try:
+        settings = Settings() if arguments is None else Settings(_cli_parse_args=arguments, _cli_prog_name="ome serve")
+    except ValidationError as error:
+        wrong = [f"{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()]
+        raise SettingsError("; ".join(wrong)) from None
+    if not settings.is_loopback and not settings.api_key.get_secret_value():
+        raise SettingsError(
+            f"HOST: {settings.host} can be reached from other machines; set API_KEY first, or listen on 127.0.0.1. "
+            "A key: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    return settings

@@ -1,0 +1,111 @@
+"""Real servers for tests: `ome serve` in a process of its own, on loopback and a free port, stopped by its id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+START_SECONDS = 30.0
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """One `ome serve`; it can be killed and started again on the same port and database."""
+
+    def __init__(self, database_url: str, port: int, environment: dict[str, str]) -> None:
+        self.database_url = database_url
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.environment = environment
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        """Start the process without waiting for it to answer."""
+        clean = {name: value for name, value in os.environ.items() if name not in {"API_KEY", "HOST", "PRIVATE_READS"}}
+        environment = clean | {"DATABASE_URL": self.database_url, "PORT": str(self.port), "LOG_FORMAT": "json"} | self.environment
+        command = [sys.executable, "-m", "ome", "serve"]
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        return self.process
+
+    def start(self) -> None:
+        """Start the process and wait until it is healthy; what it wrote is in the error otherwise."""
+        process = self.spawn()
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                break
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    return
+            time.sleep(0.05)
+        self.stop()
+        raise RuntimeError(f"the server did not start ({process.returncode}):\n{self.output()}")
+
+    def kill(self) -> None:
+        """Kill -9."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+
+    def terminate(self) -> int:
+        """SIGTERM, and the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(START_SECONDS)
+
+    def restart(self) -> None:
+        """Kill and start again."""
+        self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        """End the process, gently at first."""
+        if self.process is not None and self.process.poll() is None:
+            try:
+                self.terminate()
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def output(self) -> str:
+        """What it has written so far."""
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def close(self) -> None:
+        """End it and drop its log."""
+        self.stop()
+        self.log.close()
+
+
+def sqlite_url(folder: Path) -> str:
+    """The URL of a fresh SQLite database in a folder."""
+    return f"sqlite+aiosqlite:///{folder / 'ome.db'}"
+
+
+@contextlib.contextmanager
+def running_server(database_url: str, **environment: str) -> Iterator[Server]:
+    """A healthy server on this database; settings are keywords, as `API_KEY="..."`."""
+    server = Server(database_url, free_port(), environment)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
