@@ -1,0 +1,105 @@
+"""A repository in memory whose commits a test can hold back or make fail, and read models over what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from ome.domain.batch import Batch
+from ome.domain.enums import OrderStatus
+from ome.domain.events import CommandEvents, decode_events
+from ome.domain.ports import Page, Recovered
+from ome.domain.records import EngineSettings, EngineState, OrderRecord, TradeRecord
+
+
+class MemoryRepository:
+    """Holds batches in a list; `gate` lets commits through while it is set, `error` is raised by the next commit."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self.closed = False
+
+    async def start(self) -> None:
+        """Nothing to lock."""
+
+    async def load(self) -> Recovered:
+        """A fresh engine's state."""
+        return Recovered(EngineState(0, 0, 0, 0, 0, EngineSettings(), [], []), None)
+
+    async def commit(self, batch: Batch) -> None:
+        """Keep the batch, when the gate is open and no error is due."""
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await self.gate.wait()
+            if self.error is not None:
+                raise self.error
+            self.batches.append(batch)
+        finally:
+            self.in_flight -= 1
+
+    async def close(self) -> None:
+        """Nothing more is asked of it."""
+        self.closed = True
+
+
+class MemoryReads:
+    """The ReadModels that order entry needs, over a MemoryRepository; what it doesn't need is not there."""
+
+    def __init__(self, repository: MemoryRepository) -> None:
+        self._repository = repository
+
+    def _orders(self) -> dict[int, OrderRecord]:
+        return {order.id: order for batch in self._repository.batches for order in batch.orders}
+
+    async def order(self, order_id: int) -> OrderRecord | None:
+        """An order as it stands."""
+        await asyncio.sleep(0)
+        return self._orders().get(order_id)
+
+    async def orders_by_client_id(self, user_id: str, client_order_id: str, symbol: str | None = None) -> list[OrderRecord]:
+        """Orders with this client id."""
+        await asyncio.sleep(0)
+        return [
+            order
+            for order in self._orders().values()
+            if (order.user_id, order.client_order_id) == (user_id, client_order_id) and symbol in {None, order.symbol}
+        ]
+
+    async def command_events(self, position: int) -> CommandEvents | None:
+        """The stored events of one command."""
+        stored = (events for batch in self._repository.batches for events in decode_events(batch.events))
+        return next((events for events in stored if events.position == position), None)
+
+    async def orders_of_user(
+        self, user_id: str, page: Page, *, symbol: str | None = None, statuses: Sequence[OrderStatus] = ()
+    ) -> list[OrderRecord]:
+        """Not needed."""
+        raise NotImplementedError
+
+    async def open_orders(self, symbol: str) -> tuple[int, list[OrderRecord]]:
+        """Not needed."""
+        raise NotImplementedError
+
+    async def trades(
+        self, page: Page, *, symbol: str | None = None, user_id: str | None = None, order_id: int | None = None
+    ) -> list[TradeRecord]:
+        """Not needed."""
+        raise NotImplementedError
+
+    async def events_of_order(self, order_id: int) -> list[CommandEvents]:
+        """Not needed."""
+        raise NotImplementedError
+
+    async def trades_since(self, moment_us: int) -> list[TradeRecord]:
+        """Not needed."""
+        raise NotImplementedError
+
+    async def ping(self) -> None:
+        """Not needed."""
+        raise NotImplementedError

@@ -1,0 +1,265 @@
+"""The single writer: what it promises about durability, order, bounds and failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from ome.domain.batch import CHAIN_START, chain_hash
+from ome.domain.commands import CancelOrder, NewOrder, decode_commands
+from ome.domain.enums import OrderType, Side, TimeInForce
+from ome.domain.errors import Fenced, NotAccepting, OutcomeUnknown, Overloaded
+from ome.domain.events import Event, OrderAccepted, OrderExpired, Traded, decode_events
+from ome.domain.records import EngineSettings
+from ome.engine.engine import Engine
+from ome.engine.runner import EngineRunner, RunnerLimits
+from stores import MemoryRepository
+
+
+def buy(quantity: int, price: int, user: str = "ann", **more: object) -> NewOrder:
+    """A resting buy of whole lots at a whole price."""
+    return NewOrder(user, "ABC", Side.BUY, OrderType.LIMIT, TimeInForce.GTC, quantity * 10, price * 10, **more)  # type: ignore[arg-type]
+
+
+def sell(quantity: int, price: int, user: str = "bob") -> NewOrder:
+    """A resting sell of whole lots at a whole price."""
+    return NewOrder(user, "ABC", Side.SELL, OrderType.LIMIT, TimeInForce.GTC, quantity * 10, price * 10)
+
+
+@dataclass
+class Rig:
+    """A runner with everything around it in memory."""
+
+    repository: MemoryRepository = field(default_factory=MemoryRepository)
+    clock_us: int = 1_000_000
+    halted: list[BaseException] = field(default_factory=list)
+    seen: list[Event] = field(default_factory=list)
+    committed_sizes: list[int] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+
+    def batch_committed(self, commands: int, commit_seconds: float, queue_depth: int) -> None:
+        """EngineMetrics."""
+        assert commit_seconds >= 0
+        assert queue_depth >= 0
+        self.committed_sizes.append(commands)
+
+    def state_changed(self, state: str) -> None:
+        """EngineMetrics."""
+        self.states.append(state)
+
+    def committed(self, events: Sequence[Event]) -> None:
+        """EventListener."""
+        self.seen.extend(events)
+
+    @asynccontextmanager
+    async def running(self, limits: RunnerLimits | None = None) -> AsyncIterator[EngineRunner]:
+        """A runner that takes commands."""
+        runner = EngineRunner(
+            self.repository,
+            settings=EngineSettings(),
+            limits=limits or RunnerLimits(),
+            metrics=self,
+            on_halt=self.halted.append,
+            clock_us=lambda: self.clock_us,
+        )
+        await runner.recover()
+        await runner.run([self])
+        try:
+            yield runner
+        finally:
+            self.repository.gate.set()
+            await runner.stop()
+
+
+async def settle() -> None:
+    """Let every task that can go on do so."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_nothing_is_answered_or_published_before_its_commit() -> None:
+    """D3: while the commit is held back, the command has no answer and no view has seen it."""
+    rig = Rig()
+    async with rig.running() as runner:
+        rig.repository.gate.clear()
+        task = asyncio.create_task(runner.send(buy(1, 100)))
+        await settle()
+        assert not task.done()
+        assert not rig.seen
+        assert runner.position == 0
+        rig.repository.gate.set()
+        events = await task
+        assert isinstance(events[1], OrderAccepted)
+        assert rig.seen == list(events)
+        assert runner.position == 1
+
+
+async def test_commands_are_matched_while_a_batch_commits_and_share_the_next() -> None:
+    """One commit is in flight at a time, and what arrives meanwhile makes one batch, in order of arrival."""
+    rig = Rig()
+    async with rig.running() as runner:
+        rig.repository.gate.clear()
+        tasks = [asyncio.create_task(runner.send(buy(1, 100 - number))) for number in range(10)]
+        await settle()
+        tasks += [asyncio.create_task(runner.send(buy(1, 50 - number))) for number in range(10)]
+        await settle()
+        rig.repository.gate.set()
+        await asyncio.gather(*tasks)
+    assert rig.repository.most_in_flight == 1
+    assert rig.committed_sizes in ([1, 19], [10, 10])
+    positions = [stamped.position for batch in rig.repository.batches for stamped in decode_commands(batch.commands)]
+    assert positions == list(range(1, 21))
+
+
+async def test_a_batch_holds_no_more_than_its_bound() -> None:
+    """However much waits, no transaction has more than `batch` commands, and all of it is done."""
+    rig = Rig()
+    async with rig.running(RunnerLimits(queue=1000, cancel_slots=0, batch=7)) as runner:
+        rig.repository.gate.clear()
+        tasks = [asyncio.create_task(runner.send(buy(1, 100 + number % 5))) for number in range(100)]
+        await settle()
+        rig.repository.gate.set()
+        await asyncio.gather(*tasks)
+    assert max(rig.committed_sizes) <= 7
+    assert sum(rig.committed_sizes) == 100
+
+
+async def test_a_full_queue_refuses_orders_and_still_takes_cancels() -> None:
+    """HOLE16: beyond the bound nothing waits; the last slots are for cancels."""
+    rig = Rig()
+    async with rig.running(RunnerLimits(queue=10, cancel_slots=4, batch=1)) as runner:
+        order_id = next(event.order.id for event in await runner.send(buy(1, 100)) if isinstance(event, OrderAccepted))
+        rig.repository.gate.clear()
+        tasks = [asyncio.create_task(runner.send(buy(1, 100))) for _ in range(2)]
+        await settle()
+        tasks += [asyncio.create_task(runner.send(buy(1, 100))) for _ in range(6)]
+        await settle()
+        with pytest.raises(Overloaded):
+            await runner.send(buy(1, 100))
+        cancel = asyncio.create_task(runner.send(CancelOrder(order_id, exists=True)))
+        await settle()
+        assert not cancel.done()
+        rig.repository.gate.set()
+        await asyncio.gather(cancel, *tasks)
+        assert not runner.is_open(order_id)
+
+
+async def test_a_command_whose_client_went_away_before_its_turn_is_not_executed() -> None:
+    """HOLE8: a queued command may be withdrawn; one that was matched goes on."""
+    rig = Rig()
+    async with rig.running(RunnerLimits(batch=1)) as runner:
+        rig.repository.gate.clear()
+        matched = [asyncio.create_task(runner.send(buy(1, 100))) for _ in range(2)]
+        await settle()
+        withdrawn = asyncio.create_task(runner.send(buy(1, 100)))
+        await settle()
+        withdrawn.cancel()
+        matched[1].cancel()
+        await settle()
+        rig.repository.gate.set()
+        await matched[0]
+    assert sum(rig.committed_sizes) == 2
+
+
+async def test_a_commit_that_takes_too_long_leaves_its_commands_unknown_and_the_queued_not_executed() -> None:
+    """DUR2: what was matched is unknown, what only waited is certainly not executed; then trading goes on."""
+    rig = Rig()
+    fates: list[str] = []
+    async with rig.running(RunnerLimits(batch=1, client_wait_s=0.05)) as runner:
+        rig.repository.gate.clear()
+        in_flight = asyncio.create_task(runner.send(buy(1, 100), lambda: fates.append("in flight")))
+        await settle()
+        pending = asyncio.create_task(runner.send(buy(1, 99), lambda: fates.append("pending")))
+        await settle()
+        queued = asyncio.create_task(runner.send(buy(1, 98), lambda: fates.append("queued")))
+        results = await asyncio.gather(in_flight, pending, queued, return_exceptions=True)
+        assert [type(result) for result in results] == [OutcomeUnknown, OutcomeUnknown, NotAccepting]
+        assert fates == ["queued"]
+        assert runner.state == "STALLED"
+        with pytest.raises(NotAccepting):
+            await runner.send(buy(1, 97))
+        rig.repository.gate.set()
+        while runner.state != "RUNNING" or runner.position < 2:
+            await asyncio.sleep(0.001)
+        assert fates == ["queued", "in flight", "pending"]
+        await runner.send(buy(1, 96))
+    assert sum(rig.committed_sizes) == 3
+
+
+async def test_an_engine_that_was_fenced_out_halts_and_answers_everybody() -> None:
+    """DUR8: nothing more is committed, published or taken; those in flight are told that it isn't known."""
+    rig = Rig()
+    async with rig.running() as runner:
+        await runner.send(buy(1, 100))
+        seen = len(rig.seen)
+        rig.repository.error = Fenced("another engine has taken over")
+        with pytest.raises(OutcomeUnknown):
+            await runner.send(buy(1, 101))
+        assert runner.state == "HALTED"
+        assert [type(error) for error in rig.halted] == [Fenced]
+        assert len(rig.seen) == seen
+        with pytest.raises(NotAccepting):
+            await runner.send(buy(1, 102))
+    assert len(rig.repository.batches) == 1
+
+
+async def test_stopping_makes_durable_what_was_taken() -> None:
+    """SIGTERM: everything in the queue is answered before the repository is closed; nothing new is taken."""
+    rig = Rig()
+    async with rig.running() as runner:
+        tasks = [asyncio.create_task(runner.send(buy(1, 100 + number))) for number in range(50)]
+        await settle()
+        await runner.stop()
+        assert len(await asyncio.gather(*tasks)) == 50
+        assert rig.repository.closed
+        with pytest.raises(NotAccepting):
+            await runner.send(buy(1, 100))
+
+
+async def test_deadlines_pass_without_a_command() -> None:
+    """T5: an order expires by the timer, when nobody sends anything."""
+    rig = Rig()
+    async with rig.running() as runner:
+        order = NewOrder("ann", "ABC", Side.BUY, OrderType.LIMIT, TimeInForce.GTD, 10, 1000, expires_at=rig.clock_us + 50_000)
+        await runner.send(order)
+        rig.clock_us += 50_000
+        while not any(isinstance(event, OrderExpired) for event in rig.seen):
+            await asyncio.sleep(0.005)
+    assert rig.repository.batches[-1].touched_order_ids == [1]
+
+
+async def test_a_clock_that_goes_back_reorders_nothing() -> None:
+    """N2: engine time stands still until the clock has caught up."""
+    rig = Rig(clock_us=5_000_000)
+    async with rig.running() as runner:
+        await runner.send(buy(1, 100))
+        rig.clock_us = 1_000_000
+        await runner.send(buy(1, 100))
+    times = [stamped.time for batch in rig.repository.batches for stamped in decode_commands(batch.commands)]
+    assert times == [5_000_000, 5_000_000]
+
+
+async def test_batches_chain_and_replay_to_the_same_hash() -> None:
+    """The journal alone gives the same events and state hash again, and the chain covers every batch."""
+    rig = Rig()
+    async with rig.running(RunnerLimits(batch=3)) as runner:
+        commands = [buy(1 + number % 3, 100 - number % 4) if number % 2 else sell(2, 99 + number % 3) for number in range(40)]
+        await asyncio.gather(*(runner.send(command) for command in commands))
+    engine, chain = Engine(), CHAIN_START
+    chains = set()
+    for batch in rig.repository.batches:
+        stored = {item.position: item.events for item in decode_events(batch.events)}
+        for stamped in decode_commands(batch.commands):
+            events = [
+                event for event in engine.apply(stamped) if type(event).__name__ not in {"BookChanged", "InstrumentChanged"}
+            ]
+            assert events == stored.get(stamped.position, [])
+        assert engine.state_hash() == batch.state_hash
+        chain = chain_hash(chain, batch)
+        chains.add(chain)
+    assert len(chains) == len(rig.repository.batches)
+    assert any(isinstance(event, Traded) for event in rig.seen)

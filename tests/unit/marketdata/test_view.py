@@ -1,0 +1,127 @@
+"""Public views are folds of committed events: they always equal the engine's own books (D1) and recomputed statistics."""
+
+from __future__ import annotations
+
+import random
+
+from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, Stamped
+from ome.domain.enums import OrderType, Side, TimeInForce
+from ome.domain.events import BookChanged, Traded
+from ome.domain.numbers import parse, value_of
+from ome.domain.records import TradeRecord
+from ome.engine.engine import Engine
+from ome.marketdata.statistics import MINUTE_US, RollingDay
+from ome.marketdata.view import MarketView
+
+DAY_US = 24 * 60 * MINUTE_US
+
+
+def random_command(rng: random.Random, position: int) -> Command:
+    """An order, cancel or modify around one price, or now and then a new instrument."""
+    kind = rng.random()
+    if kind < 0.55 or position < 10:
+        side, tif = rng.choice(list(Side)), rng.choice([TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK])
+        symbol = rng.choice(["AAA", "BBB"])
+        return NewOrder(
+            f"u{rng.randrange(5)}", symbol, side, OrderType.LIMIT, tif, rng.randrange(1, 9) * 10, rng.randrange(95, 106) * 10
+        )
+    if kind < 0.75:
+        return CancelOrder(rng.randrange(1, position), exists=True)
+    if kind < 0.98:
+        return ModifyOrder(
+            rng.randrange(1, position), exists=True, quantity=rng.randrange(1, 9) * 10, price=rng.randrange(95, 106) * 10
+        )
+    return DefineInstrument(rng.choice(["AAA", "BBB", "CCC"]), parse("0.5"), parse("1"))
+
+
+def test_the_view_always_equals_the_book() -> None:
+    """D1: after every command depth, sequence, last trade and instrument are the engine's; a sequence never skips."""
+    rng, engine, view = random.Random(11), Engine(), MarketView(clock_us=lambda: 0)
+    last: dict[str, int] = {}
+    for position in range(1, 3000):
+        events = engine.apply(Stamped(position, position, random_command(rng, position)))
+        view.committed(events)
+        for event in events:
+            if isinstance(event, Traded):
+                assert event.trade.sequence == last.get(event.trade.symbol, 0) + 1
+                last[event.trade.symbol] = event.trade.sequence
+            elif isinstance(event, BookChanged):
+                assert event.sequence == last[event.symbol] + 1
+                last[event.symbol] = event.sequence
+            elif type(event).__name__ == "InstrumentChanged":
+                last[event.instrument.symbol] = event.instrument.sequence  # type: ignore[union-attr]
+        for book in engine.books():
+            symbol, record = book.instrument.symbol, book.record()
+            seen, own = view.depth(symbol, 1000), book.depth(0)
+            ticker = view.ticker(symbol)
+            assert seen is not None
+            assert ticker is not None
+            assert (seen.bids, seen.asks) == (own.bids, own.asks)
+            assert (ticker.sequence, ticker.last_price, ticker.last_quantity) == (
+                record.sequence,
+                record.last_price,
+                record.last_quantity,
+            )
+            assert ticker.best_bid == (own.bids[0][:2] if own.bids else None)
+            assert ticker.best_ask == (own.asks[0][:2] if own.asks else None)
+    assert engine.trade_count > 100
+
+
+def test_a_view_loaded_from_books_goes_on_as_one_that_saw_everything() -> None:
+    """After a restart the views start from the recovered books and the day's trades."""
+    rng, engine, seen_all = random.Random(12), Engine(), MarketView(clock_us=lambda: 0)
+    trades: list[TradeRecord] = []
+    loaded = MarketView(clock_us=lambda: 0)
+    for position in range(1, 1000):
+        if position == 500:
+            loaded.load([(book.record(), book.depth(engine.time)) for book in engine.books()], trades)
+        events = engine.apply(Stamped(position, position, random_command(rng, position)))
+        trades += [event.trade for event in events if isinstance(event, Traded)]
+        seen_all.committed(events)
+        if position >= 500:
+            loaded.committed(events)
+    for instrument in seen_all.instruments():
+        symbol = instrument.symbol
+        assert loaded.ticker(symbol) == seen_all.ticker(symbol)
+        assert loaded.depth(symbol, 1000) == seen_all.depth(symbol, 1000)
+
+
+def test_reading_an_unlisted_symbol_lists_nothing() -> None:
+    """A symbol exists once it is listed, not because somebody asked for it."""
+    view = MarketView()
+    assert view.ticker("NONE") is None
+    assert view.depth("NONE", 10) is None
+    assert view.instrument("NONE") is None
+    assert view.instruments() == []
+
+
+def trade(moment_us: int, price: str, quantity: str) -> TradeRecord:
+    """A trade at a moment, as far as statistics look at it."""
+    return TradeRecord(1, "ABC", parse(price), parse(quantity), 1, 2, Side.BUY, moment_us, 1, 1)
+
+
+def test_statistics_are_those_of_the_last_day() -> None:
+    """N2: open, high, low and volume equal those computed from the trades of the window, whatever has left it."""
+    rng, day, trades = random.Random(13), RollingDay(), list[TradeRecord]()
+    moment = 0
+    for _ in range(2000):
+        moment += rng.randrange(0, 10 * MINUTE_US)
+        trades.append(trade(moment, f"{rng.randrange(900, 1100)}.{rng.randrange(1, 10)}", f"0.{rng.randrange(1, 100):02}"))
+        day.add(trades[-1])
+        window = [item for item in trades if item.executed_at // MINUTE_US >= moment // MINUTE_US - 24 * 60]
+        figures = day.statistics(moment)
+        assert figures.open == window[0].price
+        assert figures.high is not None
+        assert figures.low is not None
+        assert value_of(figures.high) == max(value_of(item.price) for item in window)
+        assert value_of(figures.low) == min(value_of(item.price) for item in window)
+        assert value_of(figures.volume) == sum(value_of(item.quantity) for item in window)
+    assert len(trades) > len(window) > 10
+
+
+def test_a_day_without_trades_has_no_figures() -> None:
+    """What has left the window is forgotten, without a new trade."""
+    day = RollingDay()
+    day.add(trade(0, "10", "1"))
+    assert day.statistics(DAY_US).volume == parse("1")
+    assert day.statistics(DAY_US + MINUTE_US) == (None, None, None, 0)
