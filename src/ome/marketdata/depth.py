@@ -17,13 +17,10 @@ class DepthView:
     Applying a change costs O(log levels) for each level in it; the best level is O(1), the best n are O(n).
     """
 
-    __slots__ = ("_asks", "_bids", "sequence", "symbol", "time")
+    __slots__ = ("_asks", "_bids")
 
     def __init__(self, depth: Depth) -> None:
         """Start from every level that there is."""
-        self.symbol = depth.symbol
-        self.sequence = depth.sequence
-        self.time = depth.time
         self._bids: SortedDict[int, tuple[int, int]] = SortedDict(_by_price(depth.bids))
         self._asks: SortedDict[int, tuple[int, int]] = SortedDict(_by_price(depth.asks))
 
@@ -35,8 +32,6 @@ class DepthView:
                 levels[price] = (quantity, orders)
             else:
                 levels.pop(price, None)
-        self.sequence = change.sequence
-        self.time = change.time
 
     def best(self, side: Side) -> tuple[int, int] | None:
         """(price, quantity) of the best level of a side, or None."""
@@ -46,11 +41,13 @@ class DepthView:
         price, (quantity, _) = levels.peekitem(index)
         return price, quantity
 
-    def depth(self, levels: int) -> Depth:
-        """The best `levels` of each side."""
-        bids = [(price, *self._bids[price]) for price in islice(reversed(self._bids), levels)]
-        asks = [(price, *self._asks[price]) for price in islice(self._asks, levels)]
-        return Depth(self.symbol, self.sequence, self.time, bids, asks)
+    def bids(self, levels: int) -> list[tuple[int, int, int]]:
+        """The best bids, at most `levels`: (price, quantity, orders) each."""
+        return [(price, *self._bids[price]) for price in islice(reversed(self._bids), levels)]
+
+    def asks(self, levels: int) -> list[tuple[int, int, int]]:
+        """The best asks, at most `levels`: (price, quantity, orders) each."""
+        return [(price, *self._asks[price]) for price in islice(self._asks, levels)]
 
 
 def _by_price(levels: list[tuple[int, int, int]]) -> dict[int, tuple[int, int]]:

@@ -78,7 +78,9 @@ class MarketView:
     def depth(self, symbol: str, levels: int) -> Depth | None:
         """See MarketData."""
         market = self._markets.get(symbol)
-        return None if market is None else market.depth.depth(levels)
+        if market is None:
+            return None
+        return Depth(symbol, market.sequence, market.time, market.depth.bids(levels), market.depth.asks(levels))
 
     def ticker(self, symbol: str) -> Ticker | None:
         """See MarketData."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from msgspec import structs
+
 from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, Stamped
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.events import BookChanged, Traded
@@ -18,19 +20,15 @@ DAY_US = 24 * 60 * MINUTE_US
 
 def random_command(rng: random.Random, position: int) -> Command:
     """An order, cancel or modify around one price, or now and then a new instrument."""
-    kind = rng.random()
+    kind, quantity, price = rng.random(), rng.randrange(1, 9) * 10, rng.randrange(95, 106) * 10
     if kind < 0.55 or position < 10:
         side, tif = rng.choice(list(Side)), rng.choice([TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK])
         symbol = rng.choice(["AAA", "BBB"])
-        return NewOrder(
-            f"u{rng.randrange(5)}", symbol, side, OrderType.LIMIT, tif, rng.randrange(1, 9) * 10, rng.randrange(95, 106) * 10
-        )
+        return NewOrder(f"u{rng.randrange(5)}", symbol, side, OrderType.LIMIT, tif, quantity, price)
     if kind < 0.75:
         return CancelOrder(rng.randrange(1, position), exists=True)
     if kind < 0.98:
-        return ModifyOrder(
-            rng.randrange(1, position), exists=True, quantity=rng.randrange(1, 9) * 10, price=rng.randrange(95, 106) * 10
-        )
+        return ModifyOrder(rng.randrange(1, position), exists=True, quantity=quantity, price=price)
     return DefineInstrument(rng.choice(["AAA", "BBB", "CCC"]), parse("0.5"), parse("1"))
 
 
@@ -82,8 +80,12 @@ def test_a_view_loaded_from_books_goes_on_as_one_that_saw_everything() -> None:
             loaded.committed(events)
     for instrument in seen_all.instruments():
         symbol = instrument.symbol
-        assert loaded.ticker(symbol) == seen_all.ticker(symbol)
-        assert loaded.depth(symbol, 1000) == seen_all.depth(symbol, 1000)
+        for read in (MarketView.ticker, lambda view, name: view.depth(name, 1000)):
+            one, other = read(loaded, symbol), read(seen_all, symbol)
+            assert one is not None
+            assert other is not None
+            # The time of the last change is not kept across a restart: it starts at the engine's.
+            assert structs.replace(one, time=0) == structs.replace(other, time=0)
 
 
 def test_reading_an_unlisted_symbol_lists_nothing() -> None:
