@@ -1,0 +1,147 @@
+"""The container files, as far as they can be checked without Docker."""
+
+import http.server
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = (ROOT / "compose.yaml").read_text()
+
+
+def instructions(name: str) -> list[str]:
+    """The arguments of every instruction of that name in the Dockerfile, continued lines joined."""
+    joined = DOCKERFILE.replace("\\\n", " ")
+    return [line.split(maxsplit=1)[1].strip() for line in joined.splitlines() if line.startswith(f"{name} ")]
+
+
+def run(*command: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """A command run to its end in the project's folder."""
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, env=os.environ | (environment or {})
+    )
+
+
+@contextmanager
+def health_answering(status: HTTPStatus) -> Iterator[int]:
+    """The port of a server whose every answer has this status."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/health" else HTTPStatus.NOT_FOUND)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_dockerfile_passes_hadolint() -> None:
+    """The linter of the field finds nothing in the Dockerfile."""
+    result = run(str(BIN / "hadolint"), "Dockerfile")
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+def test_compose_file_follows_the_specification() -> None:
+    """The compose file is valid by the schema of the compose specification."""
+    result = run(str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "compose.yaml")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_image_runs_as_nobody_in_particular() -> None:
+    """The image's last USER is a fixed, unprivileged number."""
+    assert instructions("USER")[-1] == "10001:10001"
+
+
+def test_image_has_pinned_bases() -> None:
+    """Every stage starts from a tag that names Python's minor version and the distribution."""
+    bases = [line.split()[0] for line in instructions("FROM")]
+    assert bases
+    assert all(re.fullmatch(r"python:3\.\d+-slim-[a-z]+", base) for base in bases)
+
+
+def test_image_installs_locked_versions_only() -> None:
+    """What pip fetches in the build is hash-locked, and the lock names no index."""
+    installs = [line for line in instructions("RUN") if "pip install" in line]
+    assert all("--require-hashes -r requirements.lock" in line or "--no-deps --no-build-isolation" in line for line in installs)
+    assert "://" not in (ROOT / "requirements.lock").read_text()
+
+
+def test_image_is_built_from_files_that_the_build_context_has() -> None:
+    """Every file that the Dockerfile copies exists, and .dockerignore lets it through."""
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {source.removeprefix("./") for line in instructions("COPY") if "--from" not in line for source in line.split()[:-1]}
+    assert copied == allowed
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_image_command_exists() -> None:
+    """The image's command, in exec form, is one that the package installs."""
+    command, *arguments = json.loads(instructions("CMD")[-1])
+    result = run(str(BIN / command), *arguments, "--help")
+    assert result.returncode == 0, result.stderr
+
+
+def test_image_settings_need_a_key() -> None:
+    """With the image's settings the service does not start without an API_KEY, and says so."""
+    settings = dict(pair.split("=", 1) for line in instructions("ENV")[1:] for pair in shlex.split(line))
+    settings = {name: settings[name] for name in ("HOST", "PORT", "DATABASE_URL")}
+    result = run(str(BIN / "ome"), "serve", environment=settings | {"API_KEY": ""})
+    assert result.returncode != 0
+    assert "API_KEY" in result.stderr
+
+
+@pytest.mark.parametrize(("status", "exit_status"), [(HTTPStatus.OK, 0), (HTTPStatus.SERVICE_UNAVAILABLE, 1)])
+def test_health_check_follows_the_health_route(status: HTTPStatus, exit_status: int) -> None:
+    """The image's health check succeeds on 200 and fails on 503."""
+    _, _, command = instructions("HEALTHCHECK")[-1].partition("CMD ")
+    name, *arguments = json.loads(command)
+    assert name == "python"
+    with health_answering(status) as port:
+        result = run(sys.executable, *arguments, environment={"PORT": str(port)})
+    assert result.returncode == exit_status, result.stderr
+
+
+def test_health_check_fails_when_nobody_listens() -> None:
+    """The image's health check fails where no service is."""
+    _, _, command = instructions("HEALTHCHECK")[-1].partition("CMD ")
+    with health_answering(HTTPStatus.OK) as port:
+        pass
+    assert run(sys.executable, *json.loads(command)[1:], environment={"PORT": str(port)}).returncode == 1
+
+
+def test_compose_demands_nothing_from_those_who_start_the_database_alone() -> None:
+    """No variable of the compose file is required: `docker compose up -d db` interpolates the whole file."""
+    settings = "\n".join(line for line in COMPOSE.splitlines() if not line.strip().startswith("#"))
+    assert re.findall(r"\$\{[A-Z_]+:?\?", settings) == []
+
+
+def test_compose_database_is_the_one_that_the_readme_names() -> None:
+    """User, password, database and port of the compose file are those of the README's DATABASE_URL."""
+    found = {
+        name: re.search(rf"POSTGRES_{name}: (?:\$\{{POSTGRES_{name}:-)?(\w+)", COMPOSE) for name in ("USER", "PASSWORD", "DB")
+    }
+    user, password, database = (match[1] for match in found.values() if match)
+    assert f"DATABASE_URL=postgresql://{user}:{password}@127.0.0.1:5432/{database}" in (ROOT / "README.md").read_text()
+    assert "127.0.0.1:${POSTGRES_PORT:-5432}:5432" in COMPOSE
