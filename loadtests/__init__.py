@@ -1,0 +1,1 @@
+"""Load tests and benchmarks: `locustfile.py` (scenarios), `bench.py` (figures, against `baseline.py`)."""

@@ -1,0 +1,234 @@
+"""`make bench`: the figures of the README's table, measured side by side in one run.
+
+    python -m loadtests.bench [--rounds 5] [--seconds 5] [--connections 64] [--json]
+
+HTTP: wrk posts the orders of `orders.lua` over 64 kept-alive connections, in turn to the baseline (`baseline.py`, a FastAPI
+route that does nothing) and to the service (`python -m ome serve` on a new SQLite file, every answer durable), both on the same
+cores; wrk has another. Rounds are interleaved, their order swapped each time, and the ratio is the median of the pairs, so that
+a busy neighbour hits both alike. An answer other than 2xx, or a socket error, makes the run fail. Neither side logs requests.
+Engine: commands per second in process.
+
+What can't be measured here (no wrk) is SKIPPED with what to do about it; never a figure that was not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from loadtests import engine_flow
+from loadtests.servers import Cores, Server, baseline, on_cores, service
+
+SCRIPT: Final = Path(__file__).with_name("orders.lua")
+NO_WRK: Final = "SKIPPED: wrk is not installed (Debian, Ubuntu: apt-get install wrk; macOS: brew install wrk)"
+WARM_UP_SECONDS: Final = 1
+RESULT: Final = re.compile(r"RESULT requests=(\d+) duration=(\d+) non_2xx=(\d+) socket_errors=(\d+) p50=(\d+) p99=(\d+)")
+
+
+class Round(Struct, frozen=True):
+    """One round of wrk against one server. `cpu_us_per_request` is the server's, None where it can't be told."""
+
+    server: str
+    requests: int
+    seconds: float
+    non_2xx: int
+    socket_errors: int
+    p50_ms: float
+    p99_ms: float
+    cpu_us_per_request: float | None
+
+    @property
+    def per_second(self) -> float:
+        """Requests answered in a second."""
+        return self.requests / self.seconds
+
+
+class HttpRow(Struct, frozen=True):
+    """A server's line in the table: medians over its rounds, sums of what went wrong."""
+
+    name: str
+    requests_per_second: float
+    cpu_us_per_request: float | None
+    p50_ms: float
+    p99_ms: float
+    requests: int
+    non_2xx: int
+    socket_errors: int
+
+
+class Report(Struct, frozen=True):
+    """All of a run. `skipped` says why there is no HTTP figure; the others are None then."""
+
+    machine: str
+    engine_commands: int
+    engine_trades: int
+    engine_commands_per_second: float
+    engine_with_records_per_second: float
+    skipped: str | None = None
+    baseline: HttpRow | None = None
+    service: HttpRow | None = None
+    ratio: float | None = None
+    ratios: list[float] = []
+    orders_in_database: int | None = None
+    trades_in_database: int | None = None
+
+    @property
+    def complaints(self) -> list[str]:
+        """What makes the figures worthless; empty if all is well."""
+        rows = [row for row in (self.baseline, self.service) if row is not None]
+        found = [f"{row.name}: {row.non_2xx} answers were not 2xx" for row in rows if row.non_2xx]
+        found += [f"{row.name}: {row.socket_errors} socket errors" for row in rows if row.socket_errors]
+        if self.service is not None and (self.orders_in_database or 0) < self.service.requests:
+            found.append(f"{self.service.requests} orders were acknowledged, {self.orders_in_database} are in the database")
+        return found
+
+
+def drive(server: Server, cores: Cores, seconds: int, connections: int) -> Round:
+    """One round: `seconds` of wrk. RuntimeError where wrk fails."""
+    wrk = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s", "--timeout", "10s",
+           "--script", str(SCRIPT), server.url]  # fmt: skip
+    before = server.cpu_seconds()
+    done = subprocess.run(on_cores(cores.client, wrk), capture_output=True, text=True, check=False)
+    after = server.cpu_seconds()
+    match = RESULT.search(done.stdout)
+    if done.returncode or match is None:
+        raise RuntimeError(f"wrk failed with status {done.returncode}: {done.stdout}{done.stderr}")
+    requests, duration_us, non_2xx, socket_errors, p50_us, p99_us = map(int, match.groups())
+    cpu = None if before is None or after is None or not requests else (after - before) / requests * 1e6
+    return Round(server.name, requests, duration_us / 1e6, non_2xx, socket_errors, p50_us / 1000, p99_us / 1000, cpu)
+
+
+def row_of(name: str, rounds: Sequence[Round], warm_up: Round) -> HttpRow:
+    """The table's line for a server; the warm-up counts in what it was sent and what went wrong, not in the medians."""
+    every = [warm_up, *rounds]
+    cpu = [each.cpu_us_per_request for each in rounds if each.cpu_us_per_request is not None]
+    return HttpRow(
+        name,
+        median(each.per_second for each in rounds),
+        median(cpu) if cpu else None,
+        median(each.p50_ms for each in rounds),
+        median(each.p99_ms for each in rounds),
+        sum(each.requests for each in every),
+        sum(each.non_2xx for each in every),
+        sum(each.socket_errors for each in every),
+    )
+
+
+def interleaved(servers: tuple[Server, Server], cores: Cores, options: argparse.Namespace) -> tuple[list[Round], list[Round]]:
+    """`rounds` pairs of rounds, ABBA: which server goes first changes with each pair."""
+    results: dict[str, list[Round]] = {server.name: [] for server in servers}
+    for number in range(options.rounds):
+        for server in servers if number % 2 == 0 else servers[::-1]:
+            results[server.name].append(drive(server, cores, options.seconds, options.connections))
+            say(f"round {number + 1} of {options.rounds}: {server.name} {results[server.name][-1].per_second:,.0f}/s")
+    return results[servers[0].name], results[servers[1].name]
+
+
+def measure_http(report: Report, options: argparse.Namespace) -> Report:
+    """The report with the HTTP rows filled in."""
+    if shutil.which("wrk") is None:
+        return msgspec.structs.replace(report, skipped=NO_WRK)
+    cores = Cores.of_this_machine()
+    with tempfile.TemporaryDirectory(prefix="ome-bench-") as folder:
+        database = Path(folder, "bench.db")
+        with baseline(cores) as first, service(cores, f"sqlite+aiosqlite:///{database}") as second:
+            warm_ups = [drive(server, cores, WARM_UP_SECONDS, options.connections) for server in (first, second)]
+            firsts, seconds = interleaved((first, second), cores, options)
+        orders, trades = rows_in(database)
+    ratios = [ours.per_second / theirs.per_second for theirs, ours in zip(firsts, seconds, strict=True)]
+    return msgspec.structs.replace(
+        report,
+        baseline=row_of("baseline", firsts, warm_ups[0]),
+        service=row_of("service", seconds, warm_ups[1]),
+        ratio=median(ratios),
+        ratios=ratios,
+        orders_in_database=orders,
+        trades_in_database=trades,
+    )
+
+
+def rows_in(database: Path) -> tuple[int, int]:
+    """How many orders and trades a SQLite file holds."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        orders, trades = (connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("orders", "trades"))  # noqa: S608
+    return orders, trades
+
+
+def table(report: Report) -> str:
+    """The report as people read it."""
+    lines = [report.machine, ""]
+    lines.append(f"{'':<42}{'per second':>12}{'CPU us each':>13}{'p50 ms':>9}{'p99 ms':>9}{'not 2xx':>9}")
+    for title, rate in (
+        ("engine commands, in process", report.engine_commands_per_second),
+        ("  with records and state hash", report.engine_with_records_per_second),
+    ):
+        lines.append(f"{title:<42}{rate:>12,.0f}{1e6 / rate:>13.1f}")
+    for title, row in (
+        ("POST /orders, route that does nothing", report.baseline),
+        ("POST /orders, durable (SQLite)", report.service),
+    ):
+        if row is None:
+            lines.append(f"{title:<42}{report.skipped}")
+            continue
+        cpu = "?" if row.cpu_us_per_request is None else f"{row.cpu_us_per_request:.0f}"
+        lines.append(f"{title:<42}{row.requests_per_second:>12,.0f}{cpu:>13}{row.p50_ms:>9.1f}{row.p99_ms:>9.1f}{row.non_2xx:>9}")
+    if report.ratio is not None:
+        spread = f"({min(report.ratios):.2f} to {max(report.ratios):.2f})"
+        lines.append(f"{'service / baseline, median of pairs':<42}{report.ratio:>12.2f}   {spread}")
+        lines.append(f"in the database afterwards: {report.orders_in_database:,} orders, {report.trades_in_database:,} trades")
+    return "\n".join(lines + [f"WRONG: {complaint}" for complaint in report.complaints])
+
+
+def say(text: str) -> None:
+    """Progress, apart from the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of rounds")
+    parser.add_argument("--seconds", type=int, default=5, help="length of a round")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--commands", type=int, default=200_000, help="length of the engine's flow")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure, print; 1 if something went wrong on the way."""
+    options = arguments()
+    flow = engine_flow.generate(options.commands)
+    say(f"engine: three passes over {options.commands:,} commands")
+    figure = sorted((engine_flow.measure(flow) for _ in range(3)), key=lambda each: each.apply_seconds)[1]
+    machine = f"{platform.system()} {platform.machine()}, {platform.python_implementation()} {platform.python_version()}"
+    rates = (figure.commands_per_second, figure.with_records_per_second)
+    report = Report(machine, figure.commands, figure.trades, *rates)
+    try:
+        report = measure_http(report, options)
+    except RuntimeError as error:
+        say(f"bench: {error}")
+        return 1
+    print(json.dumps(msgspec.to_builtins(report), indent=2) if options.json else table(report))
+    return 1 if report.complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

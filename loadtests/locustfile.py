@@ -1,0 +1,162 @@
+"""Three load scenarios for Locust. Each ends by itself and prints what came of it; the exit status is 0 only if all went well.
+
+    locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:5000 --scenario burst
+    locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:5000 --scenario steady
+    locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:5000 --scenario balanced
+
+burst     1,000 orders by 50 workers, 20 each, as fast as the answers come
+steady    60 seconds at 50 orders per second: 3,000 orders, each at its own appointed time, however slow the answers are
+balanced  2,000 orders, 1,000 buys and 1,000 sells of one size at one price: all of them fill, and the book is empty afterwards
+
+Every run trades a symbol of its own. `API_KEY` in the environment is sent as X-API-Key. Users, spawn rate and run time come from
+the scenario; Locust's -u, -r and -t are not needed. Locust makes the standard library's sleep, events and sockets cooperative,
+process-wide: run this file, don't import it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from locust import FastHttpUser, LoadTestShape, events, task
+from locust.exception import StopUser
+
+WORKERS: Final = 50
+QUANTITY: Final = 10
+PRICE: Final = "150.00"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`orders` in all, an equal share for each worker; `per_second` 0 means as fast as the answers come."""
+
+    name: str
+    orders: int
+    per_second: int = 0
+    is_balanced: bool = False
+
+
+SCENARIOS: Final = {
+    each.name: each
+    for each in (
+        Scenario("burst", 1_000),
+        Scenario("steady", 60 * 50, per_second=50),
+        Scenario("balanced", 2_000, is_balanced=True),
+    )
+}
+
+
+@dataclass
+class Run:
+    """One run of a scenario: what the workers share."""
+
+    scenario: Scenario
+    symbol: str
+    go: threading.Event = field(default_factory=threading.Event)
+    started_at: float = 0.0
+    ended_at: float = 0.0
+    workers: int = 0
+    workers_done: int = 0
+    sent: int = 0
+    accepted: int = 0
+    worst_delay_seconds: float = 0.0
+
+    def order(self, number: int) -> dict[str, str]:
+        """The body of the run's order with this number, from 0. Buyers and sellers are different users."""
+        is_buy = number % 2 == 0
+        balanced = self.scenario.is_balanced
+        draw = random.Random(number)
+        return {
+            "user_id": f"{'buyer' if is_buy else 'seller'}-{number // 2 % 10}",
+            "symbol": self.symbol,
+            "side": "BUY" if is_buy else "SELL",
+            "type": "LIMIT",
+            "quantity": str(QUANTITY if balanced else draw.randint(1, 100)),
+            "price": PRICE if balanced else f"{150 + draw.randint(-50, 50) / 100:.2f}",
+        }
+
+    def wait_for_turn(self, number: int) -> None:
+        """Sleep until the order's appointed time, where the scenario has a rate; note how late it is where that has passed."""
+        if not self.scenario.per_second:
+            return
+        wait = self.started_at + number / self.scenario.per_second - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        self.worst_delay_seconds = max(self.worst_delay_seconds, -wait)
+
+
+@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
+def add_options(parser: Any) -> None:
+    """The scenario, on the command line or as SCENARIO in the environment."""
+    parser.add_argument("--scenario", choices=list(SCENARIOS), default="burst", env_var="SCENARIO", help="which load to make")
+
+
+@events.test_start.add_listener  # type: ignore[untyped-decorator]
+def begin(environment: Any, **_: object) -> None:
+    """A new run, on a symbol that nobody has used."""
+    scenario = SCENARIOS[environment.parsed_options.scenario]
+    environment.run = Run(scenario, f"{scenario.name.upper()}-{secrets.token_hex(4).upper()}")
+
+
+class Worker(FastHttpUser):
+    """One of the workers: sends its share of the run's orders, one after the other, then stops."""
+
+    host = "http://127.0.0.1:5000"
+
+    @task
+    def work(self) -> None:
+        """Wait until all workers are there, then send orders `place`, `place + WORKERS`, ..."""
+        run: Run = self.environment.run
+        place = run.workers
+        run.workers += 1
+        if run.workers == WORKERS:
+            run.started_at = time.monotonic()
+            run.go.set()
+        run.go.wait()
+        headers = {"X-API-Key": os.environ["API_KEY"]} if "API_KEY" in os.environ else {}
+        for number in range(place, run.scenario.orders, WORKERS):
+            run.wait_for_turn(number)
+            run.sent += 1
+            with self.client.post("/orders", json=run.order(number), headers=headers, catch_response=True) as answer:
+                if answer.status_code == 201:
+                    run.accepted += 1
+                else:
+                    answer.failure(f"{answer.status_code}: {(answer.text or '')[:200]}")
+        run.workers_done += 1
+        if run.workers_done == WORKERS:
+            run.ended_at = time.monotonic()
+            report(self, run)
+        raise StopUser
+
+
+class Conductor(LoadTestShape):
+    """All workers at once; the test ends when the last has sent its share and the summary is printed."""
+
+    def tick(self) -> tuple[int, float] | None:
+        """What Locust asks every second: (users, users spawned per second), or None to end."""
+        run: Run | None = getattr(self.runner.environment, "run", None) if self.runner else None
+        return None if run is not None and run.ended_at else (WORKERS, float(WORKERS))
+
+
+def report(worker: Worker, run: Run) -> None:
+    """Print the summary and set the exit status: 0 if every order was taken and, when balanced, the book is empty again."""
+    worker.environment.process_exit_code = 1
+    seconds = run.ended_at - run.started_at
+    stats = worker.environment.stats.get("/orders", "POST")
+    p50, p95, p99 = (stats.get_response_time_percentile(share) for share in (0.5, 0.95, 0.99))
+    print(f"\n{run.scenario.name} on {run.symbol}: {run.accepted:,} of {run.sent:,} orders taken, {run.workers} workers")
+    print(f"  {seconds:.2f} s, {run.accepted / seconds:,.1f} orders/s; answers p50 {p50} ms, p95 {p95} ms, p99 {p99} ms")
+    went_well = run.accepted == run.sent == run.scenario.orders
+    if run.scenario.per_second:
+        print(f"  at most {run.worst_delay_seconds * 1000:.0f} ms behind the appointed time")
+    if run.scenario.is_balanced:
+        depth = worker.client.get(f"/market/{run.symbol}/depth").json()
+        is_empty = depth["bids"] == depth["asks"] == []
+        print(f"  the book is {'empty again: every buy met its sell' if is_empty else 'NOT empty: some orders did not fill'}")
+        went_well = went_well and is_empty
+    worker.environment.process_exit_code = 0 if went_well else 1
