@@ -57,7 +57,7 @@ export async function call(method, path, body) {
 
 const encode = encodeURIComponent;
 
-export const markets = () => call("GET", "/market");
+export const markets = () => call("GET", "/market?limit=1000");
 export const market = (symbol) => call("GET", `/market/${encode(symbol)}`);
 export const depth = (symbol, levels) => call("GET", `/market/${encode(symbol)}/depth?levels=${levels}`);
 export const trades = (symbol, limit) => call("GET", `/trades?symbol=${encode(symbol)}&limit=${limit}`);
