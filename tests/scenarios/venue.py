@@ -1,0 +1,193 @@
+"""What the rule book asks of whatever it is played against, and the player that asks it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple, Protocol
+
+from scenarios.language import (
+    Cancel,
+    Change,
+    Expected,
+    Fill,
+    Listing,
+    LookAtBook,
+    LookAtLast,
+    LookAtOrder,
+    LookAtQueue,
+    Pass,
+    Scenario,
+    Settings,
+    Step,
+    Submit,
+)
+
+
+class OrderView(NamedTuple):
+    """An order as a venue shows it; `reason` is its code."""
+
+    status: str
+    reason: str | None
+    filled: Decimal
+    left: Decimal
+    version: int
+
+
+class Answer(NamedTuple):
+    """What a step led to: a refusal's code, or an order with the trades that this very step made.
+
+    The names in fills are order ids. `prevented` is None where the venue can't tell.
+    """
+
+    refused: str | None = None
+    order_id: str = ""
+    order: OrderView | None = None
+    trades: tuple[Fill, ...] = ()
+    prevented: tuple[Fill, ...] | None = ()
+    replayed: bool = False
+
+
+class Venue(Protocol):
+    """A fresh market with nobody in it. What it `can` do beyond the rest: "clock", "settings", "service"."""
+
+    can: frozenset[str]
+
+    def submit(self, order: Submit) -> Answer:
+        """Send an order."""
+
+    def modify(self, order_id: str, change: Change) -> Answer:
+        """Change an order."""
+
+    def cancel(self, order_id: str) -> Answer:
+        """Cancel an order."""
+
+    def list_symbol(self, listing: Listing) -> Answer:
+        """List a symbol or change it."""
+
+    def configure(self, settings: Settings) -> None:
+        """Give other settings; needs "settings"."""
+
+    def let_pass(self, seconds: int) -> None:
+        """Let time pass; needs "clock"."""
+
+    def order(self, order_id: str) -> OrderView:
+        """An order as it stands."""
+
+    def book(self, symbol: str) -> tuple[list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]:
+        """Bids and asks: quantity and price of every level, best first."""
+
+    def queue(self, symbol: str, price: Decimal) -> list[tuple[str, Decimal]]:
+        """The orders of a level, in the order in which they trade: id and what is left."""
+
+    def last(self, symbol: str) -> Decimal | None:
+        """The price of the last trade."""
+
+
+NOBODYS_ORDER = "999999999999"
+"""The id that a name has which no order was given."""
+
+
+def needs(scenario: Scenario) -> frozenset[str]:
+    """What a venue must be able to do to play it."""
+    of_steps = {Settings: "settings", Pass: "clock"}
+    return scenario.needs | {of_steps[type(step.action)] for step in scenario.steps if type(step.action) in of_steps}
+
+
+def play(scenario: Scenario, venue: Venue) -> None:
+    """Play one scenario in a fresh venue; AssertionError names the line that did not come out as written."""
+    player = _Player(venue)
+    for step in scenario.steps:
+        try:
+            player.take(step)
+        except AssertionError as error:
+            raise AssertionError(f"{scenario.file}.txt:{step.line}: {step.text}\n    {error}") from None
+
+
+class _Player:
+    """Knows orders by their names."""
+
+    def __init__(self, venue: Venue) -> None:
+        self.venue = venue
+        self.ids: dict[str, str] = {}
+
+    def take(self, step: Step) -> None:
+        """Do what a step says and look at what came of it."""
+        self._send(step)
+        self._look(step)
+
+    def _send(self, step: Step) -> None:
+        match step.action:
+            case Submit() as order:
+                answer = self.venue.submit(order)
+                _check(step.expected.replayed or order.name not in self.ids, "another order is called so; give it a name")
+                if answer.order_id:
+                    self.ids[order.name] = answer.order_id
+                self._compare(step.expected, answer)
+            case Change(name) as change:
+                self._compare(step.expected, self.venue.modify(self._id(name), change))
+            case Cancel(name):
+                self._compare(step.expected, self.venue.cancel(self._id(name)))
+            case Listing() as listing:
+                self._compare(step.expected, self.venue.list_symbol(listing))
+            case Settings() as settings:
+                self.venue.configure(settings)
+            case Pass(seconds):
+                self.venue.let_pass(seconds)
+
+    def _look(self, step: Step) -> None:
+        match step.action:
+            case LookAtOrder(name):
+                self._compare_order(step.expected, self.venue.order(self._id(name)))
+            case LookAtBook(symbol, bids, asks):
+                _same("book", (list(bids), list(asks)), self.venue.book(symbol))
+            case LookAtQueue(symbol, price, orders):
+                queue = [(self._name(order_id), left) for order_id, left in self.venue.queue(symbol, price)]
+                _same("queue", list(orders), queue)
+            case LookAtLast(symbol, price):
+                _same("last", price, self.venue.last(symbol))
+
+    def _id(self, name: str) -> str:
+        return self.ids.get(name, NOBODYS_ORDER)
+
+    def _name(self, order_id: str) -> str:
+        return next((name for name, known in self.ids.items() if known == order_id), order_id)
+
+    def _compare(self, expected: Expected, answer: Answer) -> None:
+        _same("refused", expected.refused, answer.refused)
+        _same("replayed", expected.replayed, answer.replayed)
+        _same("trades", expected.trades, tuple(fill._replace(name=self._name(fill.name)) for fill in answer.trades))
+        if answer.prevented is not None:
+            prevented = tuple(fill._replace(name=self._name(fill.name)) for fill in answer.prevented)
+            _same("prevented", expected.prevented, prevented)
+        if expected.status is not None:
+            _check(answer.order is not None, "no order came of it")
+            assert answer.order is not None
+            self._compare_order(expected, answer.order)
+
+    def _compare_order(self, expected: Expected, order: OrderView) -> None:
+        _same("status", expected.status, order.status)
+        _same("reason", expected.reason, order.reason)
+        for name in ("filled", "left", "version"):
+            wanted = getattr(expected, name)
+            if wanted is not None:
+                _same(name, wanted, getattr(order, name))
+
+
+def _check(holds: bool, complaint: str) -> None:
+    if not holds:
+        raise AssertionError(complaint)
+
+
+def _same(what: str, expected: object, got: object) -> None:
+    _check(expected == got, f"{what}: expected {_plain(expected)}, got {_plain(got)}")
+
+
+def _plain(value: object) -> str:
+    """A value without the noise of its types."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, Fill):
+        return f"{value.quantity:f} @ {value.price:f} with {value.name}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    return str(value)

@@ -1,0 +1,129 @@
+"""Rules of the engine that a trader's scenario has no words for."""
+
+from __future__ import annotations
+
+import pytest
+
+from ome.domain.commands import AdvanceTime, CancelOrder, Command, NewOrder, Stamped
+from ome.domain.enums import OrderType, Side, TimeInForce
+from ome.domain.errors import InvariantBroken
+from ome.domain.events import OrderAccepted, OrderCancelled, OrderExpired, OrderFilled, SelfTradePrevented, Traded
+from ome.domain.numbers import pack
+from ome.domain.reasons import Reason
+from ome.engine.engine import Engine
+
+NOW = 1_700_000_000_000_000
+B, S = Side.BUY, Side.SELL
+
+
+def order(user: str, side: Side, quantity: int, price: int, expires_at: int | None = None, client: str | None = None) -> NewOrder:
+    """A limit order in X."""
+    tif = TimeInForce.GTC if expires_at is None else TimeInForce.GTD
+    return NewOrder(
+        user, "X", side, OrderType.LIMIT, tif, pack(quantity, 0), pack(price, 0), client_order_id=client, expires_at=expires_at
+    )
+
+
+def engine_after(*commands: Command) -> Engine:
+    """An engine that was told these, a microsecond apart from NOW + 1 on."""
+    engine = Engine()
+    for position, command in enumerate(commands, 1):
+        engine.apply(Stamped(position, NOW + position, command))
+    return engine
+
+
+def test_time_never_goes_back() -> None:
+    """N2: a command with a time before the last one's is a bug of whoever stamped it, and changes nothing."""
+    engine = engine_after(order("ann", S, 5, 100))
+    with pytest.raises(InvariantBroken):
+        engine.apply(Stamped(2, NOW, AdvanceTime()))
+    assert (engine.position, engine.time) == (1, NOW + 1)
+
+
+def test_time_may_stand_still() -> None:
+    """N2: two commands of one moment keep their order by their positions."""
+    engine = engine_after(order("ann", S, 5, 100))
+    engine.apply(Stamped(2, NOW + 1, order("bob", S, 5, 100)))
+    assert [o.user_id for o in sorted(engine.state().orders, key=lambda o: o.priority)] == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("position", [0, 1, 3])
+def test_positions_have_no_gaps(position: int) -> None:
+    """M6: a command out of its turn is a bug of whoever stamped it."""
+    engine = engine_after(AdvanceTime())
+    with pytest.raises(InvariantBroken):
+        engine.apply(Stamped(position, NOW + 5, AdvanceTime()))
+
+
+def test_ids_come_from_the_sequence() -> None:
+    """M3, M6: an order's id is its command's position in its shard, a trade's counts the trades, so none ever repeats."""
+    engine = Engine(shard=7)
+    accepted = engine.apply(Stamped(1, NOW, order("ann", S, 5, 100)))
+    traded = engine.apply(Stamped(2, NOW, order("bob", B, 5, 100)))
+    assert [event.order.id for event in accepted if isinstance(event, OrderAccepted)] == [7 * 10**15 + 1]
+    trades = [event.trade for event in traded if isinstance(event, Traded)]
+    assert [(trade.id, trade.position) for trade in trades] == [(7 * 10**15 + 1, 2)]
+
+
+def test_an_expiry_comes_before_the_command_that_finds_it() -> None:
+    """T5: a taker never trades with an order whose deadline has come, to the microsecond."""
+    engine = engine_after(order("ann", S, 5, 100, expires_at=NOW + 10))
+    events = engine.apply(Stamped(2, NOW + 10, order("bob", B, 5, 100)))
+    assert [type(event) for event in events[:2]] == [OrderExpired, OrderAccepted]
+    assert not [event for event in events if isinstance(event, Traded)]
+
+
+def test_an_order_trades_until_its_deadline() -> None:
+    """T5: a microsecond before its deadline it still trades."""
+    engine = engine_after(order("ann", S, 5, 100, expires_at=NOW + 10))
+    events = engine.apply(Stamped(2, NOW + 9, order("bob", B, 5, 100)))
+    assert len([event for event in events if isinstance(event, Traded)]) == 1
+
+
+def test_the_engine_says_when_it_wants_to_be_woken() -> None:
+    """T5: the soonest deadline of the open orders, None when there is none."""
+    engine = engine_after(order("ann", S, 5, 100, NOW + 90), order("bob", S, 5, 100, NOW + 60), order("cat", S, 5, 100))
+    assert engine.next_deadline() == NOW + 60
+    engine.apply(Stamped(4, NOW + 10, CancelOrder(2, exists=True)))
+    assert engine.next_deadline() == NOW + 90
+    engine.apply(Stamped(5, NOW + 90, AdvanceTime()))
+    assert engine.next_deadline() is None
+
+
+def test_what_was_prevented_is_told_with_both_orders() -> None:
+    """P2: an event with both ids, the price and the quantity that did not trade; the taker's end follows it."""
+    engine = engine_after(order("ann", S, 3, 100))
+    events = engine.apply(Stamped(2, NOW + 2, order("ann", B, 5, 101)))
+    prevented, ended = events[1:3]
+    assert prevented == SelfTradePrevented("X", "ann", 1, 2, pack(10000, 2), pack(3, 0))
+    assert isinstance(ended, OrderCancelled)
+    assert ended.order.reason is Reason.SELF_TRADE_PREVENTED
+
+
+def test_a_taker_is_told_of_once_after_all_its_trades() -> None:
+    """M1: trades come in the order in which they happened, then the taker as they left it, with what it paid exactly."""
+    engine = engine_after(order("ann", S, 3, 100), order("bob", S, 3, 101))
+    events = engine.apply(Stamped(3, NOW + 3, order("cat", B, 5, 102)))
+    kinds = [type(event) for event in events if not isinstance(event, OrderAccepted)]
+    assert kinds[:3] == [Traded, Traded, OrderFilled]
+    filled = events[3]
+    assert isinstance(filled, OrderFilled)
+    assert filled.order.filled_value == "502.00"
+
+
+def test_the_client_order_id_travels_with_the_order() -> None:
+    """I1: the engine carries a client's id through everything that is told and kept of the order."""
+    engine = engine_after(order("ann", S, 3, 100, client="mine"))
+    [accepted] = [record for record in engine.state().orders if record.id == 1]
+    ended = engine.apply(Stamped(2, NOW + 2, CancelOrder(1, exists=True)))
+    assert accepted.client_order_id == "mine"
+    assert [event.order.client_order_id for event in ended if isinstance(event, OrderCancelled)] == ["mine"]
+
+
+def test_an_engine_that_has_ended_orders_knows_only_open_ones() -> None:
+    """M6, M3: ended orders are not the engine's to know; `exists` in the command tells an ended one from nobody's."""
+    engine = engine_after(order("ann", S, 3, 100), CancelOrder(1, exists=True))
+    refused = [engine.apply(Stamped(3 + n, NOW + 3, CancelOrder(1, exists=bool(n))))[0] for n in range(2)]
+    assert [getattr(event, "reason", None) for event in refused] == [Reason.ORDER_NOT_FOUND, Reason.ORDER_NOT_OPEN]
+    assert not engine.is_open(1)
+    assert engine.state().orders == []
