@@ -1,0 +1,194 @@
+"""The door: a small ASGI application in front of the FastAPI one. Every request comes through here.
+
+The routes that carry orders are served right here, from bytes to bytes, with every check and without middleware, dependency
+solving or pydantic; that is what makes them twice as fast. FastAPI declares the same routes (`routes.orders`), so that OpenAPI
+shows them. Everything else goes on to FastAPI. Either way each answer gets the security headers, a request id and a line
+in the request log, and whatever is raised becomes a problem document: a client sees a 500 only for a bug, which is logged with
+the request id.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ome.api.auth import Headers
+from ome.api.bodies import ClientGone
+from ome.api.orders import PREFIX, OrderRoutes, Reply
+from ome.api.problems import CONTENT_TYPE, Header, Problem
+from ome.domain.errors import NotAccepting, OutcomeUnknown, Overloaded
+from ome.domain.reasons import Reason
+from ome.observability import RequestLog
+
+CONTENT_SECURITY_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS: Final[tuple[Header, ...]] = (
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_NO_STORE: Final = (b"cache-control", b"no-store")
+_JSON_HEADERS: Final = (*SECURITY_HEADERS, _NO_STORE, (b"content-type", b"application/json"))
+_PROBLEM_HEADERS: Final = (*SECURITY_HEADERS, _NO_STORE, (b"content-type", CONTENT_TYPE.encode()))
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+CLIENT_GONE: Final = 499
+"""What the request log says of a request whose client left before it was read: nothing was answered."""
+UNMATCHED: Final = "unmatched"
+"""The route of a request that matched none, in logs and metrics: a path from outside is never a label."""
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+Handler = Callable[[Scope, Headers, Receive], Awaitable[Reply]]
+_logger = logging.getLogger("ome.api")
+
+
+class Dispatcher:
+    """`orders` serves the hot routes, `app` all others; `request_log` gets a line for each answer."""
+
+    def __init__(self, app: ASGIApp, orders: OrderRoutes, request_log: RequestLog, retry_after_seconds: int) -> None:
+        self._app = app
+        self._submit = orders.submit
+        self._by_id: dict[str, Handler] = {"GET": orders.read, "PUT": orders.modify, "DELETE": orders.cancel}
+        self._request_log = request_log
+        self._retry_after = (b"retry-after", str(retry_after_seconds).encode())
+        self._id_prefix = secrets.token_hex(4)
+        self._id_count = itertools.count(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, one lifespan or one WebSocket, as ASGI has it."""
+        if scope["type"] == "http":
+            handler, route = self._hot_route(scope["method"], scope["path"])
+            if handler is not None:
+                await self._serve(handler, route, scope, receive, send)
+            else:
+                await self._forward(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._request_log.flush()
+        else:
+            await self._refuse_websocket(scope, receive, send)
+
+    def _hot_route(self, method: str, path: str) -> tuple[Handler | None, str]:
+        if path == "/orders":
+            return (self._submit if method == "POST" else None), "/orders"
+        if path.startswith(PREFIX) and path.find("/", len(PREFIX)) < 0:
+            return self._by_id.get(method), "/orders/{order_id}"
+        return None, ""
+
+    async def _serve(self, handler: Handler, route: str, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        headers: Headers = dict(scope["headers"])
+        request_id = self._request_id(headers)
+        code = ""
+        base: Sequence[Header] = _JSON_HEADERS
+        try:
+            status, body, further = await handler(scope, headers, receive)
+        except ClientGone:
+            self._request_log.add(scope["method"], route, CLIENT_GONE, started, request_id, code, 0)
+            return
+        except Exception as error:  # noqa: BLE001  whatever it is, the client gets a problem document
+            problem = self.problem_of(error, request_id)
+            status, further, code, base = problem.status, problem.headers, problem.reason.code, _PROBLEM_HEADERS
+            body = problem.render(scope["method"], scope["path"], request_id)
+        own = ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode()))
+        await send({"type": "http.response.start", "status": status, "headers": [*base, *own, *further]})
+        await send({"type": "http.response.body", "body": body})
+        self._request_log.add(scope["method"], route, status, started, request_id, code, len(body))
+
+    def problem_of(self, error: Exception, request_id: str) -> Problem:
+        """The problem that an exception is answered with; what nobody foresaw is logged and says nothing of its inside."""
+        match error:
+            case Problem():
+                return error
+            case Overloaded():
+                return Problem(Reason.OVERLOADED, headers=(self._retry_after,))
+            case NotAccepting():
+                return Problem(Reason.NOT_ACCEPTING, headers=(self._retry_after,))
+            case OutcomeUnknown():
+                return Problem(Reason.OUTCOME_UNKNOWN)
+            case _:
+                _logger.error("a request failed", exc_info=error, extra={"request_id": request_id})
+                return Problem(Reason.INTERNAL_ERROR)
+
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        request_id = self._request_id(dict(scope["headers"]))
+        scope["ome.request_id"] = request_id
+        root = scope.get("root_path", "")
+        answer = _Answer(send, request_id)
+        try:
+            await self._app(scope, receive, answer)
+        except ClientGone:
+            answer.status = CLIENT_GONE
+        except Exception as error:  # noqa: BLE001  as above
+            problem = self.problem_of(error, request_id)
+            answer.code = problem.reason.code
+            if not answer.status:
+                await _send_problem(problem, scope, answer)
+        mounted: str = scope.get("root_path", "").removeprefix(root)  # of files; routing leaves it in the scope
+        route = getattr(scope.get("route"), "path", mounted) or UNMATCHED
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        code = scope.get("ome.code", answer.code)
+        self._request_log.add(method, route, answer.status, started, request_id, code, answer.size)
+
+    def _request_id(self, headers: Headers) -> str:
+        given = headers.get(b"x-request-id")
+        if given is not None and REQUEST_ID.fullmatch(given):
+            return given.decode("ascii")
+        return f"{self._id_prefix}-{next(self._id_count)}"
+
+    async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Streams aren't built yet: refuse the handshake, with a problem document where the server can send one."""
+        await receive()
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        request_id = self._request_id(dict(scope["headers"]))
+        problem = Problem(Reason.NOT_SUPPORTED)
+        body = problem.render("GET", scope["path"], request_id)
+        headers = [*_PROBLEM_HEADERS, (b"x-request-id", request_id.encode())]
+        await send({"type": "websocket.http.response.start", "status": problem.status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body})
+
+
+class _Answer:
+    """What FastAPI sends, on its way out: gets the headers that every answer has, and is measured."""
+
+    __slots__ = ("_request_id", "_send", "code", "size", "status")
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._request_id = request_id
+        self.status = 0
+        self.size = 0
+        self.code = ""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers: list[Header] = list(message.get("headers", ()))
+            if not any(name == b"cache-control" for name, _ in headers):
+                headers.append(_NO_STORE)
+            own = (b"x-request-id", self._request_id.encode())
+            message = {**message, "headers": [*headers, *SECURITY_HEADERS, own]}
+        else:
+            self.size += len(message.get("body", b""))
+        await self._send(message)
+
+
+async def _send_problem(problem: Problem, scope: Scope, send: Callable[[Any], Awaitable[None]]) -> None:
+    body = problem.render(scope["method"], scope["path"], scope["ome.request_id"])
+    headers = [(b"content-type", CONTENT_TYPE.encode()), (b"content-length", b"%d" % len(body)), *problem.headers]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

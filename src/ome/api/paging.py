@@ -1,0 +1,68 @@
+"""Cursors: where a list goes on, opaque to clients, made of the last id or name that was seen (D5)."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeVar
+
+from ome.api.problems import FieldError, Problem
+from ome.domain.ids import parse_id
+from ome.domain.ports import Page
+from ome.domain.reasons import Reason
+
+MAX_LIMIT: Final = 1000
+"""Most items in one answer."""
+MAX_CURSOR: Final = 128
+"""Longest cursor, in characters; those that are given out are shorter."""
+
+
+class HasId(Protocol):
+    """Whatever a list of the database holds."""
+
+    @property
+    def id(self) -> int:
+        """What the list is ordered by."""
+
+
+Item = TypeVar("Item", bound=HasId)
+
+
+def encode_cursor(place: str) -> str:
+    """The cursor of a place in a list."""
+    return urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> str:
+    """The place that a cursor stands for; raises Problem for what was never one."""
+    try:
+        place = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    except ValueError:  # of base64 as of text
+        raise _bad_cursor() from None
+    if encode_cursor(place) != cursor:
+        raise _bad_cursor()
+    return place
+
+
+def page_after(cursor: str | None, limit: int) -> Page:
+    """What to ask the database for: one item more than `limit`, to know whether the list goes on."""
+    if cursor is None:
+        return Page(None, limit + 1)
+    before_id = parse_id(decode_cursor(cursor))
+    if before_id is None:
+        raise _bad_cursor()
+    return Page(before_id, limit + 1)
+
+
+def cut(items: Sequence[Item], limit: int) -> tuple[Sequence[Item], str | None]:
+    """The page, and the cursor of the next one; None at the end."""
+    if len(items) <= limit:
+        return items, None
+    page = items[:limit]
+    return page, encode_cursor(str(page[-1].id))
+
+
+def _bad_cursor() -> Problem:
+    return Problem(
+        Reason.INVALID_REQUEST, errors=[FieldError("cursor", "must be the next_cursor of an earlier answer, as it was given")]
+    )

@@ -1,0 +1,139 @@
+"""Market data and instruments: public, answered from views that advance after the commit (D3)."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Final, Protocol, TypeVar
+
+from fastapi import FastAPI, Request, Response
+
+from ome.api.bodies import read_json
+from ome.api.decoding import read_instrument
+from ome.api.openapi import INSTRUMENT_EXAMPLES, answers, body, declare
+from ome.api.paging import decode_cursor, encode_cursor
+from ome.api.problems import FieldError, Problem
+from ome.api.routes.queries import DepthParameters, DepthQuery, PageParameters, PageQuery, SymbolPath
+from ome.api.schemas import (
+    SYMBOL,
+    DepthView,
+    InstrumentList,
+    InstrumentRequest,
+    InstrumentView,
+    MarketList,
+    MarketView,
+)
+from ome.api.services import JsonAnswer, Services, headers_of
+from ome.api.views import depth_view, instrument_changed, instrument_view, market_view, queue_view
+from ome.domain.reasons import Reason
+from ome.domain.records import InstrumentRecord
+
+_SYMBOL: Final = re.compile(SYMBOL, re.ASCII)
+
+
+class HasSymbol(Protocol):
+    """Whatever a list by symbol holds."""
+
+    @property
+    def symbol(self) -> str:
+        """What the list is ordered by."""
+
+
+Item = TypeVar("Item", bound=HasSymbol)
+
+
+class MarketRoutes:
+    """Each takes a symbol in any case; one that isn't listed is 404 and reading lists nothing."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._market = services.market
+
+    def add_to(self, app: FastAPI) -> None:
+        """Declare the routes."""
+        tag = "Market data"
+        declare(app, "GET", "/market", self.list_markets, tag, answers(MarketList))
+        declare(app, "GET", "/market/{symbol}", self.read_market, tag, answers(MarketView))
+        declare(app, "GET", "/market/{symbol}/depth", self.read_depth, tag, answers(DepthView))
+        tag, path = "Instruments", "/instruments/{symbol}"
+        declare(app, "GET", "/instruments", self.list_instruments, tag, answers(InstrumentList))
+        declare(app, "GET", path, self.read_instrument, tag, answers(InstrumentView))
+        extra = body(InstrumentRequest, INSTRUMENT_EXAMPLES)
+        declare(app, "PUT", path, self.define_instrument, tag, answers(InstrumentView, 200, 201), openapi_extra=extra)
+
+    async def list_markets(self, query: PageParameters) -> Response:
+        """Every symbol at a glance, by name."""
+        records, next_cursor = _page(self._market.instruments(), query)
+        tickers = [self._market.ticker(record.symbol) for record in records]
+        markets = [market_view(ticker) for ticker in tickers if ticker is not None]
+        return JsonAnswer(MarketList(markets=markets, count=len(markets), next_cursor=next_cursor))
+
+    async def read_market(self, symbol: SymbolPath) -> Response:
+        """A symbol at a glance: best prices, last trade, 24 hours."""
+        ticker = self._market.ticker(folded(symbol))
+        if ticker is None:
+            raise Problem(Reason.SYMBOL_NOT_FOUND)
+        return JsonAnswer(market_view(ticker))
+
+    async def read_depth(self, symbol: SymbolPath, query: DepthParameters, request: Request) -> Response:
+        """A book's best levels; with detail=orders, the queue of each."""
+        symbol = folded(symbol)
+        if query.detail == "orders":
+            self._services.gate.operator(headers_of(request))
+            return await self._queues(self._listed(symbol), query)
+        depth = self._market.depth(symbol, query.levels)
+        if depth is None:
+            raise Problem(Reason.SYMBOL_NOT_FOUND)
+        return JsonAnswer(depth_view(depth))
+
+    async def _queues(self, record: InstrumentRecord, query: DepthQuery) -> Response:
+        sequence, orders = await self._services.reads.open_orders(record.symbol)
+        changed = max((order.updated_at for order in orders), default=record.last_trade_at or record.listed_at)
+        return JsonAnswer(queue_view(record.symbol, sequence, changed, orders, query.levels))
+
+    async def list_instruments(self, query: PageParameters) -> Response:
+        """Every listed symbol and what it trades in, by name."""
+        records, next_cursor = _page(self._market.instruments(), query)
+        views = [instrument_view(record) for record in records]
+        return JsonAnswer(InstrumentList(instruments=views, count=len(views), next_cursor=next_cursor))
+
+    async def read_instrument(self, symbol: SymbolPath) -> Response:
+        """What a symbol trades in."""
+        return JsonAnswer(instrument_view(self._listed(folded(symbol))))
+
+    async def define_instrument(self, symbol: SymbolPath, request: Request) -> Response:
+        """List a symbol (201), or change a listed one (200); its tick and lot only while it has no open orders."""
+        headers = headers_of(request)
+        self._services.gate.operator(headers)
+        if _SYMBOL.fullmatch(symbol) is None:
+            message = "must be 1 to 32 of the characters A-Z 0-9 . _ - and start with a letter or digit"
+            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("symbol", message)])
+        symbol = symbol.upper()
+        definition = read_instrument(await read_json(headers, request.receive, self._services.settings.max_body_bytes), symbol)
+        existed = self._market.instrument(symbol) is not None
+        record = instrument_changed(await self._services.entry.define_instrument(definition)) or self._listed(symbol)
+        return JsonAnswer(instrument_view(record), 200 if existed else 201)
+
+    def _listed(self, symbol: str) -> InstrumentRecord:
+        record = self._market.instrument(symbol)
+        if record is None:
+            raise Problem(Reason.SYMBOL_NOT_FOUND)
+        return record
+
+
+def folded(symbol: str) -> str:
+    """The symbol in upper case; raises Problem for what can't be one, and so isn't listed."""
+    if _SYMBOL.fullmatch(symbol) is None:
+        raise Problem(Reason.SYMBOL_NOT_FOUND)
+    return symbol.upper()
+
+
+def _page(items: Sequence[Item], query: PageQuery) -> tuple[Sequence[Item], str | None]:
+    """The part of a list by symbol that comes after the cursor, and where it goes on."""
+    start = 0
+    if query.cursor is not None:
+        start = bisect_right(items, decode_cursor(query.cursor), key=lambda item: item.symbol)
+    page = items[start : start + query.limit]
+    more = start + query.limit < len(items)
+    return page, encode_cursor(page[-1].symbol) if more else None

@@ -1,0 +1,121 @@
+"""Orders and trades: the hot routes as OpenAPI shows them, and the lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+from fastapi import FastAPI, Path, Request, Response
+
+from ome.api.openapi import KEYED, MODIFY_EXAMPLES, ORDER_EXAMPLES, answers, body, declare
+from ome.api.orders import OrderRoutes
+from ome.api.paging import cut, page_after
+from ome.api.problems import FieldError, Header, Problem
+from ome.api.routes.queries import ClientOrdersParameters, TradesParameters, UserIdPath, UserOrdersParameters
+from ome.api.schemas import ModifyRequest, OrderAnswer, OrderList, OrderRequest, OrderView, TradeList
+from ome.api.services import JsonAnswer, Services, headers_of
+from ome.api.views import order_view, trade_view
+from ome.domain.ids import parse_id
+from ome.domain.reasons import Reason
+from ome.domain.records import OrderRecord
+
+TAG: Final = "Orders"
+OrderIdPath = Annotated[str, Path(description="Digits", examples=["1000000000000001"])]
+DRY_RUN = {"name": "dry_run", "in": "query", "schema": {"type": "boolean"}, "description": "Only false: true is not built yet"}
+
+
+class DeclaredOrders:
+    """The routes that the dispatcher serves: declared for OpenAPI, and the same handlers should a request arrive here."""
+
+    def __init__(self, orders: OrderRoutes) -> None:
+        self._orders = orders
+
+    def add_to(self, app: FastAPI) -> None:
+        """Declare the routes."""
+        new = {**body(OrderRequest, ORDER_EXAMPLES), "parameters": [DRY_RUN]}
+        change = {**body(ModifyRequest, MODIFY_EXAMPLES), "parameters": [DRY_RUN]}
+        declare(app, "POST", "/orders", self.submit_order, TAG, answers(OrderAnswer, 201), openapi_extra=new, status_code=201)
+        path = "/orders/{order_id}"
+        declare(app, "GET", path, self.read_order, TAG, answers(OrderView), openapi_extra=KEYED)
+        declare(app, "PUT", path, self.modify_order, TAG, answers(OrderAnswer), openapi_extra=change)
+        declare(app, "DELETE", path, self.cancel_order, TAG, answers(OrderView), openapi_extra=KEYED)
+
+    async def submit_order(self, request: Request) -> Response:
+        """Submit an order.
+
+        It is matched by price and time, and durable when this answers. A well-formed order that the engine refuses is kept with
+        status REJECTED and answered 422 with its `order_id`. With a `client_order_id` the request is safe to send again.
+        """
+        status, content, headers = await self._orders.submit(request.scope, headers_of(request), request.receive)
+        return _plain(status, content, headers)
+
+    async def read_order(self, order_id: OrderIdPath, request: Request) -> Response:  # noqa: ARG002  the handler reads the path
+        """Read an order as it stands."""
+        return _plain(*await self._orders.read(request.scope, headers_of(request), request.receive))
+
+    async def modify_order(self, order_id: OrderIdPath, request: Request) -> Response:  # noqa: ARG002
+        """Change an open order.
+
+        A smaller total keeps the place in the queue; a larger one or another price goes to the back and may trade at once.
+        `quantity` is the new total, what is filled included.
+        """
+        return _plain(*await self._orders.modify(request.scope, headers_of(request), request.receive))
+
+    async def cancel_order(self, order_id: OrderIdPath, request: Request) -> Response:  # noqa: ARG002
+        """Cancel what is left of an open order."""
+        return _plain(*await self._orders.cancel(request.scope, headers_of(request), request.receive))
+
+
+def _plain(status: int, content: bytes, headers: Sequence[Header]) -> Response:
+    response = Response(content, status, media_type="application/json")
+    response.raw_headers.extend(headers)
+    return response
+
+
+class Lists:
+    """Lists of orders and trades, newest first."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def add_to(self, app: FastAPI) -> None:
+        """Declare the routes."""
+        declare(app, "GET", "/orders", self.find_orders, TAG, answers(OrderList), openapi_extra=KEYED)
+        declare(app, "GET", "/orders/user/{user_id}", self.list_orders, TAG, answers(OrderList), openapi_extra=KEYED)
+        declare(app, "GET", "/trades", self.list_trades, "Trades", answers(TradeList))
+
+    async def find_orders(self, query: ClientOrdersParameters, request: Request) -> Response:
+        """Find a user's orders by client id; without one, list them all."""
+        self._services.gate.private_read(headers_of(request))
+        reads = self._services.reads
+        if query.client_order_id is not None:
+            return _orders(await reads.orders_by_client_id(query.user_id, query.client_order_id, query.symbol), query.limit)
+        page = page_after(query.cursor, query.limit)
+        return _orders(await reads.orders_of_user(query.user_id, page, symbol=query.symbol), query.limit)
+
+    async def list_orders(self, user_id: UserIdPath, query: UserOrdersParameters, request: Request) -> Response:
+        """List a user's orders."""
+        self._services.gate.private_read(headers_of(request))
+        page = page_after(query.cursor, query.limit)
+        found = await self._services.reads.orders_of_user(user_id, page, symbol=query.symbol, statuses=query.statuses)
+        return _orders(found, query.limit)
+
+    async def list_trades(self, query: TradesParameters, request: Request) -> Response:
+        """List trades. Whose they are is private: a filter by user needs the key where reads are private."""
+        services = self._services
+        if query.user_id is not None:
+            services.gate.private_read(headers_of(request))
+        if query.symbol is not None and services.market.instrument(query.symbol) is None:
+            raise Problem(Reason.SYMBOL_NOT_FOUND)
+        order_id = None if query.order_id is None else parse_id(query.order_id)
+        if query.order_id is not None and order_id is None:
+            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("order_id", "must be an order id, as answers show it")])
+        page = page_after(query.cursor, query.limit)
+        found = await services.reads.trades(page, symbol=query.symbol, user_id=query.user_id, order_id=order_id)
+        trades, next_cursor = cut(found, query.limit)
+        return JsonAnswer(TradeList(trades=[trade_view(trade) for trade in trades], count=len(trades), next_cursor=next_cursor))
+
+
+def _orders(found: list[OrderRecord], limit: int) -> Response:
+    orders, next_cursor = cut(found, limit)
+    return JsonAnswer(OrderList(orders=[order_view(order) for order in orders], count=len(orders), next_cursor=next_cursor))

@@ -1,0 +1,129 @@
+"""The service about itself: health, metrics, the trading page, the docs and the table of problem codes. All files are local."""
+
+from __future__ import annotations
+
+import asyncio
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from fastapi import FastAPI, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.responses import FileResponse, HTMLResponse
+
+from ome.api.openapi import PROBLEMS, answers, declare
+from ome.api.problems import Header, Problem, advice
+from ome.api.schemas import HealthView, StatusView
+from ome.api.services import JsonAnswer, Services
+from ome.domain.reasons import TABLE, Reason
+from ome.observability import METRICS_CONTENT_TYPE
+
+STATIC: Final = Path(__file__).parent.parent / "static"
+RUNNING: Final = "RUNNING"
+_REVALIDATE: Final = {"Cache-Control": "no-cache"}
+"""Browsers keep pages and ask each time whether they have changed."""
+
+
+class ServiceRoutes:
+    """`/health` for people and proxies, `/health/live` and `/health/ready` for orchestrators."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._started = monotonic()
+        self._version = version("ome")
+        self._retry_after: Header = (b"retry-after", str(services.settings.retry_after_seconds).encode())
+
+    def add_to(self, app: FastAPI) -> None:
+        """Declare the routes."""
+        tag = "Service"
+        declare(app, "GET", "/health", self.health, tag, answers(HealthView))
+        declare(app, "GET", "/health/live", self.live, tag, answers(StatusView))
+        declare(app, "GET", "/health/ready", self.ready, tag, answers(StatusView))
+        plain = {200: {"description": "Prometheus text format", "content": {"text/plain": {}}}, **PROBLEMS}
+        declare(app, "GET", "/metrics", self.metrics, tag, plain)
+        app.add_api_route("/docs", _docs, methods=["GET"], include_in_schema=False)
+        app.add_api_route("/docs/problems", _problem_table, methods=["GET"], include_in_schema=False)
+        app.add_api_route("/", _page, methods=["GET"], include_in_schema=False)
+        app.mount("/docs/assets", Files(packages=[("fastapi_swagger", "resources")]))
+        app.mount("/static", Files(directory=STATIC))
+
+    async def health(self) -> Response:
+        """Whether orders are taken: 200, or 503 with the reason."""
+        self._check_running()
+        try:
+            async with asyncio.timeout(self._services.settings.ping_timeout_seconds):
+                await self._services.reads.ping()
+        except Exception as error:
+            raise self._unwell("The database does not answer.") from error
+        bus = self._services.bus
+        return JsonAnswer(
+            HealthView(
+                status="healthy",
+                state=bus.state,
+                position=bus.position,
+                database="reachable",
+                version=self._version,
+                uptime_seconds=round(monotonic() - self._started, 3),
+            )
+        )
+
+    async def live(self) -> Response:
+        """Whether the process answers at all: always 200."""
+        return JsonAnswer(StatusView(status="alive"))
+
+    async def ready(self) -> Response:
+        """Whether to send requests here: 200, or 503 while starting, draining or halted."""
+        self._check_running()
+        return JsonAnswer(StatusView(status="ready"))
+
+    async def metrics(self) -> Response:
+        """Prometheus metrics."""
+        self._services.request_log.flush()
+        return Response(self._services.metrics.render(self._services.bus.position), media_type=METRICS_CONTENT_TYPE)
+
+    def _check_running(self) -> None:
+        state = self._services.bus.state
+        if state != RUNNING:
+            raise self._unwell(f"The engine is {state}.")
+
+    def _unwell(self, why: str) -> Problem:
+        bus = self._services.bus
+        return Problem(Reason.NOT_ACCEPTING, why, engine=(bus.state, bus.position), headers=(self._retry_after,))
+
+
+class Files(StaticFiles):
+    """Files of a folder or package; browsers ask each time whether they have changed."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        """The file, or 304."""
+        response: Response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]
+        response.headers.update(_REVALIDATE)
+        return response
+
+
+async def _docs() -> Response:
+    return FileResponse(STATIC / "docs.html", headers=_REVALIDATE)
+
+
+async def _page() -> Response:
+    return FileResponse(STATIC / "index.html", headers=_REVALIDATE)
+
+
+async def _problem_table() -> Response:
+    return HTMLResponse(problem_table(), headers=_REVALIDATE)
+
+
+def problem_table() -> str:
+    """Every code there is, as an HTML page; a problem's `type` leads to its row."""
+    rows = "".join(
+        f'<tr id="{reason.code}"><td><code>{reason.code}</code></td><td>{info.status}</td><td>{info.rule}</td>'
+        f"<td>{escape(info.title)}</td><td>{escape(_general_advice(reason))}</td></tr>\n"
+        for reason, info in TABLE.items()
+    )
+    return (STATIC / "problems.html").read_text(encoding="utf-8").replace("<!-- rows -->", rows)
+
+
+def _general_advice(reason: Reason) -> str:
+    return advice(reason) if "{limit}" not in TABLE[reason].advice else TABLE[reason].advice.replace("{limit}", "…")

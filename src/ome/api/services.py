@@ -1,0 +1,44 @@
+"""What the ordinary routes work with, in one place, and how they answer."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from fastapi import Request, Response
+from msgspec import Struct
+
+from ome.api.auth import Gate, Headers
+from ome.api.settings import ApiSettings
+from ome.domain.ports import CommandBus, MarketData, OrderEntry, ReadModels
+from ome.observability import Metrics, RequestLog
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+class Services(Struct, frozen=True, kw_only=True):
+    """The ports, the settings and what watches over them."""
+
+    entry: OrderEntry
+    reads: ReadModels
+    market: MarketData
+    bus: CommandBus
+    settings: ApiSettings
+    metrics: Metrics
+    request_log: RequestLog
+    gate: Gate
+
+
+class JsonAnswer(Response):
+    """A Struct of `schemas`, rendered."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The body's bytes."""
+        return _encoder.encode(content)
+
+
+def headers_of(request: Request) -> Headers:
+    """The request's headers as `Gate` reads them."""
+    return dict(request.scope["headers"])

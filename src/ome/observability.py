@@ -1,0 +1,245 @@
+"""What operators see: Prometheus metrics, logs, and one log line per request.
+
+`Metrics` has a registry of its own, so that two services in one process don't count into each other. It implements the
+`EngineMetrics` and `EventListener` ports. Requests are collected by `RequestLog` and counted and written in batches: on the
+hot path a request costs one append. No label and no log line holds a user id, a body, a path or a key.
+
+Logs go to standard output through structlog, those of the standard library and of uvicorn included: JSON, or for people
+where the output is a terminal. `LOG_FORMAT` (json, console, auto) and `LOG_LEVEL` decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from collections import Counter as Tally
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Final, Literal, NamedTuple, TextIO
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from ome.domain.enums import OrderStatus, OrderType
+from ome.domain.events import Event, OrderAccepted, OrderCancelled, OrderExpired, OrderFilled, OrderRejected, Traded
+
+METRICS_CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+STATES: Final = ("STARTING", "RECOVERING", "RUNNING", "STALLED", "DRAINING", "HALTED")
+MAX_LINES: Final = 10_000
+"""Request lines that wait to be written; at more, they are written at once."""
+
+_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+class RequestLine(NamedTuple):
+    """One answered request. `route` is the route's template, `code` the problem's or "", `size` the body's bytes."""
+
+    moment: float
+    method: str
+    route: str
+    status: int
+    seconds: float
+    request_id: str
+    code: str
+    size: int
+
+
+class Metrics:
+    """Counters, gauges and histograms, all named ome_*; rendered by `render`."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self._orders = Counter("ome_orders", "Orders by type and outcome", ["type", "outcome"], registry=registry)
+        self._trades = Counter("ome_trades", "Trades", registry=registry)
+        self._refusals = Counter("ome_refusals", "Refused requests by code", ["code"], registry=registry)
+        self._queue_depth = Gauge("ome_queue_depth", "Commands that waited when the last batch was committed", registry=registry)
+        self._batch_size = Histogram("ome_batch_commands", "Commands in a batch", buckets=_BATCHES, registry=registry)
+        self._commit_seconds = Histogram("ome_commit_seconds", "How long a commit took", buckets=_SECONDS, registry=registry)
+        self._requests = Counter("ome_http_requests", "Answers", ["route", "method", "status"], registry=registry)
+        self._request_seconds = Histogram(
+            "ome_http_request_seconds", "How long an answer took", ["route", "method"], buckets=_SECONDS, registry=registry
+        )
+        self._state = Gauge("ome_engine_state", "1 for the state that the engine is in", ["state"], registry=registry)
+        self._position = Gauge("ome_engine_position", "The last committed position", registry=registry)
+        Gauge("ome_build_info", "Always 1", ["version"], registry=registry).labels(version("ome")).set(1)
+        self.state_changed("STARTING")
+
+    # EngineMetrics
+
+    def batch_committed(self, commands: int, commit_seconds: float, queue_depth: int) -> None:
+        """A batch is durable."""
+        self._batch_size.observe(commands)
+        self._commit_seconds.observe(commit_seconds)
+        self._queue_depth.set(queue_depth)
+
+    def state_changed(self, state: str) -> None:
+        """The engine's state is now another."""
+        for name in STATES:
+            self._state.labels(name).set(name == state)
+
+    # EventListener
+
+    def committed(self, events: Sequence[Event]) -> None:
+        """Count the orders and trades of one batch."""
+        outcomes: Tally[tuple[OrderType, str]] = Tally()
+        trades = 0
+        for event in events:
+            match event:
+                case OrderAccepted():
+                    outcomes[event.order.type, "accepted"] += 1
+                case Traded():
+                    trades += 1
+                    if not event.maker_remaining:  # only LIMIT orders rest
+                        outcomes[OrderType.LIMIT, "filled"] += 1
+                case OrderFilled() if event.order.status is OrderStatus.FILLED:
+                    outcomes[event.order.type, "filled"] += 1
+                case OrderCancelled():
+                    outcomes[event.order.type, "cancelled"] += 1
+                case OrderExpired():
+                    outcomes[event.order.type, "expired"] += 1
+                case OrderRejected():
+                    outcomes[event.order.type, "rejected"] += 1
+                case _:
+                    pass
+        for (order_type, outcome), count in outcomes.items():
+            self._orders.labels(order_type.name, outcome).inc(count)
+        self._trades.inc(trades)
+
+    # Requests and reading
+
+    def answered(self, lines: Sequence[RequestLine]) -> None:
+        """Count a batch of answered requests."""
+        for (route, method, status), count in Tally((line.route, line.method, line.status) for line in lines).items():
+            self._requests.labels(route, method, str(status)).inc(count)
+        for code, count in Tally(line.code for line in lines if line.code).items():
+            self._refusals.labels(code).inc(count)
+        for line in lines:
+            self._request_seconds.labels(line.route, line.method).observe(line.seconds)
+
+    def render(self, position: int) -> bytes:
+        """Everything, in Prometheus' text format; `position` is the engine's last committed one."""
+        self._position.set(position)
+        return generate_latest(self.registry)
+
+
+class RequestLog:
+    """Collects a line per answered request; counts and logs them together, every `interval_seconds` and when told to."""
+
+    def __init__(self, metrics: Metrics, interval_seconds: float) -> None:
+        self._metrics = metrics
+        self._interval_seconds = interval_seconds
+        self._lines: list[RequestLine] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._logger = logging.getLogger("ome.requests")
+
+    def add(self, method: str, route: str, status: int, started: float, request_id: str, code: str, size: int) -> None:
+        """An answer was sent; `started` is `time.perf_counter()` of when its request arrived. Called on the event loop."""
+        lines = self._lines
+        lines.append(RequestLine(time.time(), method, route, status, time.perf_counter() - started, request_id, code, size))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._interval_seconds, self.flush)
+        elif len(lines) >= MAX_LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Count and write what was collected."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        self._metrics.answered(lines)
+        if self._logger.isEnabledFor(logging.INFO):
+            self._logger.info("requests", extra={"request_lines": lines})
+
+
+# Logging
+
+LogFormat = Literal["json", "console", "auto"]
+
+
+def configure_logging(level: str = "INFO", log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
+    """Send every log line of this process through one formatter to `stream` (standard output); to be called once, at start."""
+    stream = stream or sys.stdout
+    as_json = log_format == "json" or (log_format == "auto" and not stream.isatty())
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Formatter(shared, as_json=as_json))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    logging.getLogger("uvicorn.access").disabled = True  # the request log says it, once
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """structlog's, which also writes a batch of request lines as one record."""
+
+    def __init__(self, shared: list[structlog.typing.Processor], *, as_json: bool) -> None:
+        last: list[structlog.typing.Processor] = (
+            [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+            if as_json
+            else [structlog.dev.ConsoleRenderer(colors=False)]
+        )
+        super().__init__(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+        self._line = _json_line if as_json else _console_line
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines: Sequence[RequestLine] | None = getattr(record, "request_lines", None)
+        return super().format(record) if lines is None else "\n".join(map(self._line, lines))
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def _json_line(line: RequestLine) -> str:
+    return _encoder.encode(
+        {
+            "event": "request",
+            "method": line.method,
+            "route": line.route,
+            "status": line.status,
+            "ms": round(line.seconds * 1000, 3),
+            "request_id": line.request_id,
+            "code": line.code,
+            "bytes": line.size,
+            "level": "info",
+            "logger": "ome.requests",
+            "timestamp": datetime.fromtimestamp(line.moment, UTC),
+        }
+    ).decode()
+
+
+def _console_line(line: RequestLine) -> str:
+    moment = datetime.fromtimestamp(line.moment, UTC).isoformat(timespec="milliseconds")
+    words = f"{moment} {line.method} {line.route} {line.status} {line.seconds * 1000:.3f} ms {line.size} bytes {line.request_id}"
+    return f"{words} {line.code}".rstrip()
