@@ -11,6 +11,7 @@ OmeError
     ├── Fenced          another engine has taken over; this one must stop (exit 4)
     ├── StateMismatch   what is stored contradicts itself; starting would guess (exit 5)
     └── StorageUnusable wrong address, no rights, newer schema, weaker durability than promised (exit 6)
+        └── DiskFailed  the disk refused to flush: what it holds can't be trusted (exit 74)
 """
 
 
@@ -64,3 +65,9 @@ class StateMismatch(StorageError):
 
 class StorageUnusable(StorageError):
     """The database can't be used as configured: address, rights, schema version or durability."""
+
+
+class DiskFailed(StorageUnusable):
+    """The disk reported that it could not flush. What the system has in memory may never reach it: stop, and copy the file."""
+
+    exit_code = 74

@@ -1,0 +1,200 @@
+"""PostgreSQL, as one durable writing session: a dedicated asyncpg connection, a whole commit in one statement and one round trip.
+
+The session refuses `synchronous_commit=off`; a server that runs with `fsync=off` is used, and said to be `relaxed`. An advisory
+lock of the session, keyed by shard, keeps a second engine away while the first is connected; it is only an early warning (behind
+a connection pooler it isn't even that), the compare-and-set is the safety.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+import asyncpg
+from sqlalchemy import NullPool
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from ome.db import statements
+from ome.db.migrate import migrate
+from ome.db.recovery import CHUNK, Stored, records, shard_ids, stored_rows
+from ome.db.statements import POSTGRESQL, Change, Head
+from ome.db.url import DatabaseUrl
+from ome.domain.errors import EngineRunning, InvariantBroken, StorageUnusable
+from ome.domain.records import OrderRecord
+
+CONNECT_TIMEOUT_S: Final = 10.0
+COMMIT_TIMEOUT_S: Final = 10.0
+"""How long a commit may take before its outcome is looked up over another connection."""
+IDLE_IN_TRANSACTION_MS: Final = 10_000
+"""When the server ends a transaction of ours that hears nothing more from us, and with it gives back the engine row's lock."""
+LOCK_WAIT_S: Final = 3.0
+"""How long to wait for the lock at start: the server takes a moment to notice that a killed engine's connection has gone."""
+_LOCK_PAUSE_S: Final = 0.1
+_LOCK_CLASS: Final = 0x4F4D45
+"""The first half of the keys of our advisory locks; the second is the shard, or -1 while migrating."""
+_MIGRATING: Final = -1
+_BUG_CLASSES: Final = frozenset({"22", "23", "42"})
+"""Classes of SQLSTATE that blame the statement or its data: data exceptions, integrity, syntax or access rule."""
+
+_log = logging.getLogger(__name__)
+
+
+async def connect(url: DatabaseUrl) -> asyncpg.Connection:
+    """A connection of its own to the database that `url` names; raises what asyncpg raises."""
+    return await asyncpg.connect(url.target, timeout=CONNECT_TIMEOUT_S)
+
+
+class PostgresSession:
+    """The `Session` of a PostgreSQL database; see `repository.Session` for what each method promises."""
+
+    def __init__(self, url: DatabaseUrl, shard: int) -> None:
+        self._url = url
+        self._shard = shard
+        self._connection: asyncpg.Connection | None = None
+        self._commit_sql = statements.postgresql_commit()
+        self._head_sql = statements.head(POSTGRESQL)
+        self._durability = "full"
+
+    @property
+    def durability(self) -> str:
+        """`relaxed` where the server runs with fsync=off."""
+        return self._durability
+
+    async def open(self) -> None:
+        """Connect, check durability, take the lock, migrate."""
+        try:
+            self._connection = await self._connect()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            reason = str(error) or type(error).__name__
+            raise StorageUnusable(f"PostgreSQL can't be reached at {self._url.shown}: {reason}. Check DATABASE_URL.") from error
+        deadline = asyncio.get_running_loop().time() + LOCK_WAIT_S
+        while not await self._try_lock():
+            if asyncio.get_running_loop().time() > deadline:
+                raise EngineRunning(
+                    f"Another engine is running on {self._url.shown} (shard {self._shard})."
+                    " Stop it first, or name another database in DATABASE_URL."
+                )
+            await asyncio.sleep(_LOCK_PAUSE_S)
+        await self._migrate()
+
+    async def fence(self) -> Head:
+        """One more epoch: the update waits for a backend of an older engine that is still in its commit."""
+        connection = self._connected()
+        async with connection.transaction():
+            await connection.execute(statements.fence(POSTGRESQL), *statements.first_engine_row(self._shard))
+            return await self._head(connection)
+
+    async def apply(self, change: Change) -> bool:
+        """One statement, atomic by itself."""
+        return await self._write(self._connected(), change)
+
+    async def resolve(self, change: Change) -> bool:
+        """Under the engine row's lock, which an old backend of ours may hold until it is gone."""
+        self._drop()
+        self._connection = connection = await self._connect()
+        if not await self._try_lock():
+            _log.warning("the engine's lock is still held; going on without it, the compare-and-set is the safety")
+        async with connection.transaction():
+            return await self._head(connection) == change.after or await self._write(connection, change)
+
+    async def load(self) -> Stored:
+        """In one snapshot."""
+        connection = self._connected()
+        loads, shard, ids = statements.loads(POSTGRESQL), self._shard, shard_ids(self._shard)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            last = (await connection.fetchval(loads.event_batches, shard), await connection.fetchval(loads.last_trade, *ids))
+            cursor, orders = await connection.cursor(loads.open_orders, *ids), list[OrderRecord]()
+            while rows := await cursor.fetch(CHUNK):
+                orders += records(map(tuple, rows), OrderRecord)
+            return stored_rows(
+                _values(await connection.fetchrow(loads.engine, shard)),
+                _values(await connection.fetchrow(loads.journal, shard)),
+                last,
+                map(tuple, await connection.fetch(loads.instruments, shard)),
+                orders,
+            )
+
+    async def close(self) -> None:
+        """Close the connection, and with it give back the lock."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await connection.close(timeout=CONNECT_TIMEOUT_S)
+
+    def final(self, error: Exception) -> Exception | None:
+        """A bug, unless it is the network's, the server's state or a timeout."""
+        if isinstance(error, asyncpg.PostgresError):
+            state = error.sqlstate or ""
+            return InvariantBroken(f"PostgreSQL refused the batch: {error}") if state[:2] in _BUG_CLASSES else None
+        if isinstance(error, ValueError):  # asyncpg's DataError is one, and an InterfaceError besides
+            return InvariantBroken(f"the batch can't be sent to PostgreSQL: {error}")
+        return None if isinstance(error, OSError | asyncpg.InterfaceError) else error
+
+    async def _write(self, connection: asyncpg.Connection, change: Change) -> bool:
+        parameters = (*statements.engine_values(change), *statements.columns_of(change))
+        return bool(await connection.fetchval(self._commit_sql, *parameters, timeout=COMMIT_TIMEOUT_S) == 1)
+
+    async def _head(self, connection: asyncpg.Connection) -> Head:
+        row = await connection.fetchrow(self._head_sql, self._shard, timeout=COMMIT_TIMEOUT_S)
+        return Head(*row) if row else Head(0, 0, b"")
+
+    async def _connect(self) -> asyncpg.Connection:
+        connection = await connect(self._url)
+        try:
+            await connection.execute(f"SET jit = off; SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
+            if await connection.fetchval("SHOW synchronous_commit") == "off":
+                raise StorageUnusable(
+                    "PostgreSQL is set to synchronous_commit=off for this role, database or server: a commit could be lost."
+                    " Set it to on (ALTER ROLE ... RESET synchronous_commit, or in postgresql.conf)."
+                )
+            if await connection.fetchval("SHOW fsync") == "off":
+                self._durability = "relaxed"
+                _log.warning("the PostgreSQL server runs with fsync=off: a power cut can lose what was committed")
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    def _connected(self) -> asyncpg.Connection:
+        if self._connection is None:
+            raise asyncpg.InterfaceError("the connection was lost")
+        return self._connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _try_lock(self) -> bool:
+        return bool(await self._connected().fetchval("SELECT pg_try_advisory_lock($1, $2)", _LOCK_CLASS, self._shard))
+
+    async def _migrate(self) -> None:
+        """Over a connection of SQLAlchemy's, which alembic wants; one engine at a time, whatever its shard."""
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(self._url), poolclass=NullPool)
+        try:
+            async with engine.begin() as connection:
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, {_MIGRATING})")
+                async with self._rights_explained():
+                    await connection.run_sync(migrate)
+        finally:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def _rights_explained(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if getattr(getattr(error, "orig", None), "sqlstate", None) != asyncpg.InsufficientPrivilegeError.sqlstate:
+                raise
+            role, database = _values(await self._connected().fetchrow("SELECT current_user, current_database()")) or ("", "")
+            raise StorageUnusable(
+                f"Role {role} may not make tables in schema public of database {database}."
+                f' As the database\'s owner run, connected to it: GRANT CREATE, USAGE ON SCHEMA public TO "{role}";'
+            ) from error
+
+
+def _values(row: asyncpg.Record | None) -> tuple[Any, ...] | None:
+    return None if row is None else tuple(row)

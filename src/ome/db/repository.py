@@ -1,0 +1,173 @@
+"""The one writer of a shard's tables: durable commits, the fence, recovery. The same for every database; a `Session` is the part
+that differs.
+
+Ordering guarantee: batches follow each other without a gap, each a compare-and-set on the engine row (epoch, position, chain
+hash), so that one engine at most can commit, and no batch twice. Locks and leases are early warnings; this is the safety.
+
+A commit that raised may have happened all the same. It is resolved, never guessed: over a new connection and under the engine
+row's lock, the row that this batch makes means it is there, the row that it follows means that it isn't, and then the very same
+batch is applied again; anything else means that another engine has taken over. Meanwhile `stalled(True)` has been said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from ome.db.recovery import Stored, recovered
+from ome.db.statements import Change, Head, change_of
+from ome.domain.batch import Batch
+from ome.domain.errors import Fenced, InvariantBroken, OmeError, StorageError, StorageUnusable
+from ome.domain.ports import Recovered
+
+FIRST_PAUSE_S: Final = 0.05
+"""Seconds between a failed commit and the first look at what became of it; doubled from look to look."""
+LONGEST_PAUSE_S: Final = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Session(Protocol):
+    """One dedicated, durable session of a database, used by its repository alone and by one task at a time."""
+
+    @property
+    def durability(self) -> str:
+        """`full`, or `relaxed` where the database has been told not to flush; known once open."""
+
+    async def open(self) -> None:
+        """Connect, check durability, take the lock, migrate. Raises a StorageError that says what stands against it."""
+
+    async def fence(self) -> Head:
+        """One more epoch, durable; the head that commits have to start from."""
+
+    async def load(self) -> Stored:
+        """All of the shard that recovery needs, of one moment."""
+
+    async def apply(self, change: Change) -> bool:
+        """Commit a change; False where the head isn't the one that it follows: then nothing was written. May raise anything."""
+
+    async def resolve(self, change: Change) -> bool:
+        """As `apply`, over a new connection and where the change may be there already: then it isn't written again."""
+
+    async def close(self) -> None:
+        """Give back the lock and the connection."""
+
+    def final(self, error: Exception) -> Exception | None:
+        """What to raise for an error that trying again doesn't mend (a bug, a broken disk), or None for all others."""
+
+
+class BatchRepository:
+    """The `Repository` of `domain.ports`. `stalled` hears True when a commit's outcome isn't clear and False once it is.
+
+    A `commit` must not be cancelled: that would not stop the database. After one that raised, nothing more can be committed.
+    """
+
+    def __init__(self, session: Session, *, shard: int, stalled: Callable[[bool], None] | None = None) -> None:
+        self._session = session
+        self._shard = shard
+        self._stalled = stalled or (lambda _: None)
+        self._head: Head | None = None
+
+    @property
+    def durability(self) -> str:
+        """`full`, or `relaxed` where the database doesn't flush (DUR1)."""
+        return self._session.durability
+
+    @property
+    def epoch(self) -> int:
+        """This engine's epoch, counted up by each start."""
+        return self._following().epoch
+
+    async def start(self) -> None:
+        """Connect, take the lock, migrate, take the fence (DUR7, DUR8)."""
+        try:
+            with _wrapped():
+                await self._session.open()
+                self._head = await self._session.fence()
+        except BaseException:
+            await self._session.close()
+            raise
+
+    async def load(self) -> Recovered:
+        """What the last committed batch left, checked for continuity. Raises StateMismatch, or Fenced."""
+        head = self._following()
+        with _wrapped():
+            stored = await self._session.load()
+        if stored.epoch != head.epoch:
+            raise self._fenced()
+        return recovered(self._shard, stored)
+
+    async def commit(self, batch: Batch) -> None:
+        """Make a batch durable; see the module for what happens when that fails.
+
+        Raises Fenced, InvariantBroken for a batch that no database would take (a bug), StorageUnusable for a broken disk.
+        """
+        head = self._following()
+        if batch.first_position != head.position + 1 or batch.last_position < batch.first_position:
+            raise InvariantBroken(f"batch {batch.first_position}..{batch.last_position} doesn't follow position {head.position}")
+        change = change_of(self._shard, head, batch)
+        self._head = None  # until this is decided there is nothing that a next batch could follow
+        try:
+            committed = await self._session.apply(change)
+        except Exception as error:  # noqa: BLE001  whatever it was, the commit may have happened
+            self._raise_if_final(error)
+            _log.warning("commit of positions %d..%d failed: %s", batch.first_position, batch.last_position, error)
+            committed = await self._resolve(change)
+        if not committed:
+            raise self._fenced()
+        self._head = change.after
+
+    async def close(self) -> None:
+        """Give back the lock and the connection; what was committed stays."""
+        self._head = None
+        await self._session.close()
+
+    async def _resolve(self, change: Change) -> bool:
+        self._stalled(True)  # noqa: FBT003  its one argument
+        for pause in _pauses():
+            await asyncio.sleep(pause)
+            try:
+                committed = await self._session.resolve(change)
+            except Exception as error:  # noqa: BLE001  likewise
+                self._raise_if_final(error)
+                _log.warning("the database is still failing: %s", error)
+            else:
+                break
+        if committed:
+            _log.warning("positions %d..%d are committed", change.batch.first_position, change.batch.last_position)
+            self._stalled(False)  # noqa: FBT003
+        return committed
+
+    def _raise_if_final(self, error: Exception) -> None:
+        final = error if isinstance(error, StorageError) else self._session.final(error)
+        if final is not None:
+            raise final from (None if final is error else error)
+
+    def _following(self) -> Head:
+        if self._head is None:
+            raise StorageUnusable("The repository isn't started, or a commit has failed for good")
+        return self._head
+
+    def _fenced(self) -> Fenced:
+        return Fenced(f"Another engine has taken over shard {self._shard}; this one has stopped and committed nothing since.")
+
+
+@contextmanager
+def _wrapped() -> Iterator[None]:
+    """A driver's errors, outside of a commit, as one of ours."""
+    try:
+        yield
+    except OmeError:
+        raise
+    except Exception as error:
+        raise StorageUnusable(f"The database can't be used: {error or type(error).__name__}.") from error
+
+
+def _pauses() -> Iterator[float]:
+    pause = FIRST_PAUSE_S
+    while True:
+        yield pause
+        pause = min(pause * 2, LONGEST_PAUSE_S)

@@ -1,0 +1,194 @@
+"""The tables, for SQLite and PostgreSQL alike. The migrations make them; a test compares the two.
+
+Prices and quantities are packed as in `domain.numbers`, times are microseconds since 1970 UTC, words are the numbers of
+`domain.enums`. People read the views `orders`, `trades` and `instruments`, which show the same rows in human units.
+
+- engine: one row per shard, the compare-and-set row: place, hashes and settings after the last batch
+- stored_orders: an order as it stands; by id, by user, by user and client id, the open ones by user,
+  and by symbol in order of priority
+- stored_trades: by id, by symbol
+- stored_instruments: the listed symbols
+- journal: one row per batch, its commands, chained
+- event_batches: one row per batch, its events
+- event_users: which batches have an event of a user; `traded` says whether one of them is a trade
+- event_orders: which batches, after the one that it came in with, have an event of an order. That first one needs no row: it
+  holds the order's position, `id % 10**15`
+
+The batch that holds a position is the one with the smallest `last_position` that is not below it. Blobs stand apart from the
+index rows, so that looking one up reads no blob.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnClause,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    literal_column,
+)
+from sqlalchemy.schema import SchemaItem
+
+metadata: Final = MetaData()
+
+_BIG: Final = BigInteger().with_variant(Integer(), "sqlite")
+OPEN: Final[ColumnClause[bool]] = literal_column("status <= 2")
+"""The open orders, written as the partial indexes have it: SQLite uses them only for the same words."""
+
+
+def _id(name: str) -> Column[int]:
+    return Column(name, _BIG, primary_key=True, autoincrement=False)
+
+
+def _big(name: str, *, null: bool = False) -> Column[int]:
+    return Column(name, _BIG, nullable=null)
+
+
+def _small(name: str, *, null: bool = False) -> Column[int]:
+    return Column(name, SmallInteger, nullable=null)
+
+
+def _text(name: str, *, null: bool = False) -> Column[str]:
+    return Column(name, Text, nullable=null)
+
+
+def _bytes(name: str) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=False)
+
+
+def _shard(*, key: bool = True) -> SchemaItem:
+    return Column("shard", Integer, primary_key=key, nullable=False, autoincrement=False)
+
+
+engine: Final = Table(
+    "engine",
+    metadata,
+    _shard(),
+    _big("epoch"),
+    _text("incarnation"),
+    _big("position"),
+    _big("time"),
+    _big("trade_count"),
+    _big("priority_count"),
+    _bytes("settings"),
+    _text("state_hash", null=True),
+    _bytes("chain_hash"),
+    Column("journal_format", Integer, nullable=False),
+)
+
+stored_orders: Final = Table(
+    "stored_orders",
+    metadata,
+    _id("id"),
+    _text("user_id"),
+    _text("symbol"),
+    _small("side"),
+    _small("type"),
+    _small("time_in_force"),
+    _big("quantity"),
+    _big("price", null=True),
+    _big("filled_quantity"),
+    _text("filled_value"),
+    _big("remaining_quantity"),
+    _small("status"),
+    _small("reason", null=True),
+    Column("version", Integer, nullable=False),
+    _big("priority"),
+    _small("self_trade_prevention"),
+    _text("client_order_id", null=True),
+    _big("expires_at", null=True),
+    _big("created_at"),
+    _big("updated_at"),
+    Index("ix_orders_user", "user_id", "id"),
+    Index("ix_orders_open_user", "user_id", "id", sqlite_where=OPEN, postgresql_where=OPEN),
+    Index("ix_orders_open_symbol", "symbol", "priority", sqlite_where=OPEN, postgresql_where=OPEN),
+    Index(
+        "uq_orders_client_id",
+        "user_id",
+        "client_order_id",
+        "symbol",
+        unique=True,
+        sqlite_where=literal_column("client_order_id IS NOT NULL"),
+        postgresql_where=literal_column("client_order_id IS NOT NULL"),
+    ),
+)
+
+stored_trades: Final = Table(
+    "stored_trades",
+    metadata,
+    _id("id"),
+    _text("symbol"),
+    _big("price"),
+    _big("quantity"),
+    _big("buy_order_id"),
+    _big("sell_order_id"),
+    _small("taker_side", null=True),
+    _big("executed_at"),
+    _big("sequence"),
+    _big("position"),
+    Index("ix_trades_symbol", "symbol", "id"),
+)
+
+stored_instruments: Final = Table(
+    "stored_instruments",
+    metadata,
+    Column("symbol", Text, primary_key=True),
+    _big("tick_size"),
+    _big("lot_size"),
+    _small("state"),
+    _big("sequence"),
+    _big("last_price", null=True),
+    _big("last_quantity", null=True),
+    _big("last_trade_at", null=True),
+    _big("listed_at"),
+    _shard(key=False),
+)
+
+journal: Final = Table(
+    "journal",
+    metadata,
+    _shard(),
+    _big("first_position"),
+    _id("last_position"),
+    _big("epoch"),
+    _big("time"),
+    Column("journal_format", Integer, nullable=False),
+    _bytes("commands"),
+    _bytes("chain_before"),
+    _bytes("chain_hash"),
+)
+
+event_batches: Final = Table(
+    "event_batches",
+    metadata,
+    _shard(),
+    _big("first_position"),
+    _id("last_position"),
+    _bytes("events"),
+)
+
+event_users: Final = Table(
+    "event_users",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    _shard(),
+    _id("last_position"),
+    _small("traded"),
+    sqlite_with_rowid=False,
+)
+
+event_orders: Final = Table(
+    "event_orders",
+    metadata,
+    _id("order_id"),
+    _id("last_position"),
+    sqlite_with_rowid=False,
+)

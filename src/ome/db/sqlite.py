@@ -1,0 +1,274 @@
+"""SQLite, as one durable writing session: a connection that one thread owns for its life, a whole commit in one call on it.
+
+WAL with synchronous=FULL, both set and read back at each connect: a commit is on the disk when it returns. While the session is
+open an exclusive lock on `<file>.engine.lock` keeps a second engine away; the system gives it back when the process ends.
+At start the WAL is copied into the file and truncated before anything else is written (a crash may have left frames in it that
+the disk never got), and again at close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+from sqlalchemy import StaticPool, create_engine
+
+from ome.db import statements
+from ome.db.migrate import migrate
+from ome.db.recovery import CHUNK, Stored, records, shard_ids, stored_rows
+from ome.db.statements import SQLITE, Change, Head
+from ome.domain.errors import DiskFailed, EngineRunning, InvariantBroken, StorageUnusable
+from ome.domain.records import OrderRecord
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+BUSY_TIMEOUT_MS: Final = 5_000
+"""How long a statement waits for somebody else's write lock, such as a person's at a SQL prompt."""
+CHECKPOINT_PAGES: Final = 4_000
+"""Pages of 4 KiB (16 MB) that the WAL grows to before a commit copies it into the file: busy pages are copied less often."""
+CACHE_KIB: Final = 64 * 1024
+"""Memory for pages, so that index pages aren't read again."""
+_FULL: Final = 2
+_LOCKED_BYTE: Final = 64
+"""Behind the process id in the lock file, so that it can be read while it is locked (on Windows, where a byte is locked)."""
+_FLUSH_FAILED: Final = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+_PASSING: Final = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+    | {sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_PERM}
+)
+"""Primary error codes that may pass by themselves."""
+
+_T = TypeVar("_T")
+
+
+class SqliteSession:
+    """The `Session` of an SQLite file, for the event loop: each call is one call of `_Work` on its thread."""
+
+    durability = "full"
+
+    def __init__(self, path: str, shard: int) -> None:
+        self._work = _Work(path, shard)
+        self._thread: ThreadPoolExecutor | None = None
+
+    async def open(self) -> None:
+        """Lock, connect, check durability, checkpoint, migrate."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ome-sqlite-writer")
+        await self._on_thread(self._work.open)
+
+    async def fence(self) -> Head:
+        """See `repository.Session`."""
+        return await self._on_thread(self._work.fence)
+
+    async def load(self) -> Stored:
+        """See `repository.Session`."""
+        return await self._on_thread(self._work.load)
+
+    async def apply(self, change: Change) -> bool:
+        """See `repository.Session`."""
+        return await self._on_thread(lambda: self._work.apply(change))
+
+    async def resolve(self, change: Change) -> bool:
+        """See `repository.Session`."""
+        return await self._on_thread(lambda: self._work.resolve(change))
+
+    async def close(self) -> None:
+        """Checkpoint, close, unlock; the second time it does nothing."""
+        if self._thread is not None:
+            await self._on_thread(self._work.close)
+            self._thread.shutdown()
+            self._thread = None
+
+    def final(self, error: Exception) -> Exception | None:
+        """See `repository.Session`."""
+        return _final(error)
+
+    async def _on_thread(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+class _Work:
+    """Everything that the thread does; nothing of it is called from elsewhere."""
+
+    def __init__(self, path: str, shard: int) -> None:
+        self._path = Path(path)
+        self._shard = shard
+        self._lock: int | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._compare_and_set = statements.compare_and_set(SQLITE)
+        self._writes = statements.sqlite_writes()
+
+    def open(self) -> None:
+        self._lock = _lock(self._path)
+        self._connection = self._connect()
+        self._checkpoint()
+        self._migrate()
+
+    def fence(self) -> Head:
+        connection = self._connected()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(statements.fence(SQLITE), statements.first_engine_row(self._shard))
+        head = self._head(connection)
+        connection.execute("COMMIT")
+        return head
+
+    def apply(self, change: Change) -> bool:
+        connection = self._connected()
+        connection.execute("BEGIN IMMEDIATE")
+        return self._write(connection, change)
+
+    def resolve(self, change: Change) -> bool:
+        self._disconnect()
+        self._connection = connection = self._connect()
+        connection.execute("BEGIN IMMEDIATE")
+        if self._head(connection) != change.after:
+            return self._write(connection, change)
+        connection.execute("ROLLBACK")
+        # a checkpoint starts with a flush of the WAL: what can be read in it is on the disk for certain before anybody is told
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        return True
+
+    def load(self) -> Stored:
+        connection = self._connected()
+        loads, shard, ids = statements.loads(SQLITE), (self._shard,), shard_ids(self._shard)
+        connection.execute("BEGIN")
+        try:
+            last = (
+                connection.execute(loads.event_batches, shard).fetchone() + connection.execute(loads.last_trade, ids).fetchone()
+            )
+            cursor, orders = connection.execute(loads.open_orders, ids), list[OrderRecord]()
+            while rows := cursor.fetchmany(CHUNK):
+                orders += records(rows, OrderRecord)
+            return stored_rows(
+                connection.execute(loads.engine, shard).fetchone(),
+                connection.execute(loads.journal, shard).fetchone(),
+                last,
+                connection.execute(loads.instruments, shard),
+                orders,
+            )
+        finally:
+            connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):  # whatever is left in the WAL is durable there
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._disconnect()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _write(self, connection: sqlite3.Connection, change: Change) -> bool:
+        """All of a change, in the transaction that is open, and its commit; or nothing, and False."""
+        try:
+            done = connection.execute(self._compare_and_set, statements.engine_values(change)).rowcount == 1
+            if done:
+                for statement, rows in zip(self._writes, statements.rows_of(change), strict=True):
+                    connection.executemany(statement, rows)
+                self._commit(connection)
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        return done
+
+    def _commit(self, connection: sqlite3.Connection) -> None:
+        connection.execute("COMMIT")
+
+    def _head(self, connection: sqlite3.Connection) -> Head:
+        row = connection.execute(statements.head(SQLITE), (self._shard,)).fetchone()
+        return Head(*row) if row else Head(0, 0, b"")
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise sqlite3.OperationalError("the connection was lost")
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        try:
+            (journal_mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
+            if journal_mode != "wal" or synchronous < _FULL:
+                raise StorageUnusable(
+                    f"SQLite doesn't give {self._path} the durability that is promised (journal_mode={journal_mode},"
+                    f" synchronous={synchronous}; wal and 2 are needed). Is it on a network drive? Move it to a local disk."
+                )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _checkpoint(self) -> None:
+        busy, _, _ = self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise StorageUnusable(f"Another program is in the middle of reading {self._path}; close it, then start again.")
+
+    def _migrate(self) -> None:
+        engine = create_engine("sqlite://", creator=self._connected, poolclass=StaticPool)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            migrate(connection)
+            connection.commit()
+
+
+def _lock(path: Path) -> int:
+    """The descriptor of the lock file, locked; it holds this process's id, for whoever is refused."""
+    if not path.parent.is_dir():
+        raise StorageUnusable(
+            f"There is no folder {path.parent.resolve()} for the database; make it, or name another in DATABASE_URL."
+        )
+    name = f"{path.resolve()}.engine.lock"
+    try:
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StorageUnusable(f"The lock file {name} can't be opened: {error.strerror}.") from error
+    try:
+        if sys.platform == "win32":
+            os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        owner = os.read(descriptor, _LOCKED_BYTE).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise EngineRunning(
+            f"Another engine (process {owner or 'unknown'}) is running on {path}."
+            " Stop it first, or name another database in DATABASE_URL."
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+def _final(error: Exception) -> Exception | None:
+    if not isinstance(error, sqlite3.Error):
+        return error
+    code = getattr(error, "sqlite_errorcode", None)
+    if code in _FLUSH_FAILED:
+        return DiskFailed(
+            f"The disk could not flush ({error}). Copy the database to another disk (VACUUM INTO) before starting again."
+        )
+    if code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        return StorageUnusable(f"The database file is damaged ({error}). Restore a backup.")
+    if isinstance(error, sqlite3.OperationalError) and (code is None or code & 0xFF in _PASSING):
+        return None
+    return InvariantBroken(f"SQLite refused the batch: {error}")

@@ -1,0 +1,264 @@
+"""The writer's SQL, made from the schema's columns, and the rows of a batch that go with it.
+
+Row layout: a row is a list of plain values in the order of its table's columns; enums are plain integers in it, because binding
+an IntEnum costs SQLite's driver twice as much. Whatever a batch holds, the statements are the same, so that they stay prepared.
+
+A commit is a compare-and-set of the engine row and, only where that row was as expected, everything else of the batch. On SQLite
+each table has its statement; on PostgreSQL one statement does all of it, in one round trip and by itself atomic.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from msgspec import Struct, msgpack, to_builtins
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Dialect,
+    Integer,
+    Table,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.sql import Executable
+from sqlalchemy.sql.selectable import CTE
+
+from ome.db import schema
+from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, chain_hash, hash_text
+from ome.domain.records import EngineSettings
+
+Row = Sequence[Any]
+"""Plain values, one for each column."""
+
+SQLITE: Final[Dialect] = sqlite.dialect(paramstyle="qmark")
+POSTGRESQL: Final[Dialect] = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+
+_ORDER_CHANGES: Final = (
+    "quantity",
+    "price",
+    "filled_quantity",
+    "filled_value",
+    "remaining_quantity",
+    "status",
+    "reason",
+    "version",
+    "priority",
+    "expires_at",
+    "updated_at",
+)
+"""The columns of an order that can change; naming no others spares the indexes over them."""
+_INSTRUMENT_CHANGES: Final = ("tick_size", "lot_size", "state", "sequence", "last_price", "last_quantity", "last_trade_at")
+_WRITES: Final[tuple[tuple[Table, Sequence[str]], ...]] = (
+    (schema.stored_orders, _ORDER_CHANGES),
+    (schema.stored_trades, ()),
+    (schema.stored_instruments, _INSTRUMENT_CHANGES),
+    (schema.event_users, ()),
+    (schema.event_orders, ()),
+    (schema.event_batches, ()),
+    (schema.journal, ()),
+)
+"""What a batch writes besides the engine row, in order, with the columns that are replaced where the row is there already."""
+
+
+class Head(Struct, frozen=True):
+    """Where a shard's history stands: what the compare-and-set compares."""
+
+    epoch: int
+    position: int
+    chain_hash: bytes
+
+
+class Change(Struct, frozen=True):
+    """A batch on its way into the database: the head that it follows and the head that it makes."""
+
+    shard: int
+    before: Head
+    after: Head
+    batch: Batch
+
+
+def change_of(shard: int, before: Head, batch: Batch) -> Change:
+    """The change that a batch makes to a shard whose head is `before`."""
+    after = Head(before.epoch, batch.last_position, chain_hash(before.chain_hash, batch))
+    return Change(shard, before, after, batch)
+
+
+def engine_values(change: Change) -> tuple[Any, ...]:
+    """The parameters of the compare-and-set: what the engine row becomes, then what it must be."""
+    before, batch = change.before, change.batch
+    return (
+        batch.last_position,
+        batch.time,
+        batch.trade_count,
+        batch.priority_count,
+        msgpack.encode(batch.settings),
+        hash_text(batch.state_hash),
+        change.after.chain_hash,
+        JOURNAL_FORMAT,
+        change.shard,
+        before.epoch,
+        before.position,
+        before.chain_hash,
+    )
+
+
+def rows_of(change: Change) -> list[list[Row]]:
+    """The rows of a change for each of `sqlite_writes`, in their order."""
+    shard, batch = change.shard, change.batch
+    last = batch.last_position
+    traded = _users_who_traded(batch)
+    return [
+        to_builtins(batch.orders),
+        to_builtins(batch.trades),
+        [[*row, shard] for row in to_builtins(batch.instruments)],
+        [(user_id, shard, last, int(user_id in traded)) for user_id in batch.user_ids],
+        [(order_id, last) for order_id in batch.touched_order_ids],
+        [(shard, batch.first_position, last, batch.events)],
+        [_journal_row(change)],
+    ]
+
+
+def columns_of(change: Change) -> list[list[Any]]:
+    """The rows of a change column by column, table after table: the array parameters of `postgresql_commit`."""
+    arrays: list[list[Any]] = []
+    for (table, _), rows in zip(_WRITES, rows_of(change), strict=True):
+        arrays.extend(map(list, zip(*rows, strict=True)) if rows else ([] for _ in table.columns))
+    return arrays
+
+
+def _journal_row(change: Change) -> Row:
+    batch, before = change.batch, change.before
+    place = (change.shard, batch.first_position, batch.last_position, before.epoch, batch.time, JOURNAL_FORMAT)
+    return (*place, batch.commands, before.chain_hash, change.after.chain_hash)
+
+
+def _users_who_traded(batch: Batch) -> set[str]:
+    """The users of the batch's trades; both orders of a trade have changed, so the batch holds them."""
+    if not batch.trades:
+        return set()
+    users = {order.id: order.user_id for order in batch.orders}
+    return {users[order_id] for trade in batch.trades for order_id in (trade.buy_order_id, trade.sell_order_id)}
+
+
+class Loads(NamedTuple):
+    """What recovery reads. The first four take the shard, the last two the lowest id of the shard and of the next one.
+
+    `journal` gives the newest row first, and only that one is read.
+    """
+
+    engine: str
+    journal: str
+    event_batches: str
+    instruments: str
+    last_trade: str
+    open_orders: str
+
+
+def sqlite_writes() -> list[str]:
+    """The statements for `rows_of`, one for each table."""
+    return [_sqlite_write(table, changes) for table, changes in _WRITES]
+
+
+def postgresql_commit() -> str:
+    """The one statement that commits a change and counts the engine rows that were as expected: 1, or 0 and nothing was written.
+
+    Its parameters are `engine_values`, then `columns_of`.
+    """
+    head = _compare_and_set().returning(schema.engine.c.shard).cte("head")
+    writes = [_postgresql_write(table, changes, head) for table, changes in _WRITES]
+    return _sql(select(func.count()).select_from(head).add_cte(*writes), POSTGRESQL)
+
+
+def compare_and_set(dialect: Dialect) -> str:
+    """The compare-and-set alone; its parameters are `engine_values`."""
+    return _sql(_compare_and_set(), dialect)
+
+
+def fence(dialect: Dialect) -> str:
+    """One more epoch, or the first where the shard has no row yet: then with the parameters, `first_engine_row`, as its row."""
+    statement = (sqlite if dialect is SQLITE else postgresql).insert(schema.engine)
+    more = {"epoch": schema.engine.c.epoch + literal_column("1")}
+    return _sql(statement.on_conflict_do_update(index_elements=["shard"], set_=more), dialect)
+
+
+def first_engine_row(shard: int) -> tuple[Any, ...]:
+    """The engine row of a shard that has no history yet; its incarnation tells it from every other history, for ever."""
+    settings = msgpack.encode(EngineSettings())
+    return (shard, 1, secrets.token_hex(16), 0, 0, 0, 0, settings, None, CHAIN_START, JOURNAL_FORMAT)
+
+
+def head(dialect: Dialect) -> str:
+    """The head of a shard, its parameter; on PostgreSQL under the row's lock (on SQLite a transaction is the lock)."""
+    row = schema.engine.c
+    return _sql(select(row.epoch, row.position, row.chain_hash).where(_of_shard(schema.engine)).with_for_update(), dialect)
+
+
+def loads(dialect: Dialect) -> Loads:
+    """The statements of recovery."""
+    journal, batches, trades, orders = schema.journal, schema.event_batches, schema.stored_trades, schema.stored_orders
+    return Loads(
+        engine=_sql(select(schema.engine).where(_of_shard(schema.engine)), dialect),
+        journal=_sql(select(journal).where(_of_shard(journal)).order_by(journal.c.last_position.desc()), dialect),
+        event_batches=_sql(select(func.max(batches.c.last_position)).where(_of_shard(batches)), dialect),
+        instruments=_sql(select(*list(schema.stored_instruments.c)[:-1]).where(_of_shard(schema.stored_instruments)), dialect),
+        last_trade=_sql(select(func.max(trades.c.id)).where(*_between(trades.c.id)), dialect),
+        # as a sum, so that SQLite doesn't prefer the range of ids, every order there ever was, to the index of the open ones
+        open_orders=_sql(select(orders).where(schema.OPEN, *_between(orders.c.id + literal_column("0"))), dialect),
+    )
+
+
+def _sql(statement: Executable, dialect: Dialect) -> str:
+    """The text of a statement, with placeholders in the order in which its parameters were made."""
+    return str(statement.compile(dialect=dialect))  # type: ignore[attr-defined]  # every one of ours compiles
+
+
+def _of_shard(table: Table) -> ColumnElement[bool]:
+    return table.c.shard == bindparam("shard", type_=Integer)
+
+
+def _between(identity: ColumnElement[int]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    low, high = bindparam("low", type_=BigInteger), bindparam("high", type_=BigInteger)
+    return (identity >= low, identity < high)
+
+
+def _compare_and_set() -> Any:
+    row = schema.engine.c
+    changed = ("position", "time", "trade_count", "priority_count", "settings", "state_hash", "chain_hash", "journal_format")
+    expected = ("shard", "epoch", "position", "chain_hash")
+    return (
+        update(schema.engine)
+        .values({row[name]: bindparam(f"new_{name}", type_=row[name].type) for name in changed})
+        .where(*(row[name] == bindparam(f"old_{name}", type_=row[name].type) for name in expected))
+    )
+
+
+def _sqlite_write(table: Table, changes: Sequence[str]) -> str:
+    statement = sqlite.insert(table)
+    if changes:
+        replaced = {name: statement.excluded[name] for name in changes}
+        statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=replaced)
+    return _sql(statement, SQLITE)
+
+
+def _postgresql_write(table: Table, changes: Sequence[str], head: CTE) -> CTE:
+    names = [each.name for each in table.columns]
+    rows = (
+        func.unnest(*(bindparam(f"{table.name}_{each.name}", type_=postgresql.ARRAY(each.type)) for each in table.columns))
+        .table_valued(*(column(each.name, each.type) for each in table.columns), name=f"new_{table.name}")
+        .render_derived()
+    )
+    source = select(*(rows.c[name] for name in names)).select_from(head.join(rows, true()))
+    statement = postgresql.insert(table).from_select(names, source)
+    if changes:
+        replaced = {name: statement.excluded[name] for name in changes}
+        statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=replaced)
+    return statement.cte(f"put_{table.name}")

