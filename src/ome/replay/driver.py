@@ -6,6 +6,7 @@ under way at a time, so that the flow's order is kept.
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -24,6 +25,9 @@ TAKING_USER: Final = "replay.taking"
 """Whose the orders are that hit them: another user's, so that no rule against self-trades fires (P1)."""
 
 
+_SYMBOL: Final = re.compile(r"[A-Z0-9][A-Z0-9._-]{0,31}", re.ASCII)
+
+
 class Market(Struct, frozen=True):
     """What a replay trades: a symbol, and how large a tick and a lot of the file are (numbers of `domain.numbers`)."""
 
@@ -33,8 +37,11 @@ class Market(Struct, frozen=True):
 
     @classmethod
     def of_text(cls, symbol: str, tick: str, lot: str) -> Market:
-        """From the text of tick and lot. ReplayError if one isn't a number above zero."""
-        return cls(symbol, _step("tick", tick), _step("lot", lot))
+        """From text; the symbol is folded. ReplayError for no symbol, or a tick or lot that isn't a number above zero."""
+        folded = symbol.upper()
+        if _SYMBOL.fullmatch(folded) is None:
+            raise ReplayError(f"{symbol!r} is no symbol: A-Z, 0-9, point, underscore and hyphen, at most 32 characters")
+        return cls(folded, _step("tick", tick), _step("lot", lot))
 
     def grids(self) -> tuple[Grid, Grid]:
         """The grids of its prices and of its quantities."""

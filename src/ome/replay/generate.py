@@ -77,12 +77,19 @@ def generate(
 ) -> GeneratedFlow:
     """Write a flow of exactly `rows` rows to NAME.csv or NAME.csv.gz, and its companions beside it.
 
-    FlowError for another name or fewer rows than one; OSError where a file can't be written.
+    FlowError for another name, for fewer rows than one, and where a file can't be written.
     """
     path = Path(path)
     flow_name(path)
     if rows < 1:
         raise FlowError("a flow has at least one row")
+    try:
+        return _generate(path, rows, seed, kind, progress)
+    except OSError as error:
+        raise FlowError(f"{path} can't be written: {error}") from error
+
+
+def _generate(path: Path, rows: int, seed: int, kind: FlowKind, progress: Progress | None) -> GeneratedFlow:
     flow = _Flow(Random(seed), kind, seeded=min(SEEDED_ORDERS, rows // 5))  # noqa: S311  to be repeated, not to be secret
     tape = TapeDigest()
     every = max(1, rows // CHECKPOINTS)
