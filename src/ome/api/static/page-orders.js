@@ -13,10 +13,9 @@ function newClientOrderId() {
 
 /** An order in a sentence: what became of it. */
 export function describe(order) {
-  const price = order.average_price ? ` at ${order.average_price}` : "";
-  const filled = `filled ${order.filled_quantity} of ${order.quantity}${price}`;
   const why = order.reason ? ` (${words(order.reason)})` : "";
-  return `Order ${order.order_id}: ${words(order.status.toLowerCase())}${why}, ${filled}.`;
+  const price = order.average_price ? ` at ${order.average_price}` : "";
+  return `Order ${order.order_id} is ${words(order.status.toLowerCase())}${why}: ${order.filled_quantity} of ${order.quantity} filled${price}.`;
 }
 
 function markFields(form, fields) {
@@ -50,10 +49,10 @@ export function createTicket({ sent }) {
 
   function read() {
     const order = Object.fromEntries(
-      ["user_id", "symbol", "side", "type", "quantity"].map((name) => [name, field(name).value.trim()]),
+      ["user_id", "symbol", "side", "type", "quantity"].map((name) => [name, field(name).value.trim() || undefined]),
     );
     if (order.type === "LIMIT") {
-      order.price = field("price").value.trim();
+      order.price = field("price").value.trim() || undefined;
       order.time_in_force = field("time_in_force").value;
       if (order.time_in_force === "GTD") order.expires_at = deadline(field("expires_at"));
     }

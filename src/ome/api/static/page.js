@@ -74,7 +74,7 @@ async function showSymbol(isCurrent) {
 async function showOrders(isCurrent) {
   const user = ticket.user;
   try {
-    const list = user ? await api.openOrders(user) : null;
+    const list = user ? (await api.openOrders(user)).orders : null;
     if (isCurrent()) orders.show(user, list);
   } catch (problem) {
     if (isCurrent() && problem.status) orders.fail(problem);
