@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from ome.bootstrap import run
 from ome.config import SettingsError, load_settings
 from ome.replay import FlowError, ReplayError, generate, print_report, progress_bar, replay_file
 from ome.replay.generate import FlowKind
@@ -54,6 +53,8 @@ def ome(
 )
 def serve_command(context: typer.Context) -> None:
     """Run the service until SIGINT or SIGTERM."""
+    from ome.bootstrap import run  # noqa: PLC0415  the other commands need none of it, and it takes a second to import
+
     try:
         settings = load_settings(context.args)
     except SettingsError as error:

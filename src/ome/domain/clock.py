@@ -48,9 +48,12 @@ def parse_time(text: str) -> int:
         if int(zone_hour) > 23 or int(zone_minute) > 59:
             raise ValueError("has a zone that is no time of day")
         shift = timedelta(hours=int(zone_hour), minutes=int(zone_minute))
-        moment = moment - shift if sign == "+" else moment + shift
+        try:
+            moment = moment - shift if sign == "+" else moment + shift
+        except OverflowError:
+            raise ValueError("must be between the years 1970 and 9999") from None
     micro = int((fraction or "0")[:6].ljust(6, "0"))
     total = (moment - _EPOCH) // timedelta(microseconds=1) + micro
     if total < 0:
-        raise ValueError("must not be before 1970")
+        raise ValueError("must be between the years 1970 and 9999")
     return total

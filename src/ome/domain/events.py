@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import Struct, msgpack
 
-from ome.domain.enums import OrderStatus, Side
+from ome.domain.enums import Side
 from ome.domain.reasons import Reason
 from ome.domain.records import InstrumentRecord, OrderRecord, TradeRecord
 
@@ -138,8 +138,3 @@ def users_of(event: PrivateEvent) -> tuple[str, ...]:
             return ()
         case _:
             return (event.order.user_id,)
-
-
-def status_after_fill(remaining: int) -> OrderStatus:
-    """The status of an order that has just filled something and has `remaining` left."""
-    return OrderStatus.PARTIALLY_FILLED if remaining else OrderStatus.FILLED
