@@ -8,20 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from loadtests import baseline as baseline_module
-from loadtests import bench, engine_flow
-from loadtests.servers import Cores, baseline
+from loadtests import baseline, bench, engine_flow
 
 from ome.api import schemas
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = bench.Report("a machine", 1000, 10, 50_000.0, 40_000.0)
 ROW = bench.HttpRow("service", 2000.0, 400.0, 20.0, 40.0, 10_000, 0, 0)
-
-
-def options(**changes: int) -> argparse.Namespace:
-    """What the command line gives."""
-    return argparse.Namespace(**{"rounds": 1, "seconds": 1, "connections": 4} | changes)
 
 
 def test_locust_file_loads() -> None:
@@ -35,13 +28,13 @@ def test_locust_file_loads() -> None:
 async def test_baseline_takes_and_answers_the_fields_of_the_service() -> None:
     """The route that does nothing has models of the service's own fields, and answers 201 with all of them."""
     request = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": "100", "price": "150.50"}
-    transport = httpx.ASGITransport(app=baseline_module.create_app())
+    transport = httpx.ASGITransport(app=baseline.create_app())
     async with httpx.AsyncClient(transport=transport, base_url="http://baseline") as client:
         answer = await client.post("/orders", json=request)
         refused = await client.post("/orders", json=request | {"colour": "red"})
     assert (answer.status_code, refused.status_code) == (201, 422)
     assert set(answer.json()) == set(schemas.OrderAnswer.__struct_fields__) - {"replayed"}
-    assert set(baseline_module.OrderRequest.model_fields) == set(schemas.OrderRequest.__struct_fields__)
+    assert set(baseline.OrderRequest.model_fields) == set(schemas.OrderRequest.__struct_fields__)
 
 
 def test_engine_flow_is_the_same_each_time_and_trades() -> None:
@@ -57,7 +50,7 @@ def test_engine_flow_is_the_same_each_time_and_trades() -> None:
 def test_without_wrk_there_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without wrk the HTTP rows say SKIPPED and how to get it, and hold no number."""
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    report = bench.measure_http(REPORT, options())
+    report = bench.measure_http(REPORT, argparse.Namespace(rounds=1, seconds=1, connections=4))
     assert (report.baseline, report.service, report.ratio) == (None, None, None)
     rows = [line for line in bench.table(report).splitlines() if line.startswith("POST /orders")]
     assert len(rows) == 2
@@ -78,13 +71,3 @@ def test_worthless_figures_are_called_so(service: bench.HttpRow, orders: int, co
     assert len(report.complaints) == 1
     assert complaint in report.complaints[0]
     assert "WRONG" in bench.table(report)
-
-
-@pytest.mark.skipif(shutil.which("wrk") is None, reason=bench.NO_WRK)
-def test_wrk_script_posts_orders_that_are_taken() -> None:
-    """The Lua script's orders are all taken by the models, and its closing line is understood."""
-    cores = Cores.of_this_machine()
-    with baseline(cores) as server:
-        done = bench.drive(server, cores, 1, 4)
-    assert done.requests > 0
-    assert (done.non_2xx, done.socket_errors) == (0, 0)
