@@ -1,0 +1,155 @@
+"""The questions that readers ask, as SQL: made by SQLAlchemy from the schema, once for each shape (which filters are there).
+
+A `Query` is asked with values by name; which index each one uses is tested.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Literal
+
+from msgspec import Struct
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Dialect,
+    FromClause,
+    Integer,
+    Select,
+    SmallInteger,
+    Text,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
+
+from ome.db.schema import OPEN, event_batches, event_orders, event_users, stored_instruments, stored_orders, stored_trades
+from ome.domain.enums import LAST_OPEN, OrderStatus
+
+
+class Query(Struct, frozen=True):
+    """A statement's text with the names of its parameters in order, and values for those that aren't asked with."""
+
+    sql: str
+    names: tuple[str, ...]
+    constants: dict[str, Any]
+
+    def parameters(self, values: dict[str, Any]) -> list[Any]:
+        """The values in the order of the placeholders."""
+        return [values[name] if name in values else self.constants[name] for name in self.names]
+
+
+@cache
+def order(dialect: Dialect) -> Query:
+    """The order `id`."""
+    return _query(dialect, select(stored_orders).where(stored_orders.c.id == _big("id")))
+
+
+@cache
+def orders_by_client_id(dialect: Dialect, *, symbol: bool) -> Query:
+    """The orders with `user_id` and `client_order_id`, and `symbol`."""
+    table = stored_orders.c
+    query = select(stored_orders).where(table.user_id == _text("user_id"), table.client_order_id == _text("client_order_id"))
+    return _query(dialect, query.where(table.symbol == _text("symbol")) if symbol else query)
+
+
+@cache
+def orders_of_user(dialect: Dialect, *, before: bool, symbol: bool, statuses: frozenset[OrderStatus]) -> Query:
+    """At most `limit` orders of `user_id`, newest first, with an id below `before`, of a `symbol`, with one of `statuses`."""
+    table = stored_orders.c
+    query = _page(select(stored_orders).where(table.user_id == _text("user_id")), table.id, before=before)
+    if symbol:
+        query = query.where(table.symbol == _text("symbol"))
+    if statuses:
+        query = query.where(table.status.in_([literal_column(str(int(status)), SmallInteger) for status in sorted(statuses)]))
+        if max(statuses) <= LAST_OPEN:
+            query = query.where(OPEN)
+    return _query(dialect, query)
+
+
+@cache
+def open_orders(dialect: Dialect) -> Query:
+    """The sequence of `symbol` beside each of its resting orders, by priority; beside nothing where it has none."""
+    table = stored_orders.c
+    waiting = literal_column(str(int(OrderStatus.PENDING_TRIGGER)), SmallInteger)
+    resting = and_(table.symbol == stored_instruments.c.symbol, OPEN, table.status < waiting)
+    query = (
+        select(stored_instruments.c.sequence, stored_orders)
+        .select_from(stored_instruments.outerjoin(stored_orders, resting))
+        .where(stored_instruments.c.symbol == _text("symbol"))
+        .order_by(table.priority)
+    )
+    return _query(dialect, query)
+
+
+@cache
+def trades(dialect: Dialect, *, before: bool, symbol: bool) -> Query:
+    """At most `limit` trades, newest first, with an id below `before`, of a `symbol`."""
+    query = _page(select(stored_trades), stored_trades.c.id, before=before)
+    return _query(dialect, query.where(stored_trades.c.symbol == _text("symbol")) if symbol else query)
+
+
+@cache
+def trades_between(dialect: Dialect) -> Query:
+    """At most `limit` trades, newest first, with an id from `low` on and below `before`."""
+    query = _page(select(stored_trades), stored_trades.c.id, before=True)
+    return _query(dialect, query.where(stored_trades.c.id >= _big("low")))
+
+
+@cache
+def batch_end(dialect: Dialect) -> Query:
+    """The last position of the batch of `shard` that holds `position`, or NULL."""
+    table = event_batches.c
+    end = select(func.min(table.last_position)).where(table.shard == _shard(), table.last_position >= _big("position"))
+    return _query(dialect, end)
+
+
+@cache
+def events(dialect: Dialect) -> Query:
+    """The events of the batch of `shard` that ends at `last`."""
+    table = event_batches.c
+    return _query(dialect, select(table.events).where(table.shard == _shard(), table.last_position == _big("last")))
+
+
+@cache
+def batches_with(dialect: Dialect, what: Literal["order", "user's trade"], *, before: bool) -> Query:
+    """At most `limit` (end, events) of batches, newest first, that end below `before`: with an event of `order_id` after the
+    batch that it came in with, or with a trade of `user_id`.
+    """
+    index: FromClause
+    if what == "order":
+        index, last = event_orders, event_orders.c.last_position
+        mine = event_orders.c.order_id == _big("order_id")
+    else:
+        index, last = event_users, event_users.c.last_position
+        traded = event_users.c.traded == literal_column("1", SmallInteger)
+        mine = and_(event_users.c.user_id == _text("user_id"), event_users.c.shard == _shard(), traded)
+    batch = and_(event_batches.c.shard == _shard(), event_batches.c.last_position == last)
+    query = select(last, event_batches.c.events).select_from(index.join(event_batches, batch)).where(mine)
+    return _query(dialect, _page(query, last, before=before))
+
+
+def _page(query: Select[Any], identity: ColumnElement[int], *, before: bool) -> Select[Any]:
+    if before:
+        query = query.where(identity < _big("before"))
+    return query.order_by(identity.desc()).limit(bindparam("limit", type_=Integer))
+
+
+def _query(dialect: Dialect, query: Select[Any]) -> Query:
+    compiled: Any = query.compile(dialect=dialect)  # an SQLCompiler, whose attributes these are
+    return Query(str(compiled), tuple(compiled.positiontup), dict(compiled.params))
+
+
+def _big(name: str) -> BindParameter[int]:
+    return bindparam(name, type_=BigInteger)
+
+
+def _text(name: str) -> BindParameter[str]:
+    return bindparam(name, type_=Text)
+
+
+def _shard() -> BindParameter[int]:
+    return bindparam("shard", type_=Integer)
