@@ -119,8 +119,13 @@ class Metrics:
             self._requests.labels(route, method, str(status)).inc(count)
         for code, count in Tally(line.code for line in lines if line.code).items():
             self._refusals.labels(code).inc(count)
+        timings: dict[tuple[str, str], list[float]] = {}
         for line in lines:
-            self._request_seconds.labels(line.route, line.method).observe(line.seconds)
+            timings.setdefault((line.route, line.method), []).append(line.seconds)
+        for (route, method), seconds in timings.items():
+            observe = self._request_seconds.labels(route, method).observe
+            for duration in seconds:
+                observe(duration)
 
     def render(self, position: int) -> bytes:
         """Everything, in Prometheus' text format; `position` is the engine's last committed one."""

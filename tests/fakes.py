@@ -1,0 +1,368 @@
+"""An in-memory stand-in for what is behind the HTTP edge: order entry, read models, market data and the bus, in one object.
+
+It keeps orders and lets a crossing LIMIT order trade with the oldest order at the best price, which is enough for the edge's
+answers to have every shape; it knows none of the engine's rules. A test may script what comes next: `script` answers the
+next command with these events, `fail` raises instead. It keeps every command that it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import httpx
+import msgspec
+from starlette.types import ASGIApp
+
+from ome.api.dispatcher import Dispatcher
+from ome.domain.commands import Command, DefineInstrument, ModifyOrder, NewOrder
+from ome.domain.enums import MarketState, OrderStatus, OrderType, Side
+from ome.domain.events import (
+    CommandEvents,
+    CommandRefused,
+    Event,
+    InstrumentChanged,
+    OrderAccepted,
+    OrderCancelled,
+    OrderFilled,
+    OrderModified,
+    Traded,
+)
+from ome.domain.numbers import canonical, format_number, pack, value_of
+from ome.domain.ports import Answer, Depth, Page, Ticker
+from ome.domain.reasons import Reason
+from ome.domain.records import InstrumentRecord, OrderRecord, TradeRecord
+
+MakeApp = Callable[..., Dispatcher]
+"""Makes an application over an exchange, with these settings."""
+NOW = 1_795_341_600_000_000
+"""2026-11-22T10:00:00Z: the only time there is."""
+
+
+def client_of(app: ASGIApp) -> httpx.AsyncClient:
+    """A client that speaks to this application without a socket; what the application raises is raised in the test."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+def order_record(**changes: object) -> OrderRecord:
+    """A resting order: alice buys 100 AAPL at 150.50."""
+    base = {
+        "id": 1_000_000_000_000_001,
+        "user_id": "alice",
+        "symbol": "AAPL",
+        "side": Side.BUY,
+        "type": OrderType.LIMIT,
+        "time_in_force": 0,
+        "quantity": pack(100, 0),
+        "price": pack(15050, 2),
+        "filled_quantity": 0,
+        "filled_value": "0",
+        "remaining_quantity": pack(100, 0),
+        "status": OrderStatus.PENDING,
+        "reason": None,
+        "version": 1,
+        "priority": 1,
+        "self_trade_prevention": 0,
+        "client_order_id": None,
+        "expires_at": None,
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    return msgspec.convert(tuple((base | changes).values()), OrderRecord)
+
+
+class FakeExchange:
+    """Implements OrderEntry, ReadModels, MarketData and CommandBus."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.orders: dict[int, OrderRecord] = {}
+        self.trade_records: list[TradeRecord] = []
+        self.listed: dict[str, InstrumentRecord] = {}
+        self.first_answers: dict[tuple[str, str, str], tuple[NewOrder, Answer]] = {}
+        self.commands: list[Command | int] = []
+        self.script: list[Sequence[Event]] = []
+        self.fail: Exception | None = None
+        self.ping_fails = False
+        self.state_now = "RUNNING"
+
+    # OrderEntry
+
+    async def submit(self, order: NewOrder) -> Answer:
+        """Submit; the same client order id with the same order gets the first answer."""
+        events = self._next(order)
+        order_id = 10**15 + len(self.commands)
+        if events is not None:
+            return Answer(events[0].order.id if hasattr(events[0], "order") else order_id, events)
+        key = (order.user_id, order.symbol, order.client_order_id or "")
+        if order.client_order_id and key in self.first_answers:
+            first, answer = self.first_answers[key]
+            if first != order:
+                return Answer(answer.order_id, [CommandRefused(None, Reason.CLIENT_ORDER_ID_CONFLICT)])
+            return Answer(answer.order_id, answer.events, replayed=True)
+        answer = Answer(order_id, self._take(order_id, order))
+        self.first_answers[key] = (order, answer)
+        return answer
+
+    async def modify(self, change: ModifyOrder) -> Answer:
+        """Change the total or the price; nothing trades."""
+        events = self._next(change)
+        if events is None:
+            events = self._refusal(change.order_id)
+        if events is None:
+            order = self.orders[change.order_id]
+            quantity = order.quantity if change.quantity is None else change.quantity
+            order = msgspec.structs.replace(
+                order,
+                quantity=quantity,
+                remaining_quantity=_minus(quantity, order.filled_quantity),
+                price=order.price if change.price is None else change.price,
+                expires_at=order.expires_at if change.expires_at is None else change.expires_at,
+                version=order.version + 1,
+            )
+            self.orders[order.id] = order
+            events = [OrderModified(order)]
+        return Answer(change.order_id, events)
+
+    async def cancel(self, order_id: int) -> Answer:
+        """Cancel an open order."""
+        events = self._next(order_id)
+        if events is None:
+            events = self._refusal(order_id)
+        if events is None:
+            order = msgspec.structs.replace(
+                self.orders[order_id], status=OrderStatus.CANCELLED, reason=Reason.CANCELLED_BY_USER, remaining_quantity=0
+            )
+            self.orders[order_id] = order
+            events = [OrderCancelled(order)]
+        return Answer(order_id, events)
+
+    async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
+        """List a symbol or change one."""
+        events = self._next(definition)
+        return [self._list(definition.symbol, definition.tick_size, definition.lot_size)] if events is None else events
+
+    def _next(self, command: Command | int) -> Sequence[Event] | None:
+        self.commands.append(command)
+        if self.fail is not None:
+            raise self.fail
+        return self.script.pop(0) if self.script else None
+
+    def _refusal(self, order_id: int) -> list[Event] | None:
+        order = self.orders.get(order_id)
+        if order is None:
+            return [CommandRefused(order_id, Reason.ORDER_NOT_FOUND)]
+        return None if order.is_open else [CommandRefused(order_id, Reason.ORDER_NOT_OPEN)]
+
+    def _list(self, symbol: str, tick: int | None = None, lot: int | None = None) -> InstrumentChanged:
+        record = InstrumentRecord(symbol, tick or pack(1, 2), lot or pack(1, 0), MarketState.OPEN, 0, None, None, None, NOW)
+        self.listed[symbol] = record
+        return InstrumentChanged(record)
+
+    def _take(self, order_id: int, command: NewOrder) -> list[Event]:
+        if command.symbol not in self.listed:
+            self._list(command.symbol)
+        taker = order_record(
+            id=order_id,
+            user_id=command.user_id,
+            symbol=command.symbol,
+            side=command.side,
+            type=command.type,
+            time_in_force=command.time_in_force,
+            quantity=command.quantity,
+            price=command.price,
+            remaining_quantity=command.quantity,
+            self_trade_prevention=command.self_trade_prevention,
+            client_order_id=command.client_order_id,
+            expires_at=command.expires_at,
+        )
+        events: list[Event] = [OrderAccepted(taker)]
+        while taker.remaining_quantity and (maker := self._best_against(taker)):
+            taker = self._trade(taker, maker, events)
+        if taker.filled_quantity:
+            events.append(OrderFilled(taker))
+        if taker.remaining_quantity and taker.type is OrderType.MARKET:
+            taker = msgspec.structs.replace(taker, status=OrderStatus.CANCELLED, reason=Reason.NO_LIQUIDITY, remaining_quantity=0)
+            events.append(OrderCancelled(taker))
+        self.orders[order_id] = taker
+        return events
+
+    def _best_against(self, taker: OrderRecord) -> OrderRecord | None:
+        sign = 1 if taker.side is Side.BUY else -1
+        makers = [
+            order
+            for order in self.orders.values()
+            if order.is_open and order.symbol == taker.symbol and order.side is not taker.side and order.price is not None
+            if taker.price is None or (value_of(order.price) - value_of(taker.price)) * sign <= 0
+        ]
+        return min(makers, key=lambda order: value_of(order.price or 0) * sign, default=None)
+
+    def _trade(self, taker: OrderRecord, maker: OrderRecord, events: list[Event]) -> OrderRecord:
+        price = maker.price or 0
+        quantity = min(taker.remaining_quantity, maker.remaining_quantity, key=value_of)
+        maker, taker = _filled(maker, quantity, price), _filled(taker, quantity, price)
+        self.orders[maker.id] = maker
+        buy, sell = (taker.id, maker.id) if taker.side is Side.BUY else (maker.id, taker.id)
+        number = len(self.trade_records) + 1
+        trade = TradeRecord(10**15 + number, taker.symbol, price, quantity, buy, sell, taker.side, NOW, number, number)
+        self.trade_records.append(trade)
+        events.append(Traded(trade, maker.user_id, taker.user_id, maker.filled_quantity, maker.remaining_quantity))
+        return taker
+
+    # ReadModels
+
+    async def order(self, order_id: int) -> OrderRecord | None:
+        """One order."""
+        return self.orders.get(order_id)
+
+    async def orders_by_client_id(self, user_id: str, client_order_id: str, symbol: str | None = None) -> list[OrderRecord]:
+        """A user's orders by client id."""
+        found = await self.orders_of_user(user_id, Page(limit=1000), symbol=symbol)
+        return [order for order in found if order.client_order_id == client_order_id]
+
+    async def orders_of_user(
+        self, user_id: str, page: Page, *, symbol: str | None = None, statuses: Sequence[OrderStatus] = ()
+    ) -> list[OrderRecord]:
+        """A user's orders, newest first."""
+        found = [
+            order
+            for order_id, order in sorted(self.orders.items(), reverse=True)
+            if order.user_id == user_id and symbol in {None, order.symbol} and (not statuses or order.status in statuses)
+            if page.before_id is None or order_id < page.before_id
+        ]
+        return found[: page.limit]
+
+    async def open_orders(self, symbol: str) -> tuple[int, list[OrderRecord]]:
+        """The resting orders of a symbol."""
+        return len(self.commands), [order for order in self.orders.values() if order.is_open and order.symbol == symbol]
+
+    async def trades(
+        self, page: Page, *, symbol: str | None = None, user_id: str | None = None, order_id: int | None = None
+    ) -> list[TradeRecord]:
+        """Trades, newest first."""
+        found = [
+            trade
+            for trade in reversed(self.trade_records)
+            if symbol in {None, trade.symbol} and (page.before_id is None or trade.id < page.before_id)
+            if order_id in {None, trade.buy_order_id, trade.sell_order_id}
+            if user_id is None or user_id in {self.orders[trade.buy_order_id].user_id, self.orders[trade.sell_order_id].user_id}
+        ]
+        return found[: page.limit]
+
+    async def command_events(self, position: int) -> CommandEvents | None:
+        """Not kept."""
+        return None if position else CommandEvents(0, NOW, [])
+
+    async def events_of_order(self, order_id: int) -> list[CommandEvents]:
+        """Not kept."""
+        del order_id
+        return []
+
+    async def trades_since(self, moment_us: int) -> list[TradeRecord]:
+        """All of them: there is one moment only."""
+        return [trade for trade in self.trade_records if trade.executed_at >= moment_us]
+
+    async def ping(self) -> None:
+        """A sign of life, or not."""
+        if self.ping_fails:
+            raise ConnectionError("the database is gone")
+
+    # CommandBus
+
+    async def send(self, command: Command) -> Sequence[Event]:
+        """Nothing is sent past order entry by the edge."""
+        raise NotImplementedError(command)
+
+    def is_open(self, order_id: int) -> bool:
+        """Whether it is open."""
+        return order_id in self.orders and self.orders[order_id].is_open
+
+    @property
+    def state(self) -> str:
+        """What the test says."""
+        return self.state_now
+
+    @property
+    def position(self) -> int:
+        """One for each command."""
+        return len(self.commands)
+
+    # MarketData
+
+    def instruments(self) -> list[InstrumentRecord]:
+        """Every listed symbol, by name."""
+        return [self.listed[symbol] for symbol in sorted(self.listed)]
+
+    def instrument(self, symbol: str) -> InstrumentRecord | None:
+        """One of them."""
+        return self.listed.get(symbol)
+
+    def depth(self, symbol: str, levels: int) -> Depth | None:
+        """The levels of the resting orders."""
+        if symbol not in self.listed:
+            return None
+        return Depth(
+            symbol, self.position, NOW, self._levels(symbol, Side.BUY)[:levels], self._levels(symbol, Side.SELL)[:levels]
+        )
+
+    def ticker(self, symbol: str) -> Ticker | None:
+        """At a glance."""
+        depth = self.depth(symbol, 1)
+        if depth is None:
+            return None
+        prices = [trade.price for trade in self.trade_records if trade.symbol == symbol]
+        sizes = [trade.quantity for trade in self.trade_records if trade.symbol == symbol]
+        day = (prices[0], max(prices, key=value_of), min(prices, key=value_of)) if prices else (None, None, None)
+        bid, ask = ([level[:2] for level in side] for side in (depth.bids, depth.asks))
+        return Ticker(
+            symbol,
+            MarketState.OPEN,
+            depth.sequence,
+            NOW,
+            bid[0] if bid else None,
+            ask[0] if ask else None,
+            prices[-1] if prices else None,
+            sizes[-1] if sizes else None,
+            day[0],
+            day[1],
+            day[2],
+            _sum(sizes),
+        )
+
+    def _levels(self, symbol: str, side: Side) -> list[tuple[int, int, int]]:
+        prices: dict[int, list[int]] = {}
+        for order in self.orders.values():
+            if order.is_open and order.symbol == symbol and order.side is side and order.price is not None:
+                prices.setdefault(order.price, []).append(order.remaining_quantity)
+        return [
+            (price, _sum(prices[price]), len(prices[price])) for price in sorted(prices, key=value_of, reverse=side is Side.BUY)
+        ]
+
+
+def _filled(order: OrderRecord, quantity: int, price: int) -> OrderRecord:
+    remaining = _minus(order.remaining_quantity, quantity)
+    return msgspec.structs.replace(
+        order,
+        filled_quantity=_sum([order.filled_quantity, quantity]),
+        filled_value=format_number(_sum([_number(order.filled_value), _number(str(value_of(price) * value_of(quantity)))])),
+        remaining_quantity=remaining,
+        status=OrderStatus.PARTIALLY_FILLED if remaining else OrderStatus.FILLED,
+    )
+
+
+def _number(text: str) -> int:
+    whole, _, fraction = text.partition(".")
+    return canonical(pack(int(whole + fraction), len(fraction)))
+
+
+def _minus(one: int, other: int) -> int:
+    return _number(str(value_of(one) - value_of(other)))
+
+
+def _sum(numbers: list[int]) -> int:
+    total = 0
+    for number in numbers:
+        total = _number(str(value_of(total) + value_of(number)))
+    return total

@@ -1,0 +1,205 @@
+"""The OpenAPI document: complete, and true about what the code does."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from fakes import FakeExchange, order_record
+from ome.api.decoding import read_instrument, read_modify, read_new_order
+from ome.api.openapi import INSTRUMENT_EXAMPLES, MODIFY_EXAMPLES, ORDER_EXAMPLES, components
+from ome.api.problems import Problem
+from ome.api.routes.not_built import NOT_BUILT
+
+BUILT = {
+    ("POST", "/orders"), ("GET", "/orders"), ("GET", "/orders/{order_id}"), ("PUT", "/orders/{order_id}"),
+    ("DELETE", "/orders/{order_id}"), ("GET", "/orders/user/{user_id}"), ("GET", "/trades"), ("GET", "/market"),
+    ("GET", "/market/{symbol}"), ("GET", "/market/{symbol}/depth"), ("GET", "/instruments"), ("GET", "/instruments/{symbol}"),
+    ("PUT", "/instruments/{symbol}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"),
+}  # fmt: skip
+LIMIT: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "price": "150.50"}
+LATER = "2099-12-31T23:59:59Z"
+
+
+@pytest.fixture
+async def document(client: httpx.AsyncClient) -> dict[str, Any]:
+    """The document as it is served."""
+    answer: dict[str, Any] = (await client.get("/openapi.json")).json()
+    return answer
+
+
+def validator(document: dict[str, Any], name: str) -> jsonschema.Draft202012Validator:
+    """Checks a value against one of the document's schemas."""
+    return jsonschema.Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": document["components"]})
+
+
+def test_every_route_of_the_contract_is_in_the_document(document: dict[str, Any]) -> None:
+    """Built or not, and nothing else."""
+    found = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
+    assert found == BUILT | {(method, path) for method, path, _ in NOT_BUILT}
+
+
+def test_every_reference_leads_somewhere_and_every_operation_has_one_id(document: dict[str, Any]) -> None:
+    """What generators stumble over."""
+    references = {part.split('"')[0] for part in json.dumps(document).split('"$ref": "#/components/schemas/')[1:]}
+    assert references - set(document["components"]["schemas"]) == set()
+    assert "HTTPValidationError" not in json.dumps(document)
+    ids = [operation["operationId"] for operations in document["paths"].values() for operation in operations.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_operation_says_what_it_answers(document: dict[str, Any]) -> None:
+    """A shape for good answers, and a problem for all others."""
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert "application/problem+json" in operation["responses"]["default"]["content"], (method, path)
+            assert operation["summary"]
+    for method, path in BUILT - {("GET", "/metrics")}:
+        good = [code for code in document["paths"][path][method.lower()]["responses"] if code.startswith("2")]
+        for code in good:
+            content = document["paths"][path][method.lower()]["responses"][code]["content"]["application/json"]
+            assert content["schema"]["$ref"], (method, path)
+
+
+def test_writes_tell_of_the_key(document: dict[str, Any]) -> None:
+    """Swagger's Authorize sends it where it is wanted."""
+    assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
+    assert {"ApiKey": []} in document["paths"]["/orders"]["post"]["security"]
+
+
+@pytest.mark.parametrize("name", ORDER_EXAMPLES)
+async def test_the_examples_of_an_order_work_when_tried(client: httpx.AsyncClient, document: dict[str, Any], name: str) -> None:
+    """As shown in the document, each is accepted, and fits its schema; its answer fits its own."""
+    shown = document["paths"]["/orders"]["post"]["requestBody"]["content"]["application/json"]["examples"][name]["value"]
+    validator(document, "OrderRequest").validate(shown)
+    answer = await client.post("/orders", json=shown)
+    assert answer.status_code == 201
+    validator(document, "OrderAnswer").validate(answer.json())
+
+
+@pytest.mark.parametrize("name", MODIFY_EXAMPLES)
+async def test_the_examples_of_a_change_work_when_tried(
+    client: httpx.AsyncClient, exchange: FakeExchange, document: dict[str, Any], name: str
+) -> None:
+    """Likewise."""
+    exchange.orders[1] = order_record(id=1)
+    shown = document["paths"]["/orders/{order_id}"]["put"]["requestBody"]["content"]["application/json"]["examples"][name][
+        "value"
+    ]
+    validator(document, "ModifyRequest").validate(shown)
+    assert (await client.put("/orders/1", json=shown)).status_code == 200
+
+
+@pytest.mark.parametrize("name", INSTRUMENT_EXAMPLES)
+async def test_the_examples_of_an_instrument_work_when_tried(
+    client: httpx.AsyncClient, document: dict[str, Any], name: str
+) -> None:
+    """Likewise."""
+    shown = INSTRUMENT_EXAMPLES[name]["value"]
+    validator(document, "InstrumentRequest").validate(shown)
+    assert (await client.put(f"/instruments/{name.upper()}", json=shown)).status_code == 201
+
+
+async def test_answers_fit_the_shapes_that_are_declared_for_them(client: httpx.AsyncClient, document: dict[str, Any]) -> None:
+    """Every read, against its own schema, with something to show."""
+    for example in ORDER_EXAMPLES.values():
+        await client.post("/orders", json=example["value"])
+    order_id = (await client.get("/orders?user_id=alice")).json()["orders"][0]["order_id"]
+    for path, concrete in {
+        "/orders/{order_id}": f"/orders/{order_id}",
+        "/orders": "/orders?user_id=alice",
+        "/orders/user/{user_id}": "/orders/user/bob",
+        "/trades": "/trades",
+        "/market": "/market",
+        "/market/{symbol}": "/market/AAPL",
+        "/market/{symbol}/depth": "/market/AAPL/depth?detail=orders",
+        "/instruments": "/instruments",
+        "/instruments/{symbol}": "/instruments/AAPL",
+        "/health": "/health",
+        "/health/live": "/health/live",
+        "/health/ready": "/health/ready",
+    }.items():
+        reference = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
+        validator(document, reference.rpartition("/")[2]).validate((await client.get(concrete)).json())
+    problem = (await client.post("/orders", json={})).json()
+    validator(document, "ProblemDocument").validate(problem)
+
+
+BODIES: list[dict[str, Any]] = [
+    LIMIT,
+    LIMIT
+    | {"type": "LIMIT", "time_in_force": "FOK", "self_trade_prevention": "NONE", "client_order_id": "x y~", "post_only": False},
+    LIMIT | {"quantity": "0.5", "price": 1e-7},
+    LIMIT | {"time_in_force": "GTD", "expires_at": LATER},
+    LIMIT | {"time_in_force": "GTD"},
+    LIMIT | {"expires_at": LATER},
+    LIMIT | {"type": "MARKET"},
+    {**{k: v for k, v in LIMIT.items() if k != "price"}, "type": "MARKET"},
+    {**{k: v for k, v in LIMIT.items() if k != "price"}, "type": "MARKET", "time_in_force": "FOK"},
+    {**{k: v for k, v in LIMIT.items() if k != "price"}, "type": "MARKET", "time_in_force": "GTD", "expires_at": LATER},
+    *({name: value for name, value in LIMIT.items() if name != missing} for missing in LIMIT),
+    *(LIMIT | {name: None} for name in LIMIT),
+    LIMIT | {"user_id": "a\n"},
+    LIMIT | {"user_id": "a" * 65},
+    LIMIT | {"symbol": "AAPL\n"},
+    LIMIT | {"symbol": "$"},
+    LIMIT | {"side": "HOLD"},
+    LIMIT | {"quantity": 0},
+    LIMIT | {"quantity": -1},
+    LIMIT | {"quantity": True},
+    LIMIT | {"quantity": "1e5"},
+    LIMIT | {"quantity": "-1"},
+    LIMIT | {"quantity": " 1"},
+    LIMIT | {"quantity": "1\n"},
+    LIMIT | {"quantity": []},
+    LIMIT | {"client_order_id": ""},
+    LIMIT | {"client_order_id": "é"},
+    LIMIT | {"post_only": True},
+    LIMIT | {"type": "STOP"},
+    LIMIT | {"time_in_force": "DAY"},
+    LIMIT | {"self_trade_prevention": "DECREMENT"},
+    LIMIT | {"display_quantity": 1},
+    LIMIT | {"surprise": 1},
+]
+
+
+def taken(read: Any, body: dict[str, Any]) -> bool:
+    """Whether a body is read into a command."""
+    try:
+        read(json.dumps(body).encode())
+    except Problem:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_the_declared_order_is_the_order_that_is_read(body: dict[str, Any]) -> None:
+    """Schema and decoder take the same bodies and refuse the same; case folding alone is more lenient than the schema."""
+    schema = validator({"components": {"schemas": components()}}, "OrderRequest")
+    assert schema.is_valid(body) is taken(read_new_order, body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"quantity": 1}, {"price": "1.5"}, {"expires_at": LATER}, {"expected_version": 1},
+     {"quantity": 1, "expected_version": 0},
+     {"quantity": 1, "expected_version": 2**31}, {"quantity": 1, "expected_version": "1"}, {"quantity": 0}, {"side": "BUY"},
+     {"quantity": None}, {"stop_price": 1}],
+)  # fmt: skip
+def test_the_declared_change_is_the_change_that_is_read(body: dict[str, Any]) -> None:
+    """Likewise."""
+    schema = validator({"components": {"schemas": components()}}, "ModifyRequest")
+    assert schema.is_valid(body) is taken(lambda body: read_modify(body, 1), body)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"tick_size": "0.01"}, {"lot_size": 5}, {"tick_size": 0}, {"lot_size": "x"}, {"state": "OPEN"}, {"tick": 1}]
+)
+def test_the_declared_instrument_is_the_instrument_that_is_read(body: dict[str, Any]) -> None:
+    """Likewise."""
+    schema = validator({"components": {"schemas": components()}}, "InstrumentRequest")
+    assert schema.is_valid(body) is taken(lambda body: read_instrument(body, "A"), body)

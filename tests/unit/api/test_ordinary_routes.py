@@ -1,0 +1,329 @@
+"""Everything but the hot routes: lists, market data, instruments, the service itself, and what isn't built."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import Message
+
+from fakes import FakeExchange, MakeApp, client_of, order_record
+from ome.api.paging import encode_cursor
+from ome.api.routes.not_built import NOT_BUILT
+from ome.domain.enums import OrderStatus
+from ome.domain.events import CommandRefused
+from ome.domain.reasons import TABLE, Reason
+
+LIMIT: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "price": "150.50"}
+KEY = {"X-API-Key": "sesame"}
+
+
+def code(response: httpx.Response) -> str:
+    """The code of a problem, whose status must be the table's."""
+    assert response.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = response.json()
+    assert TABLE[Reason[document["code"].upper()]].status == response.status_code == document["status"]
+    return str(document["code"])
+
+
+async def trade(client: httpx.AsyncClient, price: str = "150.50") -> None:
+    """Let bob sell one to alice."""
+    await client.post("/orders", json=LIMIT | {"quantity": 1, "price": price})
+    await client.post("/orders", json={"user_id": "bob", "symbol": "AAPL", "side": "SELL", "type": "MARKET", "quantity": 1})
+
+
+async def test_a_users_orders_are_listed_newest_first_page_by_page(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """D5: by cursor, every order once, none of anybody else's."""
+    for number in range(1, 8):
+        exchange.orders[number] = order_record(id=number, user_id="bob" if number == 4 else "alice")
+    seen, cursor = [], None
+    for _ in range(4):
+        params = {"limit": 2} if cursor is None else {"limit": 2, "cursor": cursor}
+        answer = (await client.get("/orders/user/alice", params=params)).json()
+        assert answer["count"] == len(answer["orders"])
+        seen += [order["order_id"] for order in answer["orders"]]
+        cursor = answer["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == ["7", "6", "5", "3", "2", "1"]
+
+
+async def test_orders_are_filtered_by_symbol_and_status(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """One status or several; names in any case."""
+    exchange.orders[1] = order_record(id=1)
+    exchange.orders[2] = order_record(id=2, status=OrderStatus.FILLED)
+    exchange.orders[3] = order_record(id=3, symbol="MSFT", status=OrderStatus.CANCELLED)
+
+    async def listed(**params: str) -> list[str]:
+        answer = await client.get("/orders/user/alice", params=params)
+        return [order["order_id"] for order in answer.json()["orders"]]
+
+    assert await listed(status="PENDING") == ["1"]
+    assert await listed(status="filled,cancelled") == ["3", "2"]
+    assert await listed(symbol="msft") == ["3"]
+    assert await listed() == ["3", "2", "1"]
+
+
+async def test_an_order_is_found_by_its_client_id(client: httpx.AsyncClient) -> None:
+    """The same list, of at most one order per symbol; without a client id, all of the user's."""
+    await client.post("/orders", json=LIMIT | {"client_order_id": "mine"})
+    await client.post("/orders", json=LIMIT)
+    found = (await client.get("/orders", params={"user_id": "alice", "client_order_id": "mine"})).json()
+    assert [order["client_order_id"] for order in found["orders"]] == ["mine"]
+    assert (await client.get("/orders", params={"user_id": "alice", "client_order_id": "other"})).json()["count"] == 0
+    assert (await client.get("/orders", params={"user_id": "alice"})).json()["count"] == 2
+    assert code(await client.get("/orders")) == "invalid_request"
+
+
+async def test_trades_are_listed_newest_first_by_any_filter(client: httpx.AsyncClient) -> None:
+    """By symbol, user and order; an unlisted symbol is not found."""
+    await trade(client, "150.50")
+    await trade(client, "150.51")
+    answer = (await client.get("/trades", params={"symbol": "aapl"})).json()
+    assert [item["price"] for item in answer["trades"]] == ["150.51", "150.5"]
+    maker = answer["trades"][0]["maker_order_id"]
+    assert (await client.get("/trades", params={"order_id": maker, "user_id": "bob"})).json()["count"] == 1
+    assert (await client.get("/trades", params={"user_id": "carol"})).json()["count"] == 0
+    assert (await client.get("/trades", params={"limit": 1})).json()["next_cursor"] is not None
+    assert code(await client.get("/trades", params={"symbol": "NONE"})) == "symbol_not_found"
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/orders/user/alice?limit=0", "limit"),
+        ("/orders/user/alice?limit=1001", "limit"),
+        ("/orders/user/alice?limit=1_0", "limit"),
+        ("/orders/user/alice?limit=%D9%A1", "limit"),
+        ("/orders/user/alice?limit=1e2", "limit"),
+        ("/orders/user/alice?status=OPEN", "status"),
+        ("/orders/user/alice?statsu=FILLED", "statsu"),
+        ("/orders/user/alice?cursor=zzz", "cursor"),
+        ("/orders/user/alice?cursor=%00", "cursor"),
+        ("/orders/user/alice?cursor=" + encode_cursor("-1"), "cursor"),
+        ("/orders/user/alice?cursor=" + encode_cursor("9" * 30), "cursor"),
+        ("/orders/user/al%20ice", "user_id"),
+        ("/orders/user/alice%0A", "user_id"),
+        ("/orders?user_id=%C3%A9", "user_id"),
+        ("/orders", "user_id"),
+        ("/trades?order_id=x", "order_id"),
+        ("/trades?order_id=0", "order_id"),
+        ("/trades?symbol=%2F", "symbol"),
+        ("/market?limit=x", "limit"),
+        ("/market/AAPL/depth?levels=0", "levels"),
+        ("/market/AAPL/depth?detail=all", "detail"),
+        ("/market/AAPL/depth?as_of=now", "as_of"),
+    ],
+)
+async def test_a_bad_parameter_is_named(client: httpx.AsyncClient, path: str, field: str) -> None:
+    """422 with the parameter's name; its value is never echoed."""
+    response = await client.get(path)
+    assert code(response) == "invalid_request"
+    assert [error["field"] for error in response.json()["errors"]] == [field]
+
+
+async def test_private_lists_need_the_key(keyed: httpx.AsyncClient) -> None:
+    """Orders, and whose trades are whose; market data and the tape are public always."""
+    for path in ("/orders/user/alice", "/orders?user_id=alice", "/trades?user_id=alice"):
+        assert code(await keyed.get(path)) == "unauthorized"
+        assert (await keyed.get(path, headers=KEY)).status_code == 200
+    for path in ("/trades", "/market", "/instruments", "/health", "/metrics", "/docs", "/openapi.json"):
+        assert (await keyed.get(path)).status_code == 200
+
+
+async def test_the_market_is_read_at_a_glance(client: httpx.AsyncClient) -> None:
+    """Every symbol in /market, each by its name in any case."""
+    await trade(client)
+    await client.post("/orders", json=LIMIT)
+    await client.post("/orders", json=LIMIT | {"symbol": "MSFT"})
+    listed = (await client.get("/market")).json()
+    assert ([market["symbol"] for market in listed["markets"]], listed["count"]) == (["AAPL", "MSFT"], 2)
+    one = (await client.get("/market/aapl")).json()
+    assert one == listed["markets"][0]
+    assert (one["best_bid"], one["best_ask"], one["last_price"]) == ({"price": "150.5", "quantity": "100"}, None, "150.5")
+
+
+async def test_lists_by_symbol_go_on_where_they_ended(client: httpx.AsyncClient) -> None:
+    """The cursor is a place between names, whatever is listed meanwhile."""
+    for symbol in ("A", "C", "B"):
+        await client.put(f"/instruments/{symbol}", json={})
+    for path, key in (("/market", "markets"), ("/instruments", "instruments")):
+        first = (await client.get(path, params={"limit": 2})).json()
+        rest = (await client.get(path, params={"limit": 2, "cursor": first["next_cursor"]})).json()
+        assert [item["symbol"] for item in first[key] + rest[key]] == ["A", "B", "C"]
+        assert rest["next_cursor"] is None
+
+
+async def test_depth_shows_levels_and_for_the_operator_their_queues(make_app: MakeApp) -> None:
+    """detail=orders is the operator's, where there is a key."""
+    async with client_of(make_app(api_key="sesame")) as client:
+        for user in ("alice", "bob"):
+            await client.post("/orders", json=LIMIT | {"user_id": user}, headers=KEY)
+        await client.post("/orders", json=LIMIT | {"price": 149}, headers=KEY)
+        depth = (await client.get("/market/AAPL/depth", params={"levels": 1})).json()
+        assert depth["bids"] == [{"price": "150.5", "quantity": "200", "orders": 2}]
+        path = "/market/AAPL/depth?detail=orders&levels=1"
+        assert code(await client.get(path)) == "unauthorized"
+        [level] = (await client.get(path, headers=KEY)).json()["bids"]
+        assert (level["quantity"], [order["user_id"] for order in level["queue"]]) == ("200", ["alice", "bob"])
+
+
+@pytest.mark.parametrize(
+    "symbol", ["NONE", "%00", "a%0A", "..%2F..", "%F0%9F%92%A5", "%C3%9F", "x" * 500, "'; DROP TABLE orders"]
+)
+@pytest.mark.parametrize("path", ["/market/{}", "/market/{}/depth", "/market/{}/depth?detail=orders", "/instruments/{}"])
+async def test_an_unlisted_symbol_is_not_found_and_not_listed(client: httpx.AsyncClient, path: str, symbol: str) -> None:
+    """Reading lists nothing, whatever the name."""
+    assert code(await client.get(path.format(symbol))) in {"symbol_not_found", "route_not_found"}
+    assert (await client.get("/instruments")).json()["count"] == 0
+
+
+async def test_an_instrument_is_listed_and_changed(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """201 when it is new, 200 after; the engine's refusal by its reason; a bad name or body changes nothing."""
+    new = await client.put("/instruments/btc-usd", json={"tick_size": "0.5", "lot_size": "0.0001"})
+    assert (new.status_code, new.json()["symbol"], new.json()["tick_size"]) == (201, "BTC-USD", "0.5")
+    assert (await client.put("/instruments/BTC-USD", json={"tick_size": 1})).status_code == 200
+    assert (await client.get("/instruments/btc-usd")).json()["tick_size"] == "1"
+    exchange.script.append([CommandRefused(None, Reason.INSTRUMENT_IN_USE)])
+    assert code(await client.put("/instruments/BTC-USD", json={"lot_size": 2})) == "instrument_in_use"
+    commands = len(exchange.commands)
+    assert code(await client.put("/instruments/-bad", json={})) == "invalid_request"
+    assert code(await client.put("/instruments/A", json={"tick_size": -1})) == "invalid_request"
+    assert code(await client.put("/instruments/A", content=b"{}")) == "not_json"
+    assert len(exchange.commands) == commands
+
+
+async def test_instruments_are_the_operators_to_change(keyed: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """Without the key nothing is listed."""
+    assert code(await keyed.put("/instruments/A", json={})) == "unauthorized"
+    assert exchange.commands == []
+    assert (await keyed.put("/instruments/A", json={}, headers=KEY)).status_code == 201
+
+
+async def test_health_tells_the_state(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """200 with state and position; 503 and why when the engine isn't running or the database is gone."""
+    well = (await client.get("/health")).json()
+    assert (well["status"], well["state"], well["position"], well["database"]) == ("healthy", "RUNNING", 0, "reachable")
+    exchange.ping_fails = True
+    sick = await client.get("/health")
+    assert (code(sick), "database" in sick.json()["detail"]) == ("not_accepting", True)
+    assert (await client.get("/health/ready")).status_code == 200
+    exchange.state_now = "DRAINING"
+    draining = await client.get("/health/ready")
+    assert (code(draining), draining.json()["state"]) == ("not_accepting", "DRAINING")
+    assert draining.headers["retry-after"] == "1"
+    assert (await client.get("/health/live")).status_code == 200
+
+
+async def test_health_does_not_wait_for_a_hanging_database(
+    make_app: MakeApp, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that never answers is one that doesn't answer."""
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(exchange, "ping", hang)
+    async with client_of(make_app(ping_timeout_seconds=0.01)) as client:
+        assert code(await client.get("/health")) == "not_accepting"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PATCH", "/orders", "DELETE, GET, POST"),
+        ("POST", "/orders/1", "DELETE, GET, PUT"),
+        ("DELETE", "/instruments/A", "GET, PUT"),
+        ("POST", "/market", "GET"),
+        ("TRACE", "/health", "GET"),
+        ("POST", "/static/page.js", "GET, HEAD"),
+    ],
+)
+async def test_a_wrong_method_is_told_the_right_ones(client: httpx.AsyncClient, method: str, path: str, allow: str) -> None:
+    """405 with every method that the path takes."""
+    response = await client.request(method, path)
+    assert (code(response), response.headers["allow"]) == ("method_not_allowed", allow)
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/orders/", "/orders/1/2", "/Orders", "/market/", "/static/", "/static/none.js", "/%00"]
+)
+async def test_an_unknown_path_is_a_problem(client: httpx.AsyncClient, path: str) -> None:
+    """404 as everything else: a problem, not a page."""
+    assert code(await client.get(path)) in {"route_not_found", "order_not_found", "symbol_not_found"}
+
+
+@pytest.mark.parametrize(("method", "path", "summary"), NOT_BUILT)
+async def test_what_is_not_built_says_so(client: httpx.AsyncClient, method: str, path: str, summary: str) -> None:
+    """Each route of the contract that is to come."""
+    assert summary
+    concrete = path.format(order_id="1", symbol="AAPL", user_id="alice", key_id="k")
+    assert code(await client.request(method, concrete)) == "not_supported"
+
+
+async def test_what_is_not_built_is_closed_already(keyed: httpx.AsyncClient) -> None:
+    """Writes and the operator's routes ask for the key first."""
+    for method, path, _ in NOT_BUILT:
+        if method != "GET" or path.startswith("/admin"):
+            concrete = path.format(order_id="1", symbol="AAPL", user_id="alice", key_id="k")
+            assert code(await keyed.request(method, concrete)) == "unauthorized"
+
+
+async def test_the_pages_come_from_local_files_without_inline_script(client: httpx.AsyncClient) -> None:
+    """They work under the content security policy: every script and style is a file of this service that is there."""
+    for page in ("/", "/docs", "/docs/problems"):
+        response = await client.get(page)
+        assert response.headers["content-type"].startswith("text/html")
+        assert "<style" not in response.text
+        assert "onclick" not in response.text
+        for chunk in response.text.split("<script")[1:]:
+            assert chunk.partition(">")[2].startswith("</script>")
+    for path in ("/docs/assets/swagger-ui-bundle.js", "/docs/assets/swagger-ui.css", "/docs/assets/favicon-32x32.png",
+                 "/static/docs.js", "/static/problems.css"):  # fmt: skip
+        response = await client.get(path)
+        assert (response.status_code, response.headers["cache-control"]) == (200, "no-cache")
+        again = await client.get(path, headers={"If-None-Match": response.headers["etag"]})
+        assert again.status_code == 304
+
+
+async def test_the_table_of_codes_has_them_all(client: httpx.AsyncClient) -> None:
+    """A problem's `type` leads to its row."""
+    page = (await client.get("/docs/problems")).text
+    assert all(f'id="{reason.code}"' in page for reason in Reason)
+
+
+async def test_a_failing_read_is_a_500_without_insides(
+    client: httpx.AsyncClient, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ordinary routes too; nothing was executed by a read."""
+
+    async def fail(*_args: object, **_kwargs: object) -> None:
+        raise ConnectionError("the secret inside")
+
+    monkeypatch.setattr(exchange, "orders_of_user", fail)
+    response = await client.get("/orders/user/alice")
+    assert code(response) == "internal_error"
+    assert response.json()["outcome"] == "not_executed"
+    assert "secret" not in response.text
+
+
+@pytest.mark.parametrize("extended", [True, False])
+async def test_a_websocket_is_refused(make_app: MakeApp, extended: bool) -> None:
+    """Streams aren't built: the handshake is denied, with the reason where the server can carry it."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    extensions: dict[str, dict[str, str]] = {"websocket.http.response": {}} if extended else {}
+    await make_app()({"type": "websocket", "path": "/ws", "headers": [], "extensions": extensions}, receive, send)
+    if extended:
+        assert sent[0]["status"] == 422
+        assert b"not_supported" in sent[1]["body"]
+    else:
+        assert sent == [{"type": "websocket.close", "code": 1000}]
