@@ -23,6 +23,8 @@ RUNTIME, DEVELOPMENT = HERE / "requirements.lock", HERE / "requirements-dev.lock
 COMPILE = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--generate-hashes"]
 QUIET = ["--no-emit-index-url", "--quiet", "--custom-compile-command", "make lock"]
 LOCK = [*COMPILE, *QUIET]
+DATABASES = ("sqlite", "postgres")
+TESTS = {"PYTHONPATH": "tests"}
 
 
 def main() -> int:
@@ -109,7 +111,10 @@ TARGETS: dict[str, Callable[[], int]] = {
     "test": python("-m", "pytest"),
     "check": each(python("-m", "ruff", "check"), python("-m", "ruff", "format", "--check"), python("-m", "mypy")),
     "bench": python("-m", "loadtests.bench"),
-    "crash": python("-m", "pytest", "-m", "long", "tests/integration"),
+    "long": python("-m", "pytest", "-m", "long", "--timeout", "3600"),
+    "crash": each(
+        *(python("-m", "integration.crash", "--database", kind, environment={"PYTHONPATH": "tests"}) for kind in DATABASES)
+    ),
     "lock": lock,
 }
 
