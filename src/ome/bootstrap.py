@@ -97,6 +97,7 @@ class Service:
         """Finish what was taken and give back the database."""
         await self._runner.stop()
         await self._storage.close()
+        self.app.flush()
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: object) -> AsyncIterator[None]:

@@ -75,9 +75,13 @@ class Dispatcher:
             try:
                 await self._app(scope, receive, send)
             finally:
-                self._request_log.flush()
+                self.flush()
         else:
             await self._refuse_websocket(scope, receive, send)
+
+    def flush(self) -> None:
+        """Write what the request log has collected; for whoever serves without ASGI's lifespan, when it has stopped."""
+        self._request_log.flush()
 
     def _hot_route(self, method: str, path: str) -> tuple[Handler | None, str]:
         if path == "/orders":
