@@ -16,9 +16,11 @@ _UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filt
 def machine_settings() -> settings:
     """For the state machines: 120 runs of 60 steps, or 1,000 of 100."""
     examples, steps = (1000, 100) if LONG else (120, 60)
-    return settings(max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=_UNHURRIED)
+    return settings(
+        max_examples=examples, stateful_step_count=steps, deadline=None, print_blob=True, suppress_health_check=_UNHURRIED
+    )
 
 
 def flow_settings() -> settings:
     """For tests that draw a whole flow at a time."""
-    return settings(max_examples=500 if LONG else 40, deadline=None, suppress_health_check=_UNHURRIED)
+    return settings(max_examples=500 if LONG else 40, deadline=None, print_blob=True, suppress_health_check=_UNHURRIED)

@@ -1,4 +1,4 @@
-"""The public conformance scenarios for matching services, played against the engine in process.
+"""The public conformance scenarios for matching services, played against the engine and its twin.
 
 The files are found through OME_TEST_DATA; they are facts from the test suites of other engines: requests, and what must be true
 after each. Only scenarios whose tags are built are played, and none in which somebody else tries to touch an order: whose order
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ome.domain.numbers import format_number, parse
-from scenarios.in_process import EngineBooks, InProcess
+from scenarios.in_process import Books, EngineBooks, InProcess, TwinBooks
 from scenarios.language import Change, Fill, Listing, Submit
 from scenarios.venue import NOBODYS_ORDER, Answer, OrderView
 
@@ -49,8 +49,8 @@ def _meddles(scenario: Facts) -> bool:
 class Market:
     """One instrument, spoken to as the scenarios speak: refs for orders, and the edge's own refusals."""
 
-    def __init__(self, tick: str, lot: str) -> None:
-        self.venue = InProcess(EngineBooks())
+    def __init__(self, books: Books, tick: str, lot: str) -> None:
+        self.venue = InProcess(books)
         self.ids: dict[str, str] = {}
         self.tape: list[Facts] = []
         self.venue.list_symbol(Listing("X", format_number(parse(tick)), lot))
@@ -117,10 +117,10 @@ def check_order(expected: Facts, order: OrderView | None) -> None:
         assert order.filled == expected["filled"]
 
 
-def play(facts: Facts) -> None:
-    """Play one scenario; AssertionError names its step."""
+def play(facts: Facts, books: Books) -> None:
+    """Play one scenario on empty books; AssertionError names its step."""
     instrument = facts.get("instrument", {})
-    market = Market(instrument.get("tick_size", "0.01"), instrument.get("lot_size", "1"))
+    market = Market(books, instrument.get("tick_size", "0.01"), instrument.get("lot_size", "1"))
     for number, step in enumerate(facts["steps"], 1):
         try:
             take(market, step)
@@ -155,13 +155,14 @@ def take(market: Market, step: Facts) -> None:
 
 
 @pytest.mark.skipif(DATA is None, reason="OME_TEST_DATA names no folder with the conformance scenarios")
-def test_the_engine_meets_the_public_conformance_scenarios() -> None:
-    """M1-M5, A1-A6, T1-T3, T5: every fact of every scenario whose tags are built holds."""
+@pytest.mark.parametrize("books", [EngineBooks, TwinBooks])
+def test_the_public_conformance_scenarios_hold(books: Callable[[], Books]) -> None:
+    """M1-M5, A1-A6, T1-T3, T5: every fact of every scenario whose tags are built is true of the engine, and of the twin."""
     scenarios = built()
     problems = []
     for scenario in scenarios:
         try:
-            play(scenario)
+            play(scenario, books())
         except (AssertionError, KeyError) as error:
             problems.append(f"{scenario['name']} ({scenario['source']}): {error!r}")
     assert not problems, "\n".join(problems)

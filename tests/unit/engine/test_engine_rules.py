@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+from decimal import Decimal
+from enum import IntEnum
 
-from ome.domain.commands import AdvanceTime, CancelOrder, Command, NewOrder, Stamped
-from ome.domain.enums import OrderType, Side, TimeInForce
+import pytest
+from msgspec import structs
+
+from ome.domain.commands import AdvanceTime, CancelOrder, Command, DefineInstrument, NewOrder, Stamped
+from ome.domain.enums import OrderStatus, OrderType, Side, TimeInForce
 from ome.domain.errors import InvariantBroken
-from ome.domain.events import OrderAccepted, OrderCancelled, OrderExpired, OrderFilled, SelfTradePrevented, Traded
-from ome.domain.numbers import pack
+from ome.domain.events import BookChanged, OrderAccepted, OrderCancelled, OrderExpired, OrderFilled, SelfTradePrevented, Traded
+from ome.domain.numbers import pack, value_of
 from ome.domain.reasons import Reason
+from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, OrderRecord
 from ome.engine.engine import Engine
 
 NOW = 1_700_000_000_000_000
@@ -127,3 +132,85 @@ def test_an_engine_that_has_ended_orders_knows_only_open_ones() -> None:
     assert [getattr(event, "reason", None) for event in refused] == [Reason.ORDER_NOT_FOUND, Reason.ORDER_NOT_OPEN]
     assert not engine.is_open(1)
     assert engine.state().orders == []
+
+
+def test_a_tick_change_after_an_expiry_tells_the_old_levels() -> None:
+    """D1, M5: when a sweep empties a book and its command changes the tick, the level that went is told at its own price."""
+    engine = engine_after(order("ann", B, 5, 100, expires_at=NOW + 10))
+    events = engine.apply(Stamped(2, NOW + 10, DefineInstrument("X", tick_size=pack(25, 3))))
+    [change] = [event for event in events if isinstance(event, BookChanged)]
+    assert [(side, value_of(price), orders) for side, price, _, orders in change.levels] == [(B, Decimal(100), 0)]
+
+
+def varied(value: object) -> object:
+    """Another value of the same kind."""
+    match value:
+        case bool():
+            return not value
+        case IntEnum():
+            return next(member for member in type(value) if member is not value)
+        case int():
+            return value + 10
+        case str():
+            return value + "0"
+        case _:
+            return 7
+
+
+def known_state() -> EngineState:
+    """A state with a bit of everything in it: one symbol that has traded, one order that is partly filled and has a deadline."""
+    return engine_after(order("ann", S, 5, 100, expires_at=NOW + 10**9, client="mine"), order("bob", B, 2, 100)).state()
+
+
+STATE = known_state()
+
+
+@pytest.mark.parametrize("field", EngineSettings.__struct_fields__)
+def test_the_state_hash_covers_the_settings(field: str) -> None:
+    """M6, HOLE17: settings are part of what the engine knows."""
+    settings = structs.replace(STATE.settings, **{field: varied(getattr(STATE.settings, field))})
+    other = Engine.restore(structs.replace(STATE, settings=settings))
+    assert other.state_hash() != Engine.restore(STATE).state_hash()
+
+
+@pytest.mark.parametrize("field", ["shard", "position", "time", "trade_count", "priority_count"])
+def test_the_state_hash_covers_the_counters(field: str) -> None:
+    """M6, HOLE17: so are the counters."""
+    other = Engine.restore(structs.replace(STATE, **{field: varied(getattr(STATE, field))}))
+    assert other.state_hash() != Engine.restore(STATE).state_hash()
+
+
+@pytest.mark.parametrize("field", [name for name in InstrumentRecord.__struct_fields__ if name != "symbol"])
+def test_the_state_hash_covers_every_field_of_a_symbol(field: str) -> None:
+    """M6, HOLE17: tick, lot, state, sequence and last trade of every symbol count."""
+    [instrument] = STATE.instruments
+    changed = structs.replace(instrument, **{field: varied(getattr(instrument, field))})
+    other = Engine.restore(structs.replace(STATE, instruments=[changed]))
+    assert other.state_hash() != Engine.restore(STATE).state_hash()
+
+
+@pytest.mark.parametrize("field", [name for name in OrderRecord.__struct_fields__ if name != "symbol"])
+def test_the_state_hash_covers_every_field_of_an_order(field: str) -> None:
+    """M6, HOLE17: every field of an open order counts, its place in the queue above all."""
+    [record] = STATE.orders
+    changed = structs.replace(record, **{field: varied(getattr(record, field))})
+    other = Engine.restore(structs.replace(STATE, orders=[changed]))
+    assert other.state_hash() != Engine.restore(STATE).state_hash()
+
+
+def test_an_engine_goes_on_where_its_state_left_off() -> None:
+    """DUR6: a restored engine gives the next ids and places, not used ones."""
+    engine = Engine.restore(STATE)
+    events = engine.apply(Stamped(3, NOW + 3, order("cat", B, 3, 100)))
+    assert [event.trade.id for event in events if isinstance(event, Traded)] == [2]
+    assert engine.priority_count > STATE.priority_count
+
+
+def test_what_changed_is_handed_over_once() -> None:
+    """Every order and symbol that changed since the last call, once, as it is now."""
+    engine = engine_after(order("ann", S, 5, 100), order("bob", B, 2, 100), order("cat", B, 3, 100))
+    changes = engine.take_changes()
+    assert sorted((record.id, record.status) for record in changes.orders) == [(n, OrderStatus.FILLED) for n in (1, 2, 3)]
+    assert [record.symbol for record in changes.instruments] == ["X"]
+    assert engine.take_changes().orders == []
+    assert engine.take_changes().instruments == []
