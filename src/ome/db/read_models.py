@@ -16,11 +16,12 @@ from typing import Any, Final, Literal
 
 from ome.db import queries
 from ome.db.queries import Query
-from ome.db.readers import reader
+from ome.db.readers import FAILURES, reader
 from ome.db.recovery import records, shard_ids
 from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl
 from ome.domain.enums import OrderStatus
+from ome.domain.errors import StorageUnusable
 from ome.domain.events import CommandEvents, CommandRefused, PrivateEvent, SelfTradePrevented, Traded, decode_events
 from ome.domain.ids import SHARD_STEP
 from ome.domain.ports import Page
@@ -33,7 +34,7 @@ TRADES_AT_ONCE: Final = 10_000
 
 
 class StoredReads:
-    """The `ReadModels` over the tables of one shard. Connects when first asked."""
+    """The `ReadModels` over the tables of one shard. Connects when asked; raises StorageUnusable where there is no answer."""
 
     def __init__(self, url: DatabaseUrl, *, shard: int, pool_size: int) -> None:
         self._reader = reader(url, pool_size)
@@ -46,7 +47,7 @@ class StoredReads:
 
     async def ping(self) -> None:
         """Ask the database for a sign of life."""
-        await self._reader.fetch("SELECT 1", ())
+        await self._fetch("SELECT 1", ())
 
     async def order(self, order_id: int) -> OrderRecord | None:
         """By its primary key."""
@@ -174,7 +175,13 @@ class StoredReads:
                 return
 
     async def _rows(self, query: Query, **values: Any) -> list[tuple[Any, ...]]:
-        return await self._reader.fetch(query.sql, query.parameters(values))
+        return await self._fetch(query.sql, query.parameters(values))
+
+    async def _fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        try:
+            return await self._reader.fetch(sql, parameters)
+        except FAILURES as error:
+            raise StorageUnusable(f"The database can't answer: {error or type(error).__name__}.") from error
 
 
 def _wanted(page: Page, symbol: str | None, user_id: str | None, order_id: int | None) -> Callable[[Traded], bool]:

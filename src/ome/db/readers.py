@@ -8,6 +8,7 @@ it anew for every question costs several times the lookup itself. `pool_size` qu
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
@@ -19,6 +20,9 @@ from ome.db.url import DatabaseUrl
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a question waits for a lock (SQLite) or for a connection to be made (PostgreSQL)."""
 QUESTION_TIMEOUT_S: Final = 60.0
+FAILURES: Final = (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""What `Reader.fetch` raises."""
+_GONE: Final = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError, ConnectionError)
 
 
 class Reader(Protocol):
@@ -82,7 +86,11 @@ class PostgresReader:
     async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         """See `Reader`."""
         pool = self._pool or await self._open()
-        return _tuples(await pool.fetch(sql, *parameters, timeout=QUESTION_TIMEOUT_S))
+        try:
+            return _tuples(await pool.fetch(sql, *parameters, timeout=QUESTION_TIMEOUT_S))
+        except _GONE:  # the server was restarted since this connection was last used: a question may be asked again
+            await pool.expire_connections()
+            return _tuples(await pool.fetch(sql, *parameters, timeout=QUESTION_TIMEOUT_S))
 
     async def close(self) -> None:
         """See `Reader`."""

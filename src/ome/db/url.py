@@ -8,7 +8,7 @@ asyncpg know (`sslmode`, `host=/run/postgresql`, ...); `ssl=` is read as `sslmod
 from __future__ import annotations
 
 from typing import Final, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from msgspec import Struct
 
@@ -58,11 +58,12 @@ def _postgresql(text: str) -> DatabaseUrl:
     except ValueError as error:
         raise StorageUnusable(f"DATABASE_URL can't be read ({error}): {_FORMS}") from None
     query = [("sslmode" if name == "ssl" else name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True)]
-    target = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query), ""))
     user, at, place = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
     hidden = [(key, "***" if key == "password" else value) for key, value in query]
-    shown = urlunsplit(
-        ("postgresql", f"{name}{':***' if colon else ''}{at}{place}", parts.path, urlencode(hidden, safe="*/"), "")
-    )
-    return DatabaseUrl("postgresql", target, shown)
+    shown = f"postgresql://{name}{':***' if colon else ''}{at}{place}{parts.path}{_query(hidden)}"
+    return DatabaseUrl("postgresql", f"postgresql://{parts.netloc}{parts.path}{_query(query)}", shown)
+
+
+def _query(pairs: list[tuple[str, str]]) -> str:
+    return f"?{urlencode(pairs, safe='*/')}" if pairs else ""
