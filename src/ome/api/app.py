@@ -82,7 +82,7 @@ def build_app(
     for routes in (Lists(services), DeclaredOrders(orders), MarketRoutes(services), ServiceRoutes(services), NotBuilt(services)):
         routes.add_to(app)
     describe(app)
-    dispatcher = Dispatcher(app, orders, request_log, settings.retry_after_seconds)
+    dispatcher = Dispatcher(app, orders, request_log, settings)
     _answer_errors(app, dispatcher, settings)
     return dispatcher
 

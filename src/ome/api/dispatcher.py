@@ -23,6 +23,7 @@ from ome.api.auth import Headers
 from ome.api.bodies import ClientGone
 from ome.api.orders import PREFIX, OrderRoutes, Reply
 from ome.api.problems import CONTENT_TYPE, Header, Problem
+from ome.api.settings import ApiSettings
 from ome.domain.errors import NotAccepting, OutcomeUnknown, Overloaded
 from ome.domain.reasons import Reason
 from ome.observability import RequestLog
@@ -54,12 +55,13 @@ _logger = logging.getLogger("ome.api")
 class Dispatcher:
     """`orders` serves the hot routes, `app` all others; `request_log` gets a line for each answer."""
 
-    def __init__(self, app: ASGIApp, orders: OrderRoutes, request_log: RequestLog, retry_after_seconds: int) -> None:
+    def __init__(self, app: ASGIApp, orders: OrderRoutes, request_log: RequestLog, settings: ApiSettings) -> None:
         self._app = app
         self._submit = orders.submit
         self._by_id: dict[str, Handler] = {"GET": orders.read, "PUT": orders.modify, "DELETE": orders.cancel}
         self._request_log = request_log
-        self._retry_after = (b"retry-after", str(retry_after_seconds).encode())
+        self._retry_after = (b"retry-after", str(settings.retry_after_seconds).encode())
+        self._max_head_bytes = settings.max_head_bytes
         self._id_prefix = secrets.token_hex(4)
         self._id_count = itertools.count(1)
 
@@ -67,7 +69,9 @@ class Dispatcher:
         """One request, one lifespan or one WebSocket, as ASGI has it."""
         if scope["type"] == "http":
             handler, route = self._hot_route(scope["method"], scope["path"])
-            if handler is not None:
+            if _head_bytes(scope) > self._max_head_bytes:
+                await self._serve(self._refuse_head, route or UNMATCHED, scope, receive, send)
+            elif handler is not None:
                 await self._serve(handler, route, scope, receive, send)
             else:
                 await self._forward(scope, receive, send)
@@ -99,7 +103,7 @@ class Dispatcher:
         try:
             status, body, further = await handler(scope, headers, receive)
         except ClientGone:
-            self._request_log.add(scope["method"], route, CLIENT_GONE, started, request_id, code, 0)
+            self._request_log.add(_method(scope), route, CLIENT_GONE, started, request_id, code, 0)
             return
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets a problem document
             problem = self.problem_of(error, request_id)
@@ -108,7 +112,10 @@ class Dispatcher:
         own = ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode()))
         await send({"type": "http.response.start", "status": status, "headers": [*base, *own, *further]})
         await send({"type": "http.response.body", "body": body})
-        self._request_log.add(scope["method"], route, status, started, request_id, code, len(body))
+        self._request_log.add(_method(scope), route, status, started, request_id, code, len(body))
+
+    async def _refuse_head(self, _scope: Scope, _headers: Headers, _receive: Receive) -> Reply:
+        raise Problem(Reason.HEADERS_TOO_LARGE)
 
     def problem_of(self, error: Exception, request_id: str) -> Problem:
         """The problem that an exception is answered with; what nobody foresaw is logged and says nothing of its inside."""
@@ -142,9 +149,8 @@ class Dispatcher:
                 await _send_problem(problem, scope, answer)
         mounted: str = scope.get("root_path", "").removeprefix(root)  # of files; routing leaves it in the scope
         route = getattr(scope.get("route"), "path", mounted) or UNMATCHED
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         code = scope.get("ome.code", answer.code)
-        self._request_log.add(method, route, answer.status, started, request_id, code, answer.size)
+        self._request_log.add(_method(scope), route, answer.status, started, request_id, code, answer.size)
 
     def _request_id(self, headers: Headers) -> str:
         given = headers.get(b"x-request-id")
@@ -189,6 +195,16 @@ class _Answer:
         else:
             self.size += len(message.get("body", b""))
         await self._send(message)
+
+
+def _method(scope: Scope) -> str:
+    """The request's method for logs and metrics: one of a closed set."""
+    return scope["method"] if scope["method"] in _METHODS else "OTHER"
+
+
+def _head_bytes(scope: Scope) -> int:
+    """The size of a request's path, query and headers."""
+    return len(scope["path"]) + len(scope["query_string"]) + sum([len(name) + len(value) for name, value in scope["headers"]])
 
 
 async def _send_problem(problem: Problem, scope: Scope, send: Callable[[Any], Awaitable[None]]) -> None:

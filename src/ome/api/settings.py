@@ -12,6 +12,8 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     private_reads: bool = False
     max_body_bytes: int = 64 * 1024
     """Largest request body; a thousand times an order, and still read in one piece."""
+    max_head_bytes: int = 16 * 1024
+    """Largest path, query and headers together; browsers and proxies send a tenth of it."""
     retry_after_seconds: int = 1
     """What 503 answers advise: batches commit in milliseconds, so a queue that is full now has room a second later."""
     ping_timeout_seconds: float = 2.0

@@ -168,6 +168,16 @@ async def test_the_body_limit_holds_by_header_and_by_count(make_app: MakeApp, ex
     assert len(exchange.commands) == 2
 
 
+@pytest.mark.parametrize("path", ["/orders", "/market"])
+async def test_paths_and_headers_are_bounded(client: httpx.AsyncClient, path: str) -> None:
+    """431 for one long header, for many short ones and for a long query; a browser's worth is fine."""
+    many = {f"X-{number}": "x" * 20 for number in range(800)}
+    problem(await client.get(path, headers={"X-Long": "x" * 20_000}), Reason.HEADERS_TOO_LARGE)
+    problem(await client.get(path, headers=many), Reason.HEADERS_TOO_LARGE)
+    problem(await client.post(f"{path}?q={'x' * 20_000}", json=LIMIT), Reason.HEADERS_TOO_LARGE)
+    assert (await client.get(f"{path}?user_id=a", headers={"Cookie": "x" * 4000})).status_code != 431
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 async def test_writes_need_the_key(keyed: httpx.AsyncClient, exchange: FakeExchange, method: str) -> None:
     """No key, a wrong one and one that isn't ASCII are refused alike; the right one is let in."""
