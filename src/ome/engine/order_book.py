@@ -48,7 +48,7 @@ class OrderBook:
         self.last_quantity: int | None = None
         self.last_trade_at: int | None = None
         self.digest = 0
-        self._touched: dict[tuple[Side, int], None] = {}
+        self._touched: dict[tuple[Side, int], int] = {}
 
     def side(self, side: Side) -> BookSide:
         """The resting orders of one side."""
@@ -69,9 +69,10 @@ class OrderBook:
         self.side(order.side).remove(order)
 
     def touch(self, order: Order) -> None:
-        """Note that the level at this order's price changes."""
-        if order.price is not None:
-            self._touched[order.side, order.price] = None
+        """Note that the level at this order's price changes, with its price as a number: the tick may change before it is told."""
+        price = order.price
+        if price is not None and (order.side, price) not in self._touched:
+            self._touched[order.side, price] = self.instrument.prices.number(price)
 
     @property
     def is_touched(self) -> bool:
@@ -85,14 +86,14 @@ class OrderBook:
 
     def take_changes(self, time: int) -> BookChanged:
         """The levels that changed since the last call, as they are now."""
-        prices, quantities = self.instrument.prices, self.instrument.quantities
+        quantities = self.instrument.quantities
         levels = []
-        for side, price in self._touched:
-            level = self.side(side).level(price)
+        for (side, ticks), price in self._touched.items():
+            level = self.side(side).level(ticks)
             if level is None:
-                levels.append((side, prices.number(price), quantities.number(0), 0))
+                levels.append((side, price, quantities.number(0), 0))
             else:
-                levels.append((side, prices.number(price), quantities.number(level.quantity), level.count))
+                levels.append((side, price, quantities.number(level.quantity), level.count))
         self._touched = {}
         return BookChanged(self.instrument.symbol, self.next_sequence(), time, levels)
 
