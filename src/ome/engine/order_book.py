@@ -69,7 +69,7 @@ class OrderBook:
         self.side(order.side).remove(order)
 
     def touch(self, order: Order) -> None:
-        """Note that the level at this order's price changes, with its price as a number: the tick may change before it is told."""
+        """Note that the level at this order's price changes, its price as a number: the tick may change first."""
         price = order.price
         if price is not None and (order.side, price) not in self._touched:
             self._touched[order.side, price] = self.instrument.prices.number(price)
