@@ -67,7 +67,7 @@ class PostgresSession:
         """Connect, check durability, take the lock, migrate."""
         try:
             self._connection = await self._connect()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             reason = str(error) or type(error).__name__
             raise StorageUnusable(f"PostgreSQL can't be reached at {self._url.shown}: {reason}. Check DATABASE_URL.") from error
         deadline = asyncio.get_running_loop().time() + LOCK_WAIT_S
@@ -121,7 +121,7 @@ class PostgresSession:
         """Close the connection, and with it give back the lock."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 await connection.close(timeout=CONNECT_TIMEOUT_S)
 
     def final(self, error: Exception) -> Exception | None:
@@ -131,7 +131,8 @@ class PostgresSession:
             return InvariantBroken(f"PostgreSQL refused the batch: {error}") if state[:2] in _BUG_CLASSES else None
         if isinstance(error, ValueError):  # asyncpg's DataError is one, and an InterfaceError besides
             return InvariantBroken(f"the batch can't be sent to PostgreSQL: {error}")
-        return None if isinstance(error, OSError | asyncpg.InterfaceError) else error
+        # An operation on a connection that the server has just ended is an InternalClientError.
+        return None if isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError) else error
 
     async def _write(self, connection: asyncpg.Connection, change: Change) -> bool:
         parameters = (*statements.engine_values(change), *statements.columns_of(change))

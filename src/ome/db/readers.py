@@ -20,9 +20,15 @@ from ome.db.url import DatabaseUrl
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a question waits for a lock (SQLite) or for a connection to be made (PostgreSQL)."""
 QUESTION_TIMEOUT_S: Final = 60.0
-FAILURES: Final = (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+FAILURES: Final = (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What `Reader.fetch` raises."""
-_GONE: Final = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError, asyncpg.InterfaceError, ConnectionError)
+_GONE: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a question put before the news that the server has ended the connection was read
+    ConnectionError,
+)
 
 
 class Reader(Protocol):
