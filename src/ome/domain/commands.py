@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from msgspec import Struct, msgpack
 
-from ome.domain.enums import OrderType, SelfTradePrevention, Side, TimeInForce
-from ome.domain.records import EngineSettings
+from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.records import EngineSettings, SpecialTerms
 
 
 class _Command(Struct, frozen=True, array_like=True, gc=False, tag_field="kind"):
@@ -30,6 +30,7 @@ class NewOrder(_Command, frozen=True, tag=1):
     self_trade_prevention: SelfTradePrevention = SelfTradePrevention.CANCEL_NEWEST
     client_order_id: str | None = None
     expires_at: int | None = None
+    terms: SpecialTerms | None = None
 
 
 class ModifyOrder(_Command, frozen=True, tag=2):
@@ -43,6 +44,10 @@ class ModifyOrder(_Command, frozen=True, tag=2):
     price: int | None = None
     expires_at: int | None = None
     expected_version: int | None = None
+    stop_price: int | None = None
+    trail_amount: int | None = None
+    trail_percent: int | None = None
+    display_quantity: int | None = None
 
 
 class CancelOrder(_Command, frozen=True, tag=3):
@@ -53,11 +58,19 @@ class CancelOrder(_Command, frozen=True, tag=3):
 
 
 class DefineInstrument(_Command, frozen=True, tag=4):
-    """List a symbol, or change a listed one; a field left out stays, or has its default on a new symbol."""
+    """List a symbol, or change a listed one; a field left out stays, or has its default on a new symbol.
+
+    A maximum or a band of 0 takes it away. The rest of the fields are as in InstrumentRules.
+    """
 
     symbol: str
     tick_size: int | None = None
     lot_size: int | None = None
+    state: MarketState | None = None
+    max_order_quantity: int | None = None
+    price_band_percent: int | None = None
+    band_halt_s: int | None = None
+    session_close_s: int | None = None
 
 
 class Configure(_Command, frozen=True, tag=5):

@@ -98,7 +98,13 @@ class BookChanged(Struct, frozen=True, array_like=True, tag=11):
     levels: list[tuple[Side, int, int, int]]
 
 
-OrderEvent = OrderAccepted | OrderRejected | OrderFilled | OrderModified | OrderCancelled | OrderExpired
+class OrderTriggered(Struct, frozen=True, array_like=True, tag=12):
+    """A stop fired: from here on it is a MARKET or LIMIT order with new time priority (S4). Comes before what it trades."""
+
+    order: OrderRecord
+
+
+OrderEvent = OrderAccepted | OrderRejected | OrderFilled | OrderModified | OrderCancelled | OrderExpired | OrderTriggered
 """The events that carry a whole order."""
 PrivateEvent = OrderEvent | Traded | SelfTradePrevented | CommandRefused
 """The events that belong to users: they are stored with their batch, for ever (D6)."""

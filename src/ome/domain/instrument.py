@@ -43,6 +43,11 @@ class Grid:
         """The inverse of `number`, for numbers that this grid made (in recovery)."""
         return number // self._number_step
 
+    def floor(self, number: int) -> int:
+        """How many whole steps are in a number, whatever its decimals (for a price from before a change of tick)."""
+        mantissa, decimals = divmod(number, 10)
+        return mantissa * POWER_OF_TEN[self._decimals] // (self._mantissa * POWER_OF_TEN[decimals])
+
     @property
     def largest(self) -> int:
         """The largest number on this grid."""

@@ -39,6 +39,11 @@ class Reason(IntEnum):
     UNKNOWN_SYMBOL = 405
     TOO_MANY_SYMBOLS = 406
     INSTRUMENT_IN_USE = 407
+    # 450: the market's state
+    MARKET_HALTED = 450
+    MARKET_CANCEL_ONLY = 451
+    MARKET_POST_ONLY = 452
+    MARKET_IN_AUCTION = 453
     # 500: tick, lot and size
     PRICE_OFF_TICK = 500
     QUANTITY_OFF_LOT = 501
@@ -46,8 +51,15 @@ class Reason(IntEnum):
     QUANTITY_TOO_LARGE = 503
     QUANTITY_BELOW_FILLED = 504
     FIELD_NOT_APPLICABLE = 505
+    QUANTITY_ABOVE_MAXIMUM = 506
+    DISPLAY_ABOVE_QUANTITY = 507
+    MIN_ABOVE_QUANTITY = 508
+    # 550: price bounds
+    PRICE_OUTSIDE_BAND = 550
     # 600: time
     EXPIRES_AT_IN_PAST = 600
+    # 650: what it would do
+    POST_ONLY_WOULD_TAKE = 650
     # 900: why an accepted order ended
     CANCELLED_BY_USER = 900
     IOC_REMAINDER = 901
@@ -57,6 +69,9 @@ class Reason(IntEnum):
     SELF_TRADE_PREVENTED = 905
     REDUCED_TO_FILLED = 906
     EXPIRED = 907
+    MIN_QUANTITY_UNFILLABLE = 908
+    SLIPPAGE_BOUND = 909
+    PRICE_BAND_REACHED = 910
 
     @property
     def code(self) -> str:
@@ -124,9 +139,33 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
         422, "A5", "The new total is below what is filled", "{limit} is filled; the quantity is the new total, that included."
     ),
     Reason.FIELD_NOT_APPLICABLE: ReasonInfo(
-        422, "A3", "The order has no such field to change", "expires_at can be changed on GTD orders only."
+        422, "A3", "The order has no such field to change", "Change only what the order was given when it was submitted."
     ),
     Reason.EXPIRES_AT_IN_PAST: ReasonInfo(422, "T5", "The deadline has passed", "Give an expires_at in the future."),
+    Reason.MARKET_HALTED: ReasonInfo(422, "H1", "The symbol is halted", "Only cancels are taken now."),
+    Reason.MARKET_CANCEL_ONLY: ReasonInfo(422, "H1", "The symbol takes cancels only", "Wait until it is open again."),
+    Reason.MARKET_POST_ONLY: ReasonInfo(
+        422, "H1", "The symbol takes only orders that rest", "Send a LIMIT order that does not cross, GTC, GTD or DAY."
+    ),
+    Reason.MARKET_IN_AUCTION: ReasonInfo(
+        422, "H3", "The symbol is in an auction", "IOC, FOK, MARKET and post-only are not taken; send a plain LIMIT order."
+    ),
+    Reason.QUANTITY_ABOVE_MAXIMUM: ReasonInfo(422, "R1", "The quantity is above the maximum", "At most {limit} per order."),
+    Reason.DISPLAY_ABOVE_QUANTITY: ReasonInfo(
+        422, "T6", "The display quantity is above the quantity", "Show at most the whole {limit}."
+    ),
+    Reason.MIN_ABOVE_QUANTITY: ReasonInfo(422, "T7", "The minimum is above the quantity", "Ask for at most the whole {limit}."),
+    Reason.PRICE_OUTSIDE_BAND: ReasonInfo(422, "H2", "The price is outside the price band", "The band ends at {limit}."),
+    Reason.POST_ONLY_WOULD_TAKE: ReasonInfo(
+        422, "T4", "It would take liquidity", "The best price on the other side is {limit}; stay behind it, or drop post_only."
+    ),
+    Reason.MIN_QUANTITY_UNFILLABLE: ReasonInfo(
+        200, "T7", "Its minimum could not be filled at once", "Lower min_quantity, or leave it out to wait."
+    ),
+    Reason.SLIPPAGE_BOUND: ReasonInfo(200, "T3", "Its slippage bound was reached", "Allow more slippage, or use a LIMIT order."),
+    Reason.PRICE_BAND_REACHED: ReasonInfo(
+        200, "H2", "The edge of the price band was reached", "Wait until the price has settled."
+    ),
     Reason.CANCELLED_BY_USER: ReasonInfo(200, "M3", "Cancelled on request", "Nothing to do."),
     Reason.IOC_REMAINDER: ReasonInfo(200, "T1", "Nothing more could be filled at once", "IOC never rests; use GTC to wait."),
     Reason.FOK_UNFILLABLE: ReasonInfo(

@@ -12,6 +12,45 @@ from ome.domain.enums import LAST_OPEN, MarketState, OrderStatus, OrderType, Sel
 from ome.domain.reasons import Reason
 
 
+class SpecialTerms(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What an order may ask for beyond side, price, quantity and time, and where that stands; a plain order has none of it.
+
+    Prices and quantities are numbers, `trail_percent` is one too (1.5 is one and a half percent), `max_slippage_bps` a count of
+    basis points. What stands below the line is the engine's: `shown_quantity` is an iceberg's slice in the book now,
+    `prevented_quantity` what DECREMENT took off, `trail_extreme` the best last price seen, `triggered_at` when a stop fired, and
+    `is_due` says that it has become due and waits for its turn (S2, S3).
+    """
+
+    stop_price: int | None = None
+    trail_amount: int | None = None
+    trail_percent: int | None = None
+    limit_offset: int | None = None
+    post_only: bool = False
+    display_quantity: int | None = None
+    min_quantity: int | None = None
+    max_slippage_bps: int | None = None
+    # ---
+    shown_quantity: int | None = None
+    prevented_quantity: int | None = None
+    trail_extreme: int | None = None
+    triggered_at: int | None = None
+    is_due: bool = False
+
+
+class InstrumentRules(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What an operator may set on an instrument beyond tick and lot; None and 0 mean none.
+
+    `max_order_quantity` and `price_band_percent` are numbers; a taker stopped by the band halts the symbol for `band_halt_s`
+    seconds (H2), `halted_until` says until when; DAY orders end `session_close_s` seconds after midnight UTC (T5).
+    """
+
+    max_order_quantity: int | None = None
+    price_band_percent: int | None = None
+    band_halt_s: int = 0
+    session_close_s: int = 0
+    halted_until: int | None = None
+
+
 class OrderRecord(Struct, frozen=True, array_like=True, gc=False):
     """An order as it stands after some command.
 
@@ -40,6 +79,7 @@ class OrderRecord(Struct, frozen=True, array_like=True, gc=False):
     expires_at: int | None
     created_at: int
     updated_at: int
+    terms: SpecialTerms | None = None
 
     @property
     def is_open(self) -> bool:
@@ -48,7 +88,10 @@ class OrderRecord(Struct, frozen=True, array_like=True, gc=False):
 
 
 class TradeRecord(Struct, frozen=True, array_like=True, gc=False):
-    """One trade, at the maker's price (M1). `sequence` is the symbol's public sequence (D1), `position` its command's."""
+    """One trade, at the maker's price (M1), or at the auction's: then `taker_side` is None, the older order is the maker (H3).
+
+    `sequence` is the symbol's public sequence (D1), `position` its command's.
+    """
 
     id: int
     symbol: str
@@ -64,11 +107,15 @@ class TradeRecord(Struct, frozen=True, array_like=True, gc=False):
     @property
     def maker_order_id(self) -> int:
         """The order that rested."""
+        if self.taker_side is None:
+            return min(self.buy_order_id, self.sell_order_id)
         return self.sell_order_id if self.taker_side is Side.BUY else self.buy_order_id
 
     @property
     def taker_order_id(self) -> int:
         """The order that came in."""
+        if self.taker_side is None:
+            return max(self.buy_order_id, self.sell_order_id)
         return self.buy_order_id if self.taker_side is Side.BUY else self.sell_order_id
 
 
@@ -84,6 +131,7 @@ class InstrumentRecord(Struct, frozen=True, array_like=True, gc=False):
     last_quantity: int | None
     last_trade_at: int | None
     listed_at: int
+    rules: InstrumentRules = InstrumentRules()
 
 
 class EngineSettings(Struct, frozen=True, array_like=True, gc=False):
@@ -91,6 +139,8 @@ class EngineSettings(Struct, frozen=True, array_like=True, gc=False):
 
     auto_list: bool = True
     max_symbols: int = 10_000
+    max_cascade: int = 100
+    """Stops that fire in one command at most; what is over it fires with the next (S3)."""
 
 
 class EngineState(Struct, frozen=True, array_like=True):

@@ -10,10 +10,11 @@ O(1) else; a trade O(1); a cancel O(1), or O(log p) when it empties its level.
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from ome.domain.commands import AdvanceTime, CancelOrder, Configure, DefineInstrument, ModifyOrder, NewOrder, Stamped
-from ome.domain.enums import OrderStatus, TimeInForce
+from ome.domain.clock import MICROSECONDS
+from ome.domain.commands import AdvanceTime, CancelOrder, Command, Configure, DefineInstrument, ModifyOrder, NewOrder, Stamped
+from ome.domain.enums import MarketState, OrderStatus, Side
 from ome.domain.errors import InvariantBroken
 from ome.domain.events import (
     CommandRefused,
@@ -25,27 +26,22 @@ from ome.domain.events import (
     OrderFilled,
     OrderModified,
     OrderRejected,
+    OrderTriggered,
 )
 from ome.domain.ids import make_id
-from ome.domain.instrument import BEYOND, DEFAULT_LOT_SIZE, DEFAULT_TICK_SIZE, OFF_GRID, Instrument
+from ome.domain.instrument import DEFAULT_LOT_SIZE, DEFAULT_TICK_SIZE, Instrument
 from ome.domain.numbers import pack
 from ome.domain.reasons import Reason
-from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, OrderRecord
+from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, InstrumentRules, OrderRecord
 from ome.engine import time_in_force
+from ome.engine.admission import Change, Refusal, admit, check_change
 from ome.engine.expiry import Deadlines
-from ome.engine.matching import Matcher, reachable
+from ome.engine.matching import Matcher, MatcherHooks, Outcome, reachable, would_take
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
+from ome.engine.price_bounds import slippage_bound
 from ome.engine.snapshot import MASK, counters_digest, digest
-
-
-class Refusal(Exception):
-    """Why a command can't be carried out; raised before anything has changed (A6, R1), and never out of this module."""
-
-    def __init__(self, reason: Reason, limit: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.limit = limit
+from ome.engine.special import STOP_TYPES
 
 
 class Changes(Struct, frozen=True):
@@ -67,7 +63,9 @@ class Engine:
         self._orders: dict[int, Order] = {}
         self._books: dict[str, OrderBook] = {}
         self._deadlines = Deadlines()
-        self._matcher = Matcher(shard, 0, self._maker_filled)
+        self._matcher = Matcher(shard, 0, MatcherHooks(self._maker_filled, self._maker_prevented, self._next_priority))
+        self._halts: dict[str, int] = {}
+        self._stirred_books: dict[str, OrderBook] = {}
         self._events: list[Event] = []
         self._touched_books: dict[str, OrderBook] = {}
         self._changed_orders: dict[int, Order] = {}
@@ -88,7 +86,16 @@ class Engine:
         self.position, self.time = stamped.position, stamped.time
         events = self._events = []
         self._expire_due()
-        command = stamped.command
+        self._resume_due()
+        self._carry_out(stamped.command)
+        if self._stirred_books:
+            self._run_stops()
+        if self._touched_books:
+            events.extend(book.take_changes(self.time) for book in self._touched_books.values() if book.is_touched)
+            self._touched_books = {}
+        return events
+
+    def _carry_out(self, command: Command) -> None:
         match command:
             case NewOrder():
                 self._new_order(command)
@@ -102,18 +109,20 @@ class Engine:
                 self.settings = command.settings
             case AdvanceTime():
                 pass
-        if self._touched_books:
-            events.extend(book.take_changes(self.time) for book in self._touched_books.values() if book.is_touched)
-            self._touched_books = {}
-        return events
 
     def is_open(self, order_id: int) -> bool:
         """Whether the order is open now."""
         return order_id in self._orders
 
     def next_deadline(self) -> int | None:
-        """When something becomes due without a command, in microseconds; None for never."""
-        return self._deadlines.soonest
+        """When something becomes due without a command, in microseconds; None for never.
+
+        Stops that were over the bound of the last cascade are due at once (S3).
+        """
+        if self._stirred_books:
+            return self.time
+        soonest = [until for until in (self._deadlines.soonest, *self._halts.values()) if until is not None]
+        return min(soonest, default=None)
 
     @property
     def trade_count(self) -> int:
@@ -166,6 +175,8 @@ class Engine:
         for instrument in state.instruments:
             book = self._books[instrument.symbol] = OrderBook.restored(instrument)
             book.digest = digest(instrument)
+            if instrument.rules.halted_until is not None:
+                self._halts[instrument.symbol] = instrument.rules.halted_until
             self._digest_sum += book.digest
         for record in sorted(state.orders, key=lambda order: order.priority):
             book = self._books[record.symbol]
@@ -173,7 +184,12 @@ class Engine:
             order.digest = digest(record)
             self._digest_sum += order.digest
             self._orders[order.id] = order
-            book.side(order.side).add(order)
+            if order.is_waiting:
+                book.stops.add(order)
+                if book.stops.due:
+                    self._stirred_books[record.symbol] = book
+            else:
+                book.side(order.side).add(order)
             self._deadlines.add(order)
 
     def books(self) -> list[OrderBook]:
@@ -186,10 +202,12 @@ class Engine:
         for book in self._books.values():
             book.check_invariants()
             resting.update((order.id, order) for order in book.orders())
+            resting.update((order.id, order) for order in book.stops)
         if resting.keys() != self._orders.keys():
             raise InvariantBroken("the open orders are not those in the books")
         for order in resting.values():
-            if order.filled + order.remaining != order.quantity or order.remaining <= 0 or not order.is_open:
+            total = order.filled + order.prevented + order.remaining
+            if total != order.quantity or order.remaining <= 0 or not order.is_open or not 0 <= order.hidden < order.remaining:
                 raise InvariantBroken(f"order {order.id}: {order.filled} filled and {order.remaining} open of {order.quantity}")
         watched = sum(order.expires_at is not None for order in resting.values())
         if watched != len(self._deadlines):
@@ -200,12 +218,12 @@ class Engine:
     def _new_order(self, command: NewOrder) -> None:
         order_id = make_id(self.shard, self.position)
         try:
-            book, price, quantity = self._admit(command)
+            book = self._books.get(command.symbol) or self._unlisted_book(command.symbol)
+            price, quantity, expires_at, special = admit(command, book, self.time)
         except Refusal as refusal:
             self._reject(order_id, command, refusal)
             return
         self._list_if_new(book)
-        self._priority_count += 1
         order = Order(
             order_id,
             book.instrument,
@@ -215,31 +233,23 @@ class Engine:
             command.time_in_force,
             quantity,
             price,
-            self._priority_count,
+            self._next_priority(),
             self.time,
             command.self_trade_prevention,
             command.client_order_id,
-            command.expires_at,
+            expires_at,
+            special,
         )
         self._orders[order_id] = self._changed_orders[order_id] = order
-        self._events.append(OrderAccepted(order.record()))
-        if time_in_force.must_fill_at_once(order) and reachable(book, order) < order.quantity:
-            self._end(order, OrderStatus.CANCELLED, Reason.FOK_UNFILLABLE)
-            return
-        self._match_and_settle(book, order)
+        if order.type in STOP_TYPES:
+            self._wait(book, order)
+        else:
+            self._events.append(OrderAccepted(order.record()))
+            self._enter(book, order)
 
-    def _admit(self, command: NewOrder) -> tuple[OrderBook, int | None, int]:
-        """Every check of a new order, in the order of rule R1, before any change: its book, ticks and lots."""
-        book = self._books.get(command.symbol)
-        if book is None:
-            book = self._unlisted_book(command.symbol)
-        instrument = book.instrument
-        price = None if command.price is None else instrument.prices.steps(command.price)
-        quantity = instrument.quantities.steps(command.quantity)
-        _check_steps(instrument, price, quantity)
-        if command.expires_at is not None and command.expires_at <= self.time:
-            raise Refusal(Reason.EXPIRES_AT_IN_PAST)
-        return book, price, quantity
+    def _next_priority(self) -> int:
+        self._priority_count += 1
+        return self._priority_count
 
     def _unlisted_book(self, symbol: str) -> OrderBook:
         """The book that an unlisted symbol's first order would list; it is not listed yet."""
@@ -281,27 +291,88 @@ class Engine:
             command.expires_at,
             self.time,
             self.time,
+            command.terms,
         )
         self._order_pictures[order_id] = record
         self._events.append(OrderRejected(record, refusal.limit))
 
-    def _match_and_settle(self, book: OrderBook, order: Order) -> None:
-        """Trade an order that is not in the book, then rest, end or leave filled what it has become."""
+    def _enter(self, book: OrderBook, order: Order) -> None:
+        """Bring an order that is new, or a stop that has fired, to the market: all or a minimum at once, if it asks for that."""
+        if book.state is MarketState.AUCTION:
+            self._rest(book, order)
+            return
+        limit, reason = self._limit_of(book, order)
+        special = order.special
+        wanted = order.remaining if time_in_force.must_fill_at_once(order) else 0
+        if special is not None and special.min_quantity is not None:
+            wanted = max(wanted, special.min_quantity)
+        if wanted and reachable(book, order, limit, wanted) < wanted:
+            unfillable = Reason.FOK_UNFILLABLE if time_in_force.must_fill_at_once(order) else Reason.MIN_QUANTITY_UNFILLABLE
+            self._end(order, OrderStatus.CANCELLED, unfillable)
+            return
+        self._match_and_settle(book, order, limit, reason)
+
+    def _limit_of(self, book: OrderBook, order: Order) -> tuple[int | None, Reason | None]:
+        """How far an order may trade, in ticks: its own limit, its slippage bound or the price band, whichever is nearest.
+
+        With it the reason to cancel what a bound leaves over; None where that is the order's own limit.
+        """
+        limit, reason = order.price, None
+        best = book.opposite(order.side).best
+        bounds: list[tuple[int, Reason]] = []
+        special = order.special
+        if special is not None and special.max_slippage_bps is not None and best is not None:
+            bounds.append((slippage_bound(best.price, order.side, special.max_slippage_bps), Reason.SLIPPAGE_BOUND))
+        band = book.band
+        if band is not None:
+            bounds.append((band.worst(order.side), Reason.PRICE_BAND_REACHED))
+        for bound, its_reason in bounds:
+            if limit is None or (bound < limit if order.side is Side.BUY else bound > limit):
+                limit, reason = bound, its_reason
+        return limit, reason
+
+    def _match_and_settle(self, book: OrderBook, order: Order, limit: int | None, bound: Reason | None) -> None:
+        """Trade an order that is not in the book, then rest, end or leave filled what it has become.
+
+        `bound` says why what is left is cancelled where something other than the order's own price limits it (H2, T3).
+        """
         trades = self._matcher.trade_count
-        stopped = self._matcher.match(book, order, self.position, self.time, self._events)
+        outcome = self._matcher.match(book, order, limit, self.position, self.time, self._events)
         if self._matcher.trade_count != trades:
-            self._touch(book)
             self._events.append(OrderFilled(order.record()))
-        if not order.remaining:
-            self._forget(order)
-        elif stopped:
-            self._end(order, OrderStatus.CANCELLED, Reason.SELF_TRADE_PREVENTED)
-        elif time_in_force.rests(order):
-            book.add(order)
+            self._stirred_books[book.instrument.symbol] = book
+        if book.is_touched:
             self._touch(book)
-            self._deadlines.add(order)
+        if outcome is Outcome.PREVENTED:
+            self._end(order, OrderStatus.CANCELLED, Reason.SELF_TRADE_PREVENTED)
+        elif not order.remaining:
+            self._forget(order)
+        elif bound is not None and self._is_stopped_by_bound(book, order):
+            self._end(order, OrderStatus.CANCELLED, bound)
+            self._halt_at_band(book, bound)
+        elif time_in_force.rests(order):
+            self._rest(book, order)
         else:
             self._end(order, OrderStatus.CANCELLED, time_in_force.remainder_reason(order))
+
+    @staticmethod
+    def _is_stopped_by_bound(book: OrderBook, order: Order) -> bool:
+        """Whether it could have gone on trading but for a bound that isn't its own price."""
+        best = book.opposite(order.side).best
+        return best is not None and (order.price is None or would_take(book, order.side, order.price))
+
+    def _halt_at_band(self, book: OrderBook, reason: Reason) -> None:
+        """A taker that the band has stopped halts the symbol, where the instrument says for how long (H2)."""
+        if reason is Reason.PRICE_BAND_REACHED and book.rules.band_halt_s:
+            self._set_state(book, MarketState.HALTED, self.time + book.rules.band_halt_s * MICROSECONDS)
+            self._instrument_changed(book)
+
+    def _rest(self, book: OrderBook, order: Order) -> None:
+        """What is left becomes part of the book, an iceberg with its first slice (M2, T6)."""
+        order.show_slice()
+        book.add(order)
+        self._touch(book)
+        self._deadlines.add(order)
 
     # Cancel and expiry
 
@@ -319,10 +390,12 @@ class Engine:
 
     def _end(self, order: Order, status: OrderStatus, reason: Reason) -> None:
         """End an order with some of it unfilled, taking it out of the book if it is in it."""
+        book = self._books[order.instrument.symbol]
         if order.level is not None:
-            book = self._books[order.instrument.symbol]
             book.remove(order)
             self._touch(book)
+        elif order.is_waiting:
+            book.stops.remove(order)
         order.end(status, reason, self.time)
         self._changed_orders[order.id] = order
         self._forget(order)
@@ -341,7 +414,8 @@ class Engine:
             order = self._orders.get(command.order_id)
             if order is None:
                 raise Refusal(_not_open(command.exists))
-            price, quantity, expires_at = self._checked_change(order, command)
+            book = self._books[order.instrument.symbol]
+            change = check_change(command, order, book, self.time)
         except Refusal as refusal:
             self._events.append(CommandRefused(command.order_id, refusal.reason, refusal.limit))
             return
@@ -349,61 +423,123 @@ class Engine:
         order.version += 1
         order.updated_at = self.time
         order.picture = None
-        if expires_at != order.expires_at:
+        if change.expires_at != order.expires_at:
             self._deadlines.drop(order)
-            order.expires_at = expires_at
+            order.expires_at = change.expires_at
             self._deadlines.add(order)
-        if quantity == order.filled:
-            self._reduce(order, quantity)
-            self._books[order.instrument.symbol].remove(order)
-            order.price = price
+        if order.is_waiting:
+            self._change_waiting(book, order, change)
+        elif change.quantity == order.filled + order.prevented:
+            self._reduce(book, order, change)
+            book.remove(order)
+            order.price = change.price
             self._end(order, OrderStatus.CANCELLED, Reason.REDUCED_TO_FILLED)
-        elif price == order.price and quantity <= order.quantity:
-            self._reduce(order, quantity)
+        elif change.price == order.price and change.quantity <= order.quantity:
+            self._reduce(book, order, change)
             self._events.append(OrderModified(order.record()))
         else:
-            self._requeue(order, price, quantity)
+            self._requeue(book, order, change)
 
-    def _checked_change(self, order: Order, command: ModifyOrder) -> tuple[int | None, int, int | None]:
-        """Every check of a change, before any of it is made (A6): the new ticks, lots and deadline."""
-        if command.expected_version is not None and command.expected_version != order.version:
-            raise Refusal(Reason.VERSION_CONFLICT, pack(order.version, 0))
-        if command.expires_at is not None and order.time_in_force is not TimeInForce.GTD:
-            raise Refusal(Reason.FIELD_NOT_APPLICABLE)
-        instrument = order.instrument
-        price = order.price if command.price is None else instrument.prices.steps(command.price)
-        quantity = order.quantity if command.quantity is None else instrument.quantities.steps(command.quantity)
-        _check_steps(instrument, price, quantity)
-        if quantity < order.filled:
-            raise Refusal(Reason.QUANTITY_BELOW_FILLED, instrument.quantities.number(order.filled))
-        if command.expires_at is not None and command.expires_at <= self.time:
-            raise Refusal(Reason.EXPIRES_AT_IN_PAST)
-        return price, quantity, order.expires_at if command.expires_at is None else command.expires_at
-
-    def _reduce(self, order: Order, quantity: int) -> None:
-        """Lower the total where it stands, or leave it: the place in the queue is kept (A1)."""
-        lots = order.quantity - quantity
-        if lots and order.level is not None:
-            book = self._books[order.instrument.symbol]
-            book.touch(order)
+    def _reduce(self, book: OrderBook, order: Order, change: Change) -> None:
+        """Lower the total, or what it shows, where it stands: the place in the queue is kept (A1, A3)."""
+        shown, hidden = order.shown, order.hidden
+        order.special = change.special
+        order.remaining -= order.quantity - change.quantity
+        order.quantity = change.quantity
+        now_shown = min(shown, order.remaining)
+        if order.special is not None and order.special.display is not None:
+            now_shown = min(now_shown, order.special.display)
+        order.hidden = order.remaining - now_shown
+        book.resized(order, shown, hidden)
+        if book.is_touched:
             self._touch(book)
-            order.level.quantity -= lots
-        order.quantity = quantity
-        order.remaining -= lots
 
-    def _requeue(self, order: Order, price: int | None, quantity: int) -> None:
+    def _requeue(self, book: OrderBook, order: Order, change: Change) -> None:
         """Take a new price or a larger quantity: out of the queue, trading where it crosses, to the back (A2, A4)."""
-        book = self._books[order.instrument.symbol]
         book.remove(order)
         self._touch(book)
         self._deadlines.drop(order)
-        self._priority_count += 1
-        order.priority = self._priority_count
-        order.price = price
-        order.quantity = quantity
-        order.remaining = quantity - order.filled
+        order.priority = self._next_priority()
+        order.price, order.special = change.price, change.special
+        order.quantity = change.quantity
+        order.remaining = change.quantity - order.filled - order.prevented
+        order.hidden = 0
         self._events.append(OrderModified(order.record()))
-        self._match_and_settle(book, order)
+        if book.state is MarketState.AUCTION:
+            self._rest(book, order)
+        else:
+            self._match_and_settle(book, order, *self._limit_of(book, order))
+
+    # Stops
+
+    def _wait(self, book: OrderBook, order: Order) -> None:
+        """A new stop waits for its price; a trail starts from the last price (S5, S6). One already through fires at once (S2)."""
+        order.status = OrderStatus.PENDING_TRIGGER
+        special = order.special
+        if special is not None and special.is_trailing and book.last_ticks is not None:
+            special.follow(order.side, book.last_ticks)
+        book.stops.add(order)
+        self._deadlines.add(order)
+        self._stirred_books[book.instrument.symbol] = book
+        self._events.append(OrderAccepted(order.record()))
+
+    def _change_waiting(self, book: OrderBook, order: Order, change: Change) -> None:
+        """A waiting stop takes its new fields and keeps its turn; one that is now through fires at once (A8)."""
+        book.stops.remove(order)
+        order.special = change.special
+        order.price = change.price
+        order.remaining = order.quantity = change.quantity
+        book.stops.add(order)
+        self._stirred_books[book.instrument.symbol] = book
+        self._events.append(OrderModified(order.record()))
+
+    def _run_stops(self) -> None:
+        """Fire what has become due, the one accepted first, until nothing is or the cascade's bound is reached (S1-S3)."""
+        left = self.settings.max_cascade
+        for symbol, book in list(self._stirred_books.items()):
+            while True:
+                self._look_at_stops(book)
+                order = book.stops.first_due()
+                if order is None or not left or book.state is not MarketState.OPEN:
+                    break
+                left -= 1
+                self._fire(book, order)
+            if order is None or book.state is not MarketState.OPEN:
+                del self._stirred_books[symbol]
+
+    def _look_at_stops(self, book: OrderBook) -> None:
+        """After a command, or a stop, has been dealt with completely: trails follow what traded, reached stops become due."""
+        traded = book.take_traded()
+        stops = book.stops
+        if not len(stops) or book.last_ticks is None:
+            return
+        moved = [] if traded is None else stops.follow(*traded)
+        for order in (*moved, *stops.make_due(book.last_ticks)):
+            order.picture = None
+            self._changed_orders[order.id] = order
+
+    def _fire(self, book: OrderBook, order: Order) -> None:
+        """A stop becomes a MARKET or LIMIT order with new time priority, the same id and type (S4)."""
+        special = order.special
+        if special is None or special.stop is None:
+            raise InvariantBroken(f"order {order.id} fires without a stop price")
+        book.stops.remove(order)
+        self._deadlines.drop(order)
+        special.is_due = False
+        special.triggered_at = self.time
+        if special.limit_offset is not None:
+            offset = special.limit_offset
+            order.price = max(1, special.stop + (offset if order.side is Side.BUY else -offset))
+        order.status = OrderStatus.PENDING
+        order.priority = self._next_priority()
+        order.updated_at = self.time
+        order.picture = None
+        self._changed_orders[order.id] = order
+        self._events.append(OrderTriggered(order.record()))
+        if special.post_only and order.price is not None and would_take(book, order.side, order.price):
+            self._end(order, OrderStatus.CANCELLED, Reason.POST_ONLY_WOULD_TAKE)
+        else:
+            self._enter(book, order)
 
     # Instruments
 
@@ -415,16 +551,43 @@ class Engine:
                 tick, lot = command.tick_size or DEFAULT_TICK_SIZE, command.lot_size or DEFAULT_LOT_SIZE
                 book = self._books[command.symbol] = OrderBook(Instrument(command.symbol, tick, lot), self.time)
             else:
-                old = book.instrument
-                tick, lot = command.tick_size or old.tick_size, command.lot_size or old.lot_size
-                if (tick, lot) != (old.tick_size, old.lot_size):
-                    if not book.is_empty:
-                        raise Refusal(Reason.INSTRUMENT_IN_USE)
-                    book.instrument = Instrument(command.symbol, tick, lot)
+                self._redefine(book, command)
         except Refusal as refusal:
             self._events.append(CommandRefused(None, refusal.reason, refusal.limit))
             return
+        book.rules = _changed_rules(book.rules, command)
+        if command.state is not None:
+            self._set_state(book, command.state, None)
         self._instrument_changed(book)
+
+    def _redefine(self, book: OrderBook, command: DefineInstrument) -> None:
+        old = book.instrument
+        tick, lot = command.tick_size or old.tick_size, command.lot_size or old.lot_size
+        if (tick, lot) != (old.tick_size, old.lot_size):
+            if not book.is_empty:
+                raise Refusal(Reason.INSTRUMENT_IN_USE)
+            book.redefine(Instrument(command.symbol, tick, lot))
+
+    def _set_state(self, book: OrderBook, state: MarketState, until: int | None) -> None:
+        """Let the symbol take other orders from now on; leaving an auction uncrosses first (H1, H3). `until` ends a halt."""
+        symbol = book.instrument.symbol
+        if book.state is MarketState.AUCTION and state is not MarketState.AUCTION:
+            self._matcher.uncross(book, self.position, self.time, self._events)
+            self._touch(book)
+        book.state = state
+        book.rules = structs.replace(book.rules, halted_until=until)
+        self._halts.pop(symbol, None)
+        if until is not None:
+            self._halts[symbol] = until
+        self._stirred_books[symbol] = book
+
+    def _resume_due(self) -> None:
+        """Open the symbols whose halt is over (H2)."""
+        for symbol, until in list(self._halts.items()):
+            if until <= self.time:
+                book = self._books[symbol]
+                self._set_state(book, MarketState.OPEN, None)
+                self._instrument_changed(book)
 
     def _instrument_changed(self, book: OrderBook) -> None:
         book.next_sequence()
@@ -432,6 +595,9 @@ class Engine:
         self._events.append(InstrumentChanged(book.record()))
 
     # What has changed
+
+    def _maker_prevented(self, maker: Order) -> None:
+        self._end(maker, OrderStatus.CANCELLED, Reason.SELF_TRADE_PREVENTED)
 
     def _touch(self, book: OrderBook) -> None:
         symbol = book.instrument.symbol
@@ -459,18 +625,17 @@ class Engine:
         self._changed_books = {}
 
 
+def _changed_rules(rules: InstrumentRules, command: DefineInstrument) -> InstrumentRules:
+    """The rules with what the command gives; 0 takes a rule away, what is left out stays."""
+    given = {
+        "max_order_quantity": command.max_order_quantity,
+        "price_band_percent": command.price_band_percent,
+        "band_halt_s": command.band_halt_s,
+        "session_close_s": command.session_close_s,
+    }
+    taken_away = {name: None for name in ("max_order_quantity", "price_band_percent") if given[name] == 0}
+    return structs.replace(rules, **{name: value for name, value in given.items() if value is not None} | taken_away)
+
+
 def _not_open(exists: bool) -> Reason:  # noqa: FBT001  a fact that the command carries
     return Reason.ORDER_NOT_OPEN if exists else Reason.ORDER_NOT_FOUND
-
-
-def _check_steps(instrument: Instrument, ticks: int | None, lots: int) -> None:
-    """Refuse what is no whole number of ticks or lots, then what is too large to keep, saying what would fit (M5, N1)."""
-    prices, quantities = instrument.prices, instrument.quantities
-    if ticks == OFF_GRID:
-        raise Refusal(Reason.PRICE_OFF_TICK, pack(prices.mantissa, prices.decimals))
-    if lots == OFF_GRID:
-        raise Refusal(Reason.QUANTITY_OFF_LOT, pack(quantities.mantissa, quantities.decimals))
-    if ticks == BEYOND:
-        raise Refusal(Reason.PRICE_TOO_LARGE, prices.largest)
-    if lots == BEYOND:
-        raise Refusal(Reason.QUANTITY_TOO_LARGE, quantities.largest)

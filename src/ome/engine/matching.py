@@ -1,119 +1,223 @@
 """Matching: a taker against the other side of its book, best price first and first come first served (M1).
 
-The taker is any order that isn't in the book at the moment: a new one, or one that a modify has taken out. What it leaves
-over is its time in force's business (`time_in_force`), not this module's.
+The taker is any order that isn't in the book at the moment: a new one, a stop that has fired, or one that a modify has taken out.
+What it leaves over is its time in force's business (`time_in_force`), not this module's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
+
+from msgspec import Struct
 
 from ome.domain.enums import SelfTradePrevention, Side
 from ome.domain.events import Event, SelfTradePrevented, Traded
 from ome.domain.ids import make_id
 from ome.domain.records import TradeRecord
-from ome.engine.book_side import BookSide
+from ome.engine.auction import crossing_pair, indication, taker_and_maker
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
-from ome.engine.price_level import PriceLevel
+
+
+class Outcome(Enum):
+    """Why matching ended."""
+
+    DONE = 0
+    """The taker is filled, or nothing within its limit is left."""
+    PREVENTED = 1
+    """Self-trade prevention ends the taker: what remains of it must be cancelled (P1)."""
+
+
+class MatcherHooks(Struct):
+    """What the engine does when matching changes a maker: one that traded, one that prevention ends, one that got a new place."""
+
+    maker_filled: Callable[[Order], None]
+    maker_prevented: Callable[[Order], None]
+    next_priority: Callable[[], int]
 
 
 class Matcher:
     """Makes trades. Counts them for the whole shard, so that every trade has its id from the sequence (M6)."""
 
-    __slots__ = ("_maker_filled", "shard", "trade_count")
+    __slots__ = ("_hooks", "shard", "trade_count")
 
-    def __init__(self, shard: int, trade_count: int, maker_filled: Callable[[Order], None]) -> None:
-        """`maker_filled` is told of every maker that a trade changed, before the next trade."""
+    def __init__(self, shard: int, trade_count: int, hooks: MatcherHooks) -> None:
         self.shard = shard
         self.trade_count = trade_count
-        self._maker_filled = maker_filled
+        self._hooks = hooks
 
-    def match(self, book: OrderBook, taker: Order, position: int, time: int, events: list[Event]) -> bool:
-        """Trade until the taker is filled, nothing within its limit is left, or its own user's order is met.
+    def match(self, book: OrderBook, taker: Order, limit: int | None, position: int, time: int, events: list[Event]) -> Outcome:
+        """Trade until the taker is filled, nothing within `limit` ticks is left (None: no limit), or prevention ends it.
 
-        Appends a `Traded` for each trade, and a `SelfTradePrevented` where one was prevented (P2). Returns True when
-        self-trade prevention ends the taker: what remains of it must then be cancelled (P1, CANCEL_NEWEST).
+        Appends a `Traded` for each trade, and a `SelfTradePrevented` for each that was prevented (P2).
         """
         side = book.opposite(taker.side)
+        buys = taker.side is Side.BUY
         while taker.remaining:
             level = side.best
-            if level is None or not reaches(taker, level.price):
-                return False
+            if level is None or (limit is not None and (level.price > limit if buys else level.price < limit)):
+                return Outcome.DONE
             maker = level.head
             assert maker is not None  # noqa: S101  an emptied level is gone at once (M4)
             if maker.user_id == taker.user_id and taker.self_trade_prevention is not SelfTradePrevention.NONE:
-                events.append(_prevented(book, taker, maker, level.price))
-                return True
-            events.append(self._trade(book, side, level, taker, maker, position, time))
-        return False
+                if self._prevent(book, taker, maker, level.price, time, events):
+                    return Outcome.PREVENTED
+            else:
+                events.append(self._trade(book, taker, maker, level.price, position, time))
+        return Outcome.DONE
 
-    def _trade(
-        self, book: OrderBook, side: BookSide, level: PriceLevel, taker: Order, maker: Order, position: int, time: int
-    ) -> Traded:
-        """One trade at the maker's price; a maker that it fills leaves the book."""
-        lots = min(taker.remaining, maker.remaining)
-        price = level.price
-        book.touch(maker)
+    def _trade(self, book: OrderBook, taker: Order, maker: Order, price: int, position: int, time: int) -> Traded:
+        """One trade at the maker's price; a maker that it fills leaves the book, an iceberg shows its next slice."""
+        shown = maker.remaining - maker.hidden
+        lots = min(taker.remaining, shown)
         taker.fill(lots, price, time)
         maker.fill(lots, price, time)
-        level.quantity -= lots
-        if not maker.remaining:
-            side.remove(maker)
+        book.resized(maker, shown, maker.hidden)
+        self._leave_or_replenish(book, maker)
+        self._hooks.maker_filled(maker)
+        return self._traded(book, taker, maker, lots, price, position, time, taker.side)
+
+    def _traded(
+        self,
+        book: OrderBook,
+        taker: Order,
+        maker: Order,
+        lots: int,
+        price: int,
+        position: int,
+        time: int,
+        taker_side: Side | None,
+    ) -> Traded:
+        """The record of a trade that has just been made: the book's last price, an id and a sequence number."""
         instrument = book.instrument
         quantities = instrument.quantities
-        book.last_price = instrument.prices.number(price)
-        book.last_quantity = quantities.number(lots)
-        book.last_trade_at = time
+        book.note_last(price, lots, time)
         self.trade_count += 1
         buyer, seller = (taker, maker) if taker.side is Side.BUY else (maker, taker)
         trade = TradeRecord(
             make_id(self.shard, self.trade_count),
             instrument.symbol,
-            book.last_price,
-            book.last_quantity,
+            instrument.prices.number(price),
+            quantities.number(lots),
             buyer.id,
             seller.id,
-            taker.side,
+            taker_side,
             time,
             book.next_sequence(),
             position,
         )
-        self._maker_filled(maker)
         return Traded(trade, maker.user_id, taker.user_id, quantities.number(maker.filled), quantities.number(maker.remaining))
 
+    def uncross(self, book: OrderBook, position: int, time: int, events: list[Event]) -> None:
+        """Trade at the auction's price until nothing crosses any more (H3).
 
-def reaches(taker: Order, price: int) -> bool:
-    """Whether the taker's limit lets it trade at `price` ticks; a MARKET order trades at any (M2, T3)."""
-    limit = taker.price
-    if limit is None:
-        return True
-    return price <= limit if taker.side is Side.BUY else price >= limit
+        What self-trade prevention takes out can leave the book crossed at another price: then that one is traded at too.
+        """
+        while (indicated := indication(book)) is not None:
+            while (pair := crossing_pair(book, indicated.price)) is not None:
+                taker, maker = taker_and_maker(*pair)
+                if maker.user_id == taker.user_id and taker.self_trade_prevention is not SelfTradePrevention.NONE:
+                    self._prevent_in_auction(book, taker, maker, indicated.price, time, events)
+                else:
+                    lots = min(taker.remaining, maker.remaining)
+                    for order in (taker, maker):
+                        self._fill_in_auction(book, order, lots, indicated.price, time)
+                    events.append(self._traded(book, taker, maker, lots, indicated.price, position, time, None))
+                    for order in (taker, maker):
+                        self._hooks.maker_filled(order)
+
+    def _fill_in_auction(self, book: OrderBook, order: Order, lots: int, price: int, time: int) -> None:
+        """An auction fills orders in full, hidden parts included; an iceberg that is left over keeps its place (H3)."""
+        shown, hidden = order.shown, order.hidden
+        order.fill(lots, price, time)
+        order.hidden = min(hidden, order.remaining)
+        if order.remaining and order.hidden == order.remaining:
+            order.show_slice()
+        book.resized(order, shown, hidden)
+        if not order.remaining:
+            book.remove(order)
+
+    def _prevent_in_auction(
+        self, book: OrderBook, taker: Order, maker: Order, price: int, time: int, events: list[Event]
+    ) -> None:
+        """P1 in an auction: the younger order's mode decides."""
+        shown, hidden = taker.shown, taker.hidden
+        ended = self._prevent(book, taker, maker, price, time, events)
+        if taker.remaining and not taker.shown:
+            taker.show_slice()
+        book.resized(taker, shown, hidden)
+        if ended:
+            self._hooks.maker_prevented(taker)
+        elif taker.self_trade_prevention is SelfTradePrevention.DECREMENT:
+            self._hooks.maker_filled(taker)
+
+    def _prevent(self, book: OrderBook, taker: Order, maker: Order, price: int, time: int, events: list[Event]) -> bool:
+        """Keep two orders of one user from trading, as the taker's mode has it (P1); whether that ends the taker."""
+        lots = min(taker.remaining, maker.shown)
+        instrument = book.instrument
+        events.append(
+            SelfTradePrevented(
+                instrument.symbol,
+                taker.user_id,
+                maker.id,
+                taker.id,
+                instrument.prices.number(price),
+                instrument.quantities.number(lots),
+            )
+        )
+        mode = taker.self_trade_prevention
+        if mode is SelfTradePrevention.CANCEL_NEWEST:
+            return True
+        if mode is SelfTradePrevention.DECREMENT:
+            shown = maker.shown
+            taker.prevent(lots, time)
+            maker.prevent(lots, time)
+            book.resized(maker, shown, maker.hidden)
+            if maker.remaining:
+                self._leave_or_replenish(book, maker)
+                self._hooks.maker_filled(maker)
+            else:
+                self._hooks.maker_prevented(maker)
+            return not taker.remaining
+        self._hooks.maker_prevented(maker)
+        return mode is SelfTradePrevention.CANCEL_BOTH
+
+    def _leave_or_replenish(self, book: OrderBook, maker: Order) -> None:
+        """A filled maker leaves; an iceberg whose slice is used up joins the back of its level with the next one (T6)."""
+        if not maker.remaining:
+            book.remove(maker)
+        elif maker.hidden and maker.hidden == maker.remaining:
+            book.remove(maker)
+            maker.priority = self._hooks.next_priority()
+            maker.show_slice()
+            book.add(maker)
 
 
-def reachable(book: OrderBook, taker: Order) -> int:
-    """How many lots, up to what the taker wants, it could trade within its limit after self-trade prevention (T2)."""
+def reachable(book: OrderBook, taker: Order, limit: int | None, wanted: int) -> int:
+    """How many lots, up to `wanted`, a taker could trade within `limit` ticks after self-trade prevention (T2, T7).
+
+    Hidden quantity counts. An own order that prevention would cancel is passed over; one that would end or shorten the taker
+    ends the count.
+    """
     found = 0
+    buys = taker.side is Side.BUY
+    mode = taker.self_trade_prevention
     for level in book.opposite(taker.side).best_first():
-        if not reaches(taker, level.price):
+        if limit is not None and (level.price > limit if buys else level.price < limit):
             break
         for maker in level:
-            if maker.user_id == taker.user_id and taker.self_trade_prevention is not SelfTradePrevention.NONE:
+            if maker.user_id == taker.user_id and mode is not SelfTradePrevention.NONE:
+                if mode is SelfTradePrevention.CANCEL_OLDEST:
+                    continue
                 return found
             found += maker.remaining
-            if found >= taker.remaining:
-                return taker.remaining
+            if found >= wanted:
+                return wanted
     return found
 
 
-def _prevented(book: OrderBook, taker: Order, maker: Order, price: int) -> SelfTradePrevented:
-    """The record of a trade that was prevented: what would have traded, and at which price (P2)."""
-    instrument = book.instrument
-    return SelfTradePrevented(
-        instrument.symbol,
-        taker.user_id,
-        maker.id,
-        taker.id,
-        instrument.prices.number(price),
-        instrument.quantities.number(min(taker.remaining, maker.remaining)),
-    )
+def would_take(book: OrderBook, side: Side, price: int) -> bool:
+    """Whether an order at this price would trade, or meet an own one, at once (T4)."""
+    best = book.opposite(side).best
+    return best is not None and (best.price <= price if side is Side.BUY else best.price >= price)

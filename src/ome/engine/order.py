@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ome.domain.enums import OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.enums import LAST_OPEN, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.instrument import Instrument
 from ome.domain.reasons import Reason
 from ome.domain.records import OrderRecord
+from ome.engine.special import Special
 
 if TYPE_CHECKING:
     from ome.engine.price_level import PriceLevel
@@ -20,7 +21,8 @@ class Order:
     """An open order, or one that has ended in the command being applied.
 
     `price` is in ticks (None for MARKET), `quantity`, `filled` and `remaining` in lots, `filled_value` the sum of ticks times
-    lots over its fills. `level`, `previous` and `next` are its place in the book, owned by `PriceLevel`; `level` is None
+    lots over its fills; `hidden` is what an iceberg doesn't show, 0 for others, and `special` what it asks for beyond the
+    plain. `level`, `previous` and `next` are its place in the book, owned by `PriceLevel`; `level` is None
     while it isn't in one. `digest` is what the state hash counts for it now.
     """
 
@@ -31,6 +33,7 @@ class Order:
         "expires_at",
         "filled",
         "filled_value",
+        "hidden",
         "id",
         "instrument",
         "level",
@@ -44,6 +47,7 @@ class Order:
         "remaining",
         "self_trade_prevention",
         "side",
+        "special",
         "status",
         "time_in_force",
         "type",
@@ -67,6 +71,7 @@ class Order:
         self_trade_prevention: SelfTradePrevention,
         client_order_id: str | None,
         expires_at: int | None,
+        special: Special | None = None,
     ) -> None:
         self.id = order_id
         self.instrument = instrument
@@ -82,6 +87,8 @@ class Order:
         self.self_trade_prevention = self_trade_prevention
         self.client_order_id = client_order_id
         self.expires_at = expires_at
+        self.special = special
+        self.hidden = 0
         self.filled = 0
         self.filled_value = 0
         self.remaining = quantity
@@ -97,7 +104,39 @@ class Order:
     @property
     def is_open(self) -> bool:
         """Whether it can still trade, change or be cancelled."""
-        return self.status is OrderStatus.PENDING or self.status is OrderStatus.PARTIALLY_FILLED
+        return self.status <= LAST_OPEN
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is a stop that has not fired yet."""
+        return self.status is OrderStatus.PENDING_TRIGGER
+
+    @property
+    def prevented(self) -> int:
+        """Lots that self-trade prevention took off (P1, DECREMENT)."""
+        return 0 if self.special is None else self.special.prevented
+
+    @property
+    def shown(self) -> int:
+        """Lots that the book shows of it."""
+        return self.remaining - self.hidden
+
+    def show_slice(self) -> None:
+        """An iceberg shows its next slice: its display quantity, or what remains if that is less (T6)."""
+        special = self.special
+        if special is not None and special.display is not None:
+            self.hidden = max(0, self.remaining - special.display)
+            self.picture = None
+
+    def prevent(self, lots: int, time: int) -> None:
+        """Lose lots to self-trade prevention, without a trade (P1, DECREMENT)."""
+        if self.special is None:
+            self.special = Special()
+        self.special.prevented += lots
+        self.remaining -= lots
+        self.hidden = min(self.hidden, self.remaining)
+        self.updated_at = time
+        self.picture = None
 
     def fill(self, lots: int, price: int, time: int) -> None:
         """Take a fill of `lots` at `price` ticks; the status follows from what remains."""
@@ -112,7 +151,7 @@ class Order:
         """End it with some of it unfilled: CANCELLED or EXPIRED; nothing remains open (N3)."""
         self.status = status
         self.reason = reason
-        self.remaining = 0
+        self.remaining = self.hidden = 0
         self.updated_at = time
         self.picture = None
 
@@ -143,6 +182,7 @@ class Order:
                 self.expires_at,
                 self.created_at,
                 self.updated_at,
+                None if self.special is None else self.special.terms(self.instrument, self.hidden, self.remaining),
             )
         return picture
 
@@ -164,10 +204,13 @@ class Order:
             record.self_trade_prevention,
             record.client_order_id,
             record.expires_at,
+            None if record.terms is None else Special.restored(record.terms, instrument),
         )
         order.filled = quantities.steps_of_own(record.filled_quantity)
         order.filled_value = instrument.value_of_text(record.filled_value) if order.filled else 0
         order.remaining = quantities.steps_of_own(record.remaining_quantity)
+        if record.terms is not None and record.terms.shown_quantity is not None:
+            order.hidden = order.remaining - quantities.steps_of_own(record.terms.shown_quantity)
         order.status = record.status
         order.reason = record.reason
         order.version = record.version

@@ -13,14 +13,16 @@ from ome.domain.errors import InvariantBroken
 from ome.domain.events import BookChanged
 from ome.domain.instrument import Instrument
 from ome.domain.ports import Depth
-from ome.domain.records import InstrumentRecord
+from ome.domain.records import InstrumentRecord, InstrumentRules
 from ome.engine.book_side import BookSide
 from ome.engine.order import Order
+from ome.engine.price_bounds import Band, price_band
+from ome.engine.stop_book import StopBook
 
 
 class OrderBook:
     """The market in one symbol. `last_price` and `last_quantity` are numbers, None before the first trade:
-    they outlive a change of tick or lot.
+    they outlive a change of tick or lot. `last_ticks` is the last price in ticks, `stops` the orders that wait for it.
     """
 
     __slots__ = (
@@ -31,10 +33,14 @@ class OrderBook:
         "instrument",
         "last_price",
         "last_quantity",
+        "last_ticks",
         "last_trade_at",
         "listed_at",
+        "rules",
         "sequence",
         "state",
+        "stops",
+        "traded",
     )
 
     def __init__(self, instrument: Instrument, listed_at: int) -> None:
@@ -44,6 +50,10 @@ class OrderBook:
         self.bids = BookSide(Side.BUY)
         self.asks = BookSide(Side.SELL)
         self.sequence = 0
+        self.stops = StopBook()
+        self.rules = InstrumentRules()
+        self.last_ticks: int | None = None
+        self.traded: tuple[int, int] | None = None
         self.last_price: int | None = None
         self.last_quantity: int | None = None
         self.last_trade_at: int | None = None
@@ -67,6 +77,50 @@ class OrderBook:
         """Take a resting order out."""
         self.touch(order)
         self.side(order.side).remove(order)
+
+    def resized(self, order: Order, shown_before: int, hidden_before: int) -> None:
+        """A resting order shows or hides another number of lots than before: its level follows."""
+        level = order.level
+        if level is None:
+            return
+        shown = order.remaining - order.hidden
+        if shown != shown_before:
+            self.touch(order)
+            level.quantity += shown - shown_before
+        level.hidden += order.hidden - hidden_before
+
+    def note_last(self, price: int, lots: int, time: int) -> None:
+        """A trade at `price` ticks: the new last price, and what has traded since the stops were last looked at (S1)."""
+        self.last_ticks = price
+        self.last_price = self.instrument.prices.number(price)
+        self.last_quantity = self.instrument.quantities.number(lots)
+        self.last_trade_at = time
+        traded = self.traded
+        self.traded = (price, price) if traded is None else (min(price, traded[0]), max(price, traded[1]))
+
+    def take_traded(self) -> tuple[int, int] | None:
+        """The lowest and highest price, in ticks, that has traded since the last call; None if nothing has."""
+        traded, self.traded = self.traded, None
+        return traded
+
+    def redefine(self, instrument: Instrument) -> None:
+        """Trade in another tick or lot from now on; the book is empty. A last price between two new ticks counts as the lower."""
+        self.instrument = instrument
+        self.last_ticks = None if self.last_price is None else instrument.prices.floor(self.last_price)
+
+    @property
+    def reference_twice(self) -> int | None:
+        """The reference price of the band, doubled, in ticks: last, else mid, else none (H2)."""
+        if self.last_ticks is not None:
+            return 2 * self.last_ticks
+        bid, ask = self.bids.best, self.asks.best
+        return None if bid is None or ask is None else bid.price + ask.price
+
+    @property
+    def band(self) -> Band | None:
+        """The prices that may trade now (H2); None where the instrument has no band, or there is no reference."""
+        percent, reference_twice = self.rules.price_band_percent, self.reference_twice
+        return None if percent is None or reference_twice is None else price_band(reference_twice, percent)
 
     def touch(self, order: Order) -> None:
         """Note that the level at this order's price changes, its price as a number: the tick may change first."""
@@ -114,8 +168,8 @@ class OrderBook:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing rests in it."""
-        return self.bids.best is None and self.asks.best is None
+        """Whether nothing rests or waits in it."""
+        return self.bids.best is None and self.asks.best is None and not len(self.stops)
 
     def record(self) -> InstrumentRecord:
         """The picture of the symbol as it stands."""
@@ -129,6 +183,7 @@ class OrderBook:
             self.last_quantity,
             self.last_trade_at,
             self.listed_at,
+            self.rules,
         )
 
     @classmethod
@@ -140,12 +195,17 @@ class OrderBook:
         book.last_price = record.last_price
         book.last_quantity = record.last_quantity
         book.last_trade_at = record.last_trade_at
+        book.rules = record.rules
+        book.last_ticks = None if record.last_price is None else book.instrument.prices.floor(record.last_price)
         return book
 
     def check_invariants(self) -> None:
         """INV3 and INV4: both sides are sound and the book is neither crossed nor locked (M2)."""
         self.bids.check_invariants()
         self.asks.check_invariants()
+        self.stops.check_invariants()
+        if self.state is MarketState.AUCTION:
+            return
         bid, ask = self.bids.best, self.asks.best
         if bid is not None and ask is not None and bid.price >= ask.price:
             raise InvariantBroken(f"{self.instrument.symbol} is crossed: bid {bid.price}, ask {ask.price}")

@@ -1,7 +1,8 @@
 """A price level: the orders waiting at one price, first come first served (M1).
 
 Layout: a doubly linked list through the orders themselves, so that joining the back, leaving from anywhere and finding the
-first are O(1) and no order is ever moved. `quantity` is the sum of what remains of its orders, in lots.
+first are O(1) and no order is ever moved. `quantity` is the sum of what its orders show, in lots: icebergs hide the rest (T6),
+which `hidden` sums.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from ome.engine.order import Order
 class PriceLevel:
     """The queue at `price` ticks. Called by `BookSide` only, which drops it when its last order leaves (M4)."""
 
-    __slots__ = ("count", "head", "price", "quantity", "tail")
+    __slots__ = ("count", "head", "hidden", "price", "quantity", "tail")
 
     def __init__(self, price: int) -> None:
         self.price = price
         self.head: Order | None = None
         self.tail: Order | None = None
         self.quantity = 0
+        self.hidden = 0
         self.count = 0
 
     def append(self, order: Order) -> None:
@@ -34,11 +36,12 @@ class PriceLevel:
         else:
             tail.next = order
         self.tail = order
-        self.quantity += order.remaining
+        self.quantity += order.remaining - order.hidden
+        self.hidden += order.hidden
         self.count += 1
 
     def remove(self, order: Order) -> None:
-        """Leave the queue from wherever it is, with what remains of it."""
+        """Leave the queue from wherever it is, with what it shows."""
         before, after = order.previous, order.next
         if before is None:
             self.head = after
@@ -49,7 +52,8 @@ class PriceLevel:
         else:
             after.previous = before
         order.level = order.previous = order.next = None
-        self.quantity -= order.remaining
+        self.quantity -= order.remaining - order.hidden
+        self.hidden -= order.hidden
         self.count -= 1
 
     def __iter__(self) -> Iterator[Order]:
@@ -60,13 +64,13 @@ class PriceLevel:
 
     def check_invariants(self) -> None:
         """INV4 and INV5: sums agree, links agree both ways, priority strictly increases."""
-        total = count = 0
+        total = count = hidden = 0
         before: Order | None = None
         for order in self:
             if order.level is not self or order.previous is not before or order.price != self.price:
                 raise InvariantBroken(f"order {order.id} is linked wrongly at {self.price}")
             if before is not None and before.priority >= order.priority:
                 raise InvariantBroken(f"order {order.id} stands behind {before.id} with an earlier priority")
-            total, count, before = total + order.remaining, count + 1, order
-        if self.tail is not before or (total, count) != (self.quantity, self.count) or not count:
+            total, hidden, count, before = total + order.shown, hidden + order.hidden, count + 1, order
+        if self.tail is not before or (total, hidden, count) != (self.quantity, self.hidden, self.count) or not count:
             raise InvariantBroken(f"level {self.price} counts {self.quantity} in {self.count}, its orders are {total} in {count}")

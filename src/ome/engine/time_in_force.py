@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ome.domain.enums import OrderType, TimeInForce
+from ome.domain.clock import MICROSECONDS
+from ome.domain.enums import TimeInForce
 from ome.domain.reasons import Reason
 from ome.engine.order import Order
 
@@ -13,12 +14,23 @@ def must_fill_at_once(order: Order) -> bool:
 
 
 def rests(order: Order) -> bool:
-    """Whether what is left of it becomes part of the book (M2); IOC, FOK and MARKET never do."""
-    return order.type is not OrderType.MARKET and order.time_in_force in {TimeInForce.GTC, TimeInForce.GTD}
+    """Whether what is left of it becomes part of the book (M2); IOC, FOK and whatever has no price never do."""
+    return order.price is not None and order.time_in_force in _RESTING
 
 
 def remainder_reason(order: Order) -> Reason:
     """Why what is left of an order that doesn't rest is cancelled."""
-    if order.type is OrderType.MARKET:
+    if order.price is None:
         return Reason.MARKET_REMAINDER if order.filled else Reason.NO_LIQUIDITY
     return Reason.IOC_REMAINDER
+
+
+def next_session_close(session_close_s: int, now_us: int) -> int:
+    """When a DAY order that is accepted now ends: the next time of day that the session closes, in microseconds (T5)."""
+    into_day = now_us % _DAY_US
+    close = session_close_s * MICROSECONDS
+    return now_us - into_day + close + (_DAY_US if close <= into_day else 0)
+
+
+_RESTING = frozenset({TimeInForce.GTC, TimeInForce.GTD, TimeInForce.DAY})
+_DAY_US = 86_400 * MICROSECONDS
