@@ -83,7 +83,19 @@ class AdvanceTime(_Command, frozen=True, tag=6):
     """Do nothing but let time pass: what has become due, such as an expiry, happens (T5)."""
 
 
-Command = NewOrder | ModifyOrder | CancelOrder | DefineInstrument | Configure | AdvanceTime
+class CancelOrders(_Command, frozen=True, tag=7):
+    """Cancel the open orders of a user, a symbol and a side, each None for any, in the order of acceptance (I2).
+
+    At most `limit` of them: a large mass cancel is several commands, each with what is left.
+    """
+
+    user_id: str | None
+    symbol: str | None
+    side: Side | None
+    limit: int
+
+
+Command = NewOrder | ModifyOrder | CancelOrder | DefineInstrument | Configure | AdvanceTime | CancelOrders
 
 
 class Stamped(Struct, frozen=True, array_like=True):

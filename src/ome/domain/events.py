@@ -104,11 +104,29 @@ class OrderTriggered(Struct, frozen=True, array_like=True, tag=12):
     order: OrderRecord
 
 
+class AuctionIndicated(Struct, frozen=True, array_like=True, tag=13):
+    """What an uncross would give now, told after each command that changed the book of a symbol in AUCTION (H3).
+
+    `price` is None where nothing would trade; `imbalance` is a number, `surplus_side` says of which side it is (None: of neither).
+    """
+
+    symbol: str
+    sequence: int
+    time: int
+    price: int | None
+    volume: int
+    imbalance: int
+    surplus_side: Side | None
+
+
 OrderEvent = OrderAccepted | OrderRejected | OrderFilled | OrderModified | OrderCancelled | OrderExpired | OrderTriggered
 """The events that carry a whole order."""
 PrivateEvent = OrderEvent | Traded | SelfTradePrevented | CommandRefused
 """The events that belong to users: they are stored with their batch, for ever (D6)."""
-Event = PrivateEvent | InstrumentChanged | BookChanged
+Event = PrivateEvent | InstrumentChanged | BookChanged | AuctionIndicated
+
+PUBLIC_EVENTS = (InstrumentChanged, BookChanged, AuctionIndicated)
+"""The events that are about a symbol and nobody's: they are not stored with their batch."""
 
 
 class CommandEvents(Struct, frozen=True, array_like=True):

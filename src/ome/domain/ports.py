@@ -12,8 +12,9 @@ from typing import Protocol
 from msgspec import Struct
 
 from ome.domain.batch import Batch
-from ome.domain.commands import Command, DefineInstrument, ModifyOrder, NewOrder
-from ome.domain.enums import MarketState, OrderStatus
+from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder
+from ome.domain.enums import MarketState, OrderStatus, Side
+from ome.domain.errors import OmeError
 from ome.domain.events import CommandEvents, Event
 from ome.domain.records import EngineState, InstrumentRecord, OrderRecord, TradeRecord
 
@@ -80,6 +81,9 @@ class ReadModels(Protocol):
     async def events_of_order(self, order_id: int) -> list[CommandEvents]:
         """Every stored event that names the order, oldest first."""
 
+    async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
+        """How many resting orders stand before a resting order at its price, and the quantity that they show, a number."""
+
     async def trades_since(self, moment_us: int) -> list[TradeRecord]:
         """Every trade executed at or after a moment, oldest first: what rolling statistics start from."""
 
@@ -122,19 +126,34 @@ class Answer(Struct, frozen=True):
     replayed: bool = False
 
 
+Operation = NewOrder | ModifyOrder | CancelOrder
+"""What a batch is made of."""
+
+
 class OrderEntry(Protocol):
     """Order entry as the edge calls it: what the engine can't know (ended orders, used client ids) is looked up here, before
     the command is stamped. Raises what `CommandBus.send` raises.
     """
 
-    async def submit(self, order: NewOrder) -> Answer:
-        """Submit an order, once per client order id, however often and however concurrently it is sent."""
+    async def submit(self, order: NewOrder, *, dry_run: bool = False) -> Answer:
+        """Submit an order, once per client order id, however often and however concurrently it is sent.
 
-    async def modify(self, change: ModifyOrder) -> Answer:
+        `dry_run`: the answer that it would get now; nothing changes and no id is used (order_id is then 0, here and below).
+        """
+
+    async def modify(self, change: ModifyOrder, *, dry_run: bool = False) -> Answer:
         """Change an open order; `change.exists` is filled in here."""
 
     async def cancel(self, order_id: int) -> Answer:
         """Cancel an open order."""
+
+    async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
+        """Cancel the open orders of a user, of a symbol, of a side, or of all three, waiting stops included, in the order of
+        their acceptance (I2): the ids of those that were. At least a user or a symbol is given."""
+
+    async def batch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> list[Answer | OmeError]:
+        """Carry out operations in their order; one refusal does not stop the rest (I4). One answer for each, or the error that
+        `submit`, `modify` or `cancel` would have raised."""
 
     async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
         """List a symbol or change one."""
@@ -169,6 +188,19 @@ class Ticker(Struct, frozen=True):
     volume: int
 
 
+class Auction(Struct, frozen=True):
+    """What an auction would give now: `price` is None where nothing would trade; `volume` and the size of `imbalance` are numbers,
+    `surplus_side` says of which side there is more than can trade at the price (None: of neither)."""
+
+    symbol: str
+    sequence: int
+    time: int
+    price: int | None
+    volume: int
+    imbalance: int
+    surplus_side: Side | None
+
+
 class MarketData(Protocol):
     """Public data folded from committed events, in memory. None for a symbol that isn't listed; reading lists nothing."""
 
@@ -183,6 +215,9 @@ class MarketData(Protocol):
 
     def ticker(self, symbol: str) -> Ticker | None:
         """The symbol at a glance, with statistics over the 24 hours up to now."""
+
+    def auction(self, symbol: str) -> Auction | None:
+        """What the running auction would give now; None where the symbol isn't listed or isn't in AUCTION."""
 
 
 class EngineMetrics(Protocol):
