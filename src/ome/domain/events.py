@@ -107,7 +107,7 @@ class OrderTriggered(Struct, frozen=True, array_like=True, tag=12):
 class AuctionIndicated(Struct, frozen=True, array_like=True, tag=13):
     """What an uncross would give now, told after each command that changed the book of a symbol in AUCTION (H3).
 
-    `price` is None where nothing would trade; `imbalance` is a number, `surplus_side` says of which side it is (None: of neither).
+    `price` is None where nothing would trade; `surplus_side` says of which side the imbalance is (None: of neither).
     """
 
     symbol: str

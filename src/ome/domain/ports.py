@@ -149,11 +149,13 @@ class OrderEntry(Protocol):
 
     async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
         """Cancel the open orders of a user, of a symbol, of a side, or of all three, waiting stops included, in the order of
-        their acceptance (I2): the ids of those that were. At least a user or a symbol is given."""
+        their acceptance (I2): the ids of those that were. At least a user or a symbol is given.
+        """
 
     async def batch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> list[Answer | OmeError]:
         """Carry out operations in their order; one refusal does not stop the rest (I4). One answer for each, or the error that
-        `submit`, `modify` or `cancel` would have raised."""
+        `submit`, `modify` or `cancel` would have raised.
+        """
 
     async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
         """List a symbol or change one."""
@@ -189,8 +191,9 @@ class Ticker(Struct, frozen=True):
 
 
 class Auction(Struct, frozen=True):
-    """What an auction would give now: `price` is None where nothing would trade; `volume` and the size of `imbalance` are numbers,
-    `surplus_side` says of which side there is more than can trade at the price (None: of neither)."""
+    """What an auction would give now: `price` is None where nothing would trade, `volume` and `imbalance` are numbers,
+    `surplus_side` says of which side there is more than can trade at the price (None: of neither).
+    """
 
     symbol: str
     sequence: int
