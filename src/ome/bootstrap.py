@@ -56,7 +56,7 @@ class Service:
         self._storage = open_storage(settings.database_url, pool_size=settings.database_pool_size, stalled=self._stalled)
         self._runner = EngineRunner(
             self._storage.repository,
-            settings=EngineSettings(settings.auto_list, settings.max_symbols),
+            settings=EngineSettings(settings.auto_list, settings.max_symbols, settings.max_cascade),
             limits=RunnerLimits(
                 queue=settings.queue_size,
                 cancel_slots=settings.queue_size // 10,
@@ -90,7 +90,9 @@ class Service:
         except BaseException:
             await self.stop()
             raise
-        self._market.load([(book.record(), book.depth(engine.time)) for book in engine.books()], trades)
+        self._market.load(
+            [(book.record(), book.depth(engine.time)) for book in engine.books()], trades, engine.running_auctions()
+        )
         await self._runner.run([self._market, self._metrics])
 
     async def stop(self) -> None:

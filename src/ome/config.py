@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     private_reads: bool = Field(default=False, description="whether orders are read with the key only")
     auto_list: bool = Field(default=True, description="whether a symbol's first order lists it, with tick 0.01 and lot 1")
     max_symbols: int = Field(default=10_000, ge=1, description="symbols that can be listed at most")
+    max_cascade: int = Field(default=100, ge=1, description="stops that fire in one command at most; the rest with the next")
     queue_size: int = Field(default=8192, ge=16, description="commands that may wait for the engine; beyond it 503")
     batch_size: int = Field(default=2048, ge=1, description="commands that share a transaction at most")
     client_wait_sec: float = Field(default=5.0, gt=0, description="seconds an answer may take before it is called unknown (504)")

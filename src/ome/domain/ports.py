@@ -6,7 +6,7 @@ Errors are those of `domain.errors`; a refusal comes back as an event, never as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -94,12 +94,21 @@ class ReadModels(Protocol):
 class CommandBus(Protocol):
     """The way to the engine, for every command alike."""
 
-    async def send(self, command: Command, settled: Callable[[], None] | None = None) -> Sequence[Event]:
-        """The command's events, once they are durable.
+    def enqueue(self, command: Command, settled: Callable[[], None] | None = None) -> Awaitable[Sequence[Event]]:
+        """Put a command behind those that wait: what is awaited are its events, once they are durable, or OutcomeUnknown.
 
-        Raises Overloaded or NotAccepting (certain: nothing was executed), or OutcomeUnknown. `settled` is called, once, when
-        the command's fate is certain: it is durable, or it was never executed. After OutcomeUnknown that comes later, or not
-        at all where the process ends first.
+        Raises Overloaded or NotAccepting (certain: nothing was executed). `settled` is called, once, when the command's fate is
+        certain: it is durable, or it was never executed. After OutcomeUnknown that comes later, or not at all where the
+        process ends first.
+        """
+
+    async def send(self, command: Command, settled: Callable[[], None] | None = None) -> Sequence[Event]:
+        """`enqueue` and wait."""
+
+    async def preview(self, commands: Sequence[Command]) -> list[list[Event]]:
+        """What commands would lead to after those that wait, once all before is durable; nothing changes.
+
+        Raises Overloaded or NotAccepting.
         """
 
     def is_open(self, order_id: int) -> bool:
@@ -138,7 +147,8 @@ class OrderEntry(Protocol):
     async def submit(self, order: NewOrder, *, dry_run: bool = False) -> Answer:
         """Submit an order, once per client order id, however often and however concurrently it is sent.
 
-        `dry_run`: the answer that it would get now; nothing changes and no id is used (order_id is then 0, here and below).
+        `dry_run`: the answer that it would get now; nothing changes and no id is used: `order_id` finds the order in the events
+        of the answer, and means nothing to anybody else.
         """
 
     async def modify(self, change: ModifyOrder, *, dry_run: bool = False) -> Answer:

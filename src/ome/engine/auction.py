@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ome.domain.enums import Side
+from ome.domain.events import AuctionIndicated
 from ome.engine.book_side import BookSide
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
@@ -61,6 +63,24 @@ def _volumes(book: OrderBook) -> Iterator[tuple[int, int, int]]:
             sold += asks[next_ask][1]
             next_ask += 1
         yield price, bought, sold
+
+
+def auction_indicated(book: OrderBook, time: int, sequence: int) -> AuctionIndicated:
+    """What the public is told of a running auction."""
+    found = indication(book)
+    quantities, symbol = book.instrument.quantities, book.instrument.symbol
+    if found is None:
+        return AuctionIndicated(symbol, sequence, time, None, quantities.number(0), quantities.number(0), None)
+    surplus = None if not found.imbalance else Side.BUY if found.imbalance > 0 else Side.SELL
+    return AuctionIndicated(
+        symbol,
+        sequence,
+        time,
+        book.instrument.prices.number(found.price),
+        quantities.number(found.volume),
+        quantities.number(abs(found.imbalance)),
+        surplus,
+    )
 
 
 def crossing_pair(book: OrderBook, price: int) -> tuple[Order, Order] | None:

@@ -10,13 +10,27 @@ O(1) else; a trade O(1); a cancel O(1), or O(log p) when it empties its level.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 from msgspec import Struct, structs
 
 from ome.domain.clock import MICROSECONDS
-from ome.domain.commands import AdvanceTime, CancelOrder, Command, Configure, DefineInstrument, ModifyOrder, NewOrder, Stamped
+from ome.domain.commands import (
+    AdvanceTime,
+    CancelOrder,
+    CancelOrders,
+    Command,
+    Configure,
+    DefineInstrument,
+    ModifyOrder,
+    NewOrder,
+    Stamped,
+)
 from ome.domain.enums import MarketState, OrderStatus, Side
 from ome.domain.errors import InvariantBroken
 from ome.domain.events import (
+    AuctionIndicated,
     CommandRefused,
     Event,
     InstrumentChanged,
@@ -35,6 +49,7 @@ from ome.domain.reasons import Reason
 from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, InstrumentRules, OrderRecord
 from ome.engine import time_in_force
 from ome.engine.admission import Change, Refusal, admit, check_change
+from ome.engine.auction import auction_indicated
 from ome.engine.expiry import Deadlines
 from ome.engine.matching import Matcher, MatcherHooks, Outcome, reachable, would_take
 from ome.engine.order import Order
@@ -61,6 +76,7 @@ class Engine:
         self.settings = EngineSettings()
         self._priority_count = 0
         self._orders: dict[int, Order] = {}
+        self._by_user: dict[str, dict[int, Order]] = {}
         self._books: dict[str, OrderBook] = {}
         self._deadlines = Deadlines()
         self._matcher = Matcher(shard, 0, MatcherHooks(self._maker_filled, self._maker_prevented, self._next_priority))
@@ -91,9 +107,17 @@ class Engine:
         if self._stirred_books:
             self._run_stops()
         if self._touched_books:
-            events.extend(book.take_changes(self.time) for book in self._touched_books.values() if book.is_touched)
-            self._touched_books = {}
+            self._close_books()
         return events
+
+    def _close_books(self) -> None:
+        """Tell what the command has changed in public: each book's levels, and in an auction what it would give now (D1, H3)."""
+        for book in self._touched_books.values():
+            if book.is_touched:
+                self._events.append(book.take_changes(self.time))
+            if book.state is MarketState.AUCTION:
+                self._events.append(auction_indicated(book, self.time, book.next_sequence()))
+        self._touched_books = {}
 
     def _carry_out(self, command: Command) -> None:
         match command:
@@ -107,12 +131,18 @@ class Engine:
                 self._define_instrument(command)
             case Configure():
                 self.settings = command.settings
+            case CancelOrders():
+                self._cancel_orders(command)
             case AdvanceTime():
                 pass
 
     def is_open(self, order_id: int) -> bool:
         """Whether the order is open now."""
         return order_id in self._orders
+
+    def open_order(self, order_id: int) -> Order | None:
+        """The open order with this id; to look at, not to change."""
+        return self._orders.get(order_id)
 
     def next_deadline(self) -> int | None:
         """When something becomes due without a command, in microseconds; None for never.
@@ -183,7 +213,7 @@ class Engine:
             order = Order.restored(record, book.instrument)
             order.digest = digest(record)
             self._digest_sum += order.digest
-            self._orders[order.id] = order
+            self._hold(order)
             if order.is_waiting:
                 book.stops.add(order)
                 if book.stops.due:
@@ -196,6 +226,11 @@ class Engine:
         """Every book, in the order of listing; to look at, not to change."""
         return list(self._books.values())
 
+    def running_auctions(self) -> list[AuctionIndicated]:
+        """What every symbol in AUCTION would give now (for views to start from)."""
+        auctions = [book for book in self._books.values() if book.state is MarketState.AUCTION]
+        return [auction_indicated(book, self.time, book.sequence) for book in auctions]
+
     def check_invariants(self) -> None:
         """INV1 and INV3 to INV5 over everything; InvariantBroken says which doesn't hold. Slow: for tests and recovery."""
         resting: dict[int, Order] = {}
@@ -205,6 +240,8 @@ class Engine:
             resting.update((order.id, order) for order in book.stops)
         if resting.keys() != self._orders.keys():
             raise InvariantBroken("the open orders are not those in the books")
+        if {order_id for orders in self._by_user.values() for order_id in orders} != resting.keys():
+            raise InvariantBroken("the users' open orders are not those in the books")
         for order in resting.values():
             total = order.filled + order.prevented + order.remaining
             if total != order.quantity or order.remaining <= 0 or not order.is_open or not 0 <= order.hidden < order.remaining:
@@ -240,7 +277,8 @@ class Engine:
             expires_at,
             special,
         )
-        self._orders[order_id] = self._changed_orders[order_id] = order
+        self._changed_orders[order_id] = order
+        self._hold(order)
         if order.type in STOP_TYPES:
             self._wait(book, order)
         else:
@@ -383,6 +421,17 @@ class Engine:
             return
         self._end(order, OrderStatus.CANCELLED, Reason.CANCELLED_BY_USER)
 
+    def _cancel_orders(self, command: CancelOrders) -> None:
+        """Cancel what the command names in the order of acceptance, waiting stops included, up to its limit (I2)."""
+        if command.user_id is not None:
+            orders: Iterable[Order] = self._by_user.get(command.user_id, {}).values()
+        else:
+            book = self._books.get(command.symbol or "")
+            orders = () if book is None else chain(book.orders(), book.stops)
+        named = (order for order in orders if _is_named(order, command))
+        for order in sorted(named, key=_acceptance)[: command.limit]:
+            self._end(order, OrderStatus.CANCELLED, Reason.CANCELLED_BY_USER)
+
     def _expire_due(self) -> None:
         """End every order whose deadline has come, before the command itself (T5)."""
         while (order := self._deadlines.pop_due(self.time)) is not None:
@@ -402,9 +451,18 @@ class Engine:
         record = order.record()
         self._events.append(OrderExpired(record) if status is OrderStatus.EXPIRED else OrderCancelled(record))
 
+    def _hold(self, order: Order) -> None:
+        """An open order is the engine's until it ends."""
+        self._orders[order.id] = order
+        self._by_user.setdefault(order.user_id, {})[order.id] = order
+
     def _forget(self, order: Order) -> None:
         """An order that has ended is no longer the engine's: the database has it."""
         del self._orders[order.id]
+        theirs = self._by_user[order.user_id]
+        del theirs[order.id]
+        if not theirs:
+            del self._by_user[order.user_id]
         self._deadlines.drop(order)
 
     # Modify
@@ -579,7 +637,7 @@ class Engine:
         self._halts.pop(symbol, None)
         if until is not None:
             self._halts[symbol] = until
-        self._stirred_books[symbol] = book
+        self._stirred_books[symbol] = self._touched_books[symbol] = book
 
     def _resume_due(self) -> None:
         """Open the symbols whose halt is over (H2)."""
@@ -623,6 +681,15 @@ class Engine:
             self._digest_sum += now - book.digest
             book.digest = now
         self._changed_books = {}
+
+
+def _acceptance(order: Order) -> int:
+    return order.id
+
+
+def _is_named(order: Order, command: CancelOrders) -> bool:
+    symbol, side = command.symbol, command.side
+    return (symbol is None or order.instrument.symbol == symbol) and (side is None or order.side is side)
 
 
 def _changed_rules(rules: InstrumentRules, command: DefineInstrument) -> InstrumentRules:

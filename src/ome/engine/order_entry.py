@@ -8,21 +8,27 @@ same id sent twice at once, or again after an unknown outcome, never executes tw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import Final, NamedTuple
 
 from msgspec import structs
 
-from ome.domain.commands import CancelOrder, DefineInstrument, ModifyOrder, NewOrder
-from ome.domain.errors import StateMismatch
-from ome.domain.events import CommandRefused, Event, OrderAccepted, OrderRejected
+from ome.domain.commands import CancelOrder, CancelOrders, Command, DefineInstrument, ModifyOrder, NewOrder
+from ome.domain.enums import Side
+from ome.domain.errors import OmeError, StateMismatch
+from ome.domain.events import CommandRefused, Event, OrderAccepted, OrderCancelled, OrderRejected
 from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import canonical
-from ome.domain.ports import Answer, CommandBus, ReadModels
+from ome.domain.ports import Answer, CommandBus, Operation, ReadModels
 from ome.domain.reasons import Reason
 from ome.domain.records import OrderRecord
 
 ClientKey = tuple[str, str, str]
 """User, symbol and client order id."""
+Outcome = Answer | OmeError
+"""What comes of one operation of a batch."""
+CANCEL_CHUNK: Final = 500
+"""Orders that one command of a mass cancel takes out: a few milliseconds of the engine's time."""
 
 
 class OrderEntryDesk:
@@ -31,40 +37,137 @@ class OrderEntryDesk:
     def __init__(self, bus: CommandBus, reads: ReadModels) -> None:
         self._bus = bus
         self._reads = reads
-        self._reserved: dict[ClientKey, tuple[NewOrder, asyncio.Task[Answer]]] = {}
+        self._reserved: dict[ClientKey, tuple[NewOrder, asyncio.Future[Answer]]] = {}
+        self._running: set[asyncio.Task[list[Outcome]]] = set()
 
-    async def submit(self, order: NewOrder) -> Answer:
+    async def submit(self, order: NewOrder, *, dry_run: bool = False) -> Answer:
         """See OrderEntry."""
-        if order.client_order_id is None:
+        if order.client_order_id is None and not dry_run:
             return _answer(await self._bus.send(order))
-        key = (order.user_id, order.symbol, order.client_order_id)
-        reserved = self._reserved.get(key)
-        if reserved is not None:
-            first, task = reserved
-            if first != order:
-                return _CONFLICT
-            return structs.replace(await asyncio.shield(task), replayed=True)
-        task = asyncio.create_task(self._submit_once(key, order))
-        task.add_done_callback(_retrieve)
-        self._reserved[key] = (order, task)
+        return _value((await self.batch([order], dry_run=dry_run))[0])
+
+    async def modify(self, change: ModifyOrder, *, dry_run: bool = False) -> Answer:
+        """See OrderEntry."""
+        if dry_run:
+            return _value((await self.batch([change], dry_run=True))[0])
+        exists = await self._exists(change.order_id)
+        return Answer(change.order_id, await self._bus.send(structs.replace(change, exists=exists)))
+
+    async def cancel(self, order_id: int) -> Answer:
+        """See OrderEntry."""
+        exists = await self._exists(order_id)
+        return Answer(order_id, await self._bus.send(CancelOrder(order_id, exists)))
+
+    async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
+        """See OrderEntry: in chunks, so that nobody waits long behind a large one (I2)."""
+        cancelled: list[int] = []
+        while True:
+            events = await self._bus.send(CancelOrders(user_id, symbol, side, CANCEL_CHUNK))
+            chunk = [event.order.id for event in events if isinstance(event, OrderCancelled)]
+            cancelled += chunk
+            if len(chunk) < CANCEL_CHUNK:
+                return cancelled
+
+    async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
+        """See OrderEntry."""
+        return await self._bus.send(definition)
+
+    async def batch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> list[Outcome]:
+        """See OrderEntry. Everything is looked up first; then all of it joins the queue at once, in its order.
+
+        It is a task of its own: once begun it goes on when its client goes away.
+        """
+        task = asyncio.create_task(self._preview(operations) if dry_run else self._batch(operations))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    async def _submit_once(self, key: ClientKey, order: NewOrder) -> Answer:
-        """The one task that may execute this client order id; it goes on when its client goes away."""
-        sent = False
-        try:
-            user_id, symbol, client_order_id = key
-            known = await self._reads.orders_by_client_id(user_id, client_order_id, symbol)
-            if known:
-                return await self._first_answer(known[0], order)
-            sent = True
-            return _answer(await self._bus.send(order, lambda: self._release(key)))
-        finally:
-            if not sent:
-                self._release(key)
+    async def _batch(self, operations: Sequence[Operation]) -> list[Outcome]:
+        reserved = [self._reserve(operation) for operation in operations]
+        looked_up = await asyncio.gather(
+            *(self._look_up(operation) for operation, place in zip(operations, reserved, strict=True) if place.is_mine),
+            return_exceptions=True,
+        )
+        waiting: list[Awaitable[Answer]] = []
+        found = iter(looked_up)
+        for operation, place in zip(operations, reserved, strict=True):
+            queued = self._enqueue(place, next(found)) if place.is_mine else None
+            waiting.append(self._answered(operation, place, queued))
+        return [_outcome(result) for result in await asyncio.gather(*waiting, return_exceptions=True)]
 
-    def _release(self, key: ClientKey) -> None:
-        self._reserved.pop(key, None)
+    def _reserve(self, operation: Operation) -> _Place:
+        """Keep a client order id for this operation, or find who has it (I1, HOLE6)."""
+        if not isinstance(operation, NewOrder) or operation.client_order_id is None:
+            return _Place(None, asyncio.get_running_loop().create_future(), is_mine=True)
+        key = (operation.user_id, operation.symbol, operation.client_order_id)
+        reserved = self._reserved.get(key)
+        if reserved is not None:
+            first, answer = reserved
+            if first == operation:
+                return _Place(key, answer, is_mine=False)
+            refused: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            refused.set_result(_CONFLICT)
+            return _Place(key, refused, is_mine=False)
+        answer = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(_retrieve)
+        self._reserved[key] = (operation, answer)
+        return _Place(key, answer, is_mine=True)
+
+    async def _look_up(self, operation: Operation) -> Command | Answer:
+        """The operation with what the engine can't know, or the answer that a client order id had already."""
+        if isinstance(operation, ModifyOrder | CancelOrder):
+            return structs.replace(operation, exists=await self._exists(operation.order_id))
+        if operation.client_order_id is not None:
+            known = await self._reads.orders_by_client_id(operation.user_id, operation.client_order_id, operation.symbol)
+            if known:
+                return await self._first_answer(known[0], operation)
+        return operation
+
+    def _enqueue(
+        self, place: _Place, found: Command | Answer | BaseException
+    ) -> Awaitable[Sequence[Event]] | Answer | BaseException:
+        """Put the operation into the queue, unless its look-up has answered it already."""
+        if isinstance(found, Answer | BaseException):
+            self._release(place)
+            return found
+        try:
+            return self._bus.enqueue(found, lambda: self._release(place))
+        except OmeError as error:
+            return error
+
+    async def _answered(
+        self, operation: Operation, place: _Place, queued: Awaitable[Sequence[Event]] | Answer | BaseException | None
+    ) -> Answer:
+        """The answer of one operation; whoever waits for the same client order id gets it too."""
+        if queued is None:
+            answer = await asyncio.shield(place.answer)
+            return answer if answer is _CONFLICT else structs.replace(answer, replayed=True)
+        try:
+            if isinstance(queued, BaseException):
+                raise queued
+            answer = queued if isinstance(queued, Answer) else _answer_to(operation, await queued)
+        except BaseException as error:
+            if not place.answer.done():
+                place.answer.set_exception(error)
+                place.answer.exception()
+            raise
+        if not place.answer.done():
+            place.answer.set_result(answer)
+        return answer
+
+    def _release(self, place: _Place) -> None:
+        if place.key is not None:
+            self._reserved.pop(place.key, None)
+
+    async def _preview(self, operations: Sequence[Operation]) -> list[Outcome]:
+        """A dry run: nothing is reserved; an order whose client order id was used gets the answer that this one got."""
+        looked_up = await asyncio.gather(*(self._look_up(operation) for operation in operations))
+        commands = [found for found in looked_up if not isinstance(found, Answer)]
+        events = iter(await self._bus.preview(commands))
+        return [
+            found if isinstance(found, Answer) else _answer_to(operation, next(events))
+            for operation, found in zip(operations, looked_up, strict=True)
+        ]
 
     async def _first_answer(self, known: OrderRecord, order: NewOrder) -> Answer:
         """What the first command with this client order id was answered, or the refusal where it asked for something else."""
@@ -74,32 +177,43 @@ class OrderEntryDesk:
         answer = _answer(stored.events)
         return structs.replace(answer, replayed=True) if _asks_for(order, _submitted(stored.events)) else _CONFLICT
 
-    async def modify(self, change: ModifyOrder) -> Answer:
-        """See OrderEntry."""
-        exists = await self._exists(change.order_id)
-        return Answer(change.order_id, await self._bus.send(structs.replace(change, exists=exists)))
-
-    async def cancel(self, order_id: int) -> Answer:
-        """See OrderEntry."""
-        exists = await self._exists(order_id)
-        return Answer(order_id, await self._bus.send(CancelOrder(order_id, exists)))
-
     async def _exists(self, order_id: int) -> bool:
         """Whether the id is an order's. An id that a client can know is that of a committed order, so the database has it."""
         return self._bus.is_open(order_id) or await self._reads.order(order_id) is not None
 
-    async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
-        """See OrderEntry."""
-        return await self._bus.send(definition)
+
+class _Place(NamedTuple):
+    """Where the answer of an operation will be; `is_mine`: this operation makes it, else another with its client id does."""
+
+    key: ClientKey | None
+    answer: asyncio.Future[Answer]
+    is_mine: bool
 
 
 _CONFLICT = Answer(0, [CommandRefused(None, Reason.CLIENT_ORDER_ID_CONFLICT)])
 
 
-def _retrieve(task: asyncio.Task[Answer]) -> None:
-    """Look at the task's exception, so that one whose clients have all gone is not reported as forgotten."""
-    if not task.cancelled():
-        task.exception()
+def _retrieve(answer: asyncio.Future[Answer]) -> None:
+    """Look at the exception, so that one whose clients have all gone is not reported as forgotten."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+def _outcome(result: Answer | BaseException) -> Outcome:
+    """An operation's answer or the error that it is told; anything else is a bug and goes on."""
+    if isinstance(result, Answer | OmeError):
+        return result
+    raise result
+
+
+def _value(outcome: Outcome) -> Answer:
+    if isinstance(outcome, OmeError):
+        raise outcome
+    return outcome
+
+
+def _answer_to(operation: Operation, events: Sequence[Event]) -> Answer:
+    return _answer(events) if isinstance(operation, NewOrder) else Answer(operation.order_id, events)
 
 
 def _submitted(events: Sequence[Event]) -> OrderRecord:
@@ -108,6 +222,7 @@ def _submitted(events: Sequence[Event]) -> OrderRecord:
 
 
 def _answer(events: Sequence[Event]) -> Answer:
+    """The answer to a submit; expiries that came due with it may stand before its own events."""
     return Answer(_submitted(events).id, events)
 
 

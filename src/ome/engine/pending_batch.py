@@ -10,13 +10,12 @@ from msgspec import Struct
 
 from ome.domain.batch import Batch
 from ome.domain.commands import Command, Stamped, encode_commands
-from ome.domain.errors import OmeError
+from ome.domain.errors import NotAccepting, OmeError
 from ome.domain.events import (
-    BookChanged,
+    PUBLIC_EVENTS,
     CommandEvents,
     CommandRefused,
     Event,
-    InstrumentChanged,
     PrivateEvent,
     SelfTradePrevented,
     Traded,
@@ -59,6 +58,23 @@ class Waiting(Struct, eq=False):
         return self.future is not None and self.future.done()
 
 
+class Preview(Struct, eq=False):
+    """Commands that are to be carried out for the look of it, and who waits for what they would lead to."""
+
+    commands: Sequence[Command]
+    future: Future[list[list[Event]]]
+
+    def answer(self, events: list[list[Event]]) -> None:
+        """Hand over what the commands would lead to."""
+        if not self.future.done():
+            self.future.set_result(events)
+
+    def fail(self, error: Exception) -> None:
+        """Tell whoever waits that there is no answer."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
 class PendingBatch:
     """What the engine has done since the last batch was handed to the database."""
 
@@ -66,6 +82,7 @@ class PendingBatch:
         self._stamped: list[Stamped] = []
         self._events: list[list[Event]] = []
         self.waiting: list[Waiting] = []
+        self._previews: list[tuple[Preview, list[list[Event]]]] = []
 
     def __len__(self) -> int:
         return len(self._stamped)
@@ -76,6 +93,10 @@ class PendingBatch:
         self._events.append(events)
         self.waiting.append(waiting)
 
+    def add_preview(self, preview: Preview, events: list[list[Event]]) -> None:
+        """Keep the result of a dry run back until what it has seen is durable (D3)."""
+        self._previews.append((preview, events))
+
     def events(self) -> list[Event]:
         """Every event of the batch, in order."""
         return list(chain.from_iterable(self._events))
@@ -84,11 +105,15 @@ class PendingBatch:
         """Give every waiting command its events; the batch is durable."""
         for waiting, events in zip(self.waiting, self._events, strict=True):
             waiting.answer(events)
+        for preview, previewed in self._previews:
+            preview.answer(previewed)
 
     def fail(self, error: OmeError) -> None:
         """Tell everybody who waits that there is no answer."""
         for waiting in self.waiting:
             waiting.fail(error)
+        for preview, _ in self._previews:
+            preview.fail(NotAccepting("stalled"))
 
     def seal(self, engine: Engine) -> Batch:
         """The transaction's worth of it. Called once, before the engine applies another command."""
@@ -97,7 +122,7 @@ class PendingBatch:
         user_ids: dict[str, None] = {}
         named: dict[int, None] = {}
         for stamped, events in zip(self._stamped, self._events, strict=True):
-            private: list[PrivateEvent] = [event for event in events if not isinstance(event, BookChanged | InstrumentChanged)]
+            private: list[PrivateEvent] = [event for event in events if not isinstance(event, PUBLIC_EVENTS)]
             for event in private:
                 user_ids.update(dict.fromkeys(users_of(event)))
                 match event:

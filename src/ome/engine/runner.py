@@ -21,13 +21,14 @@ import structlog
 from msgspec import Struct
 
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.commands import AdvanceTime, CancelOrder, Command, Configure, Stamped
+from ome.domain.commands import AdvanceTime, CancelOrder, CancelOrders, Command, Configure, Stamped
 from ome.domain.errors import InvariantBroken, NotAccepting, OmeError, OutcomeUnknown, Overloaded, StateMismatch
 from ome.domain.events import Event
 from ome.domain.ports import EngineMetrics, EventListener, Repository
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
-from ome.engine.pending_batch import PendingBatch, Waiting
+from ome.engine.pending_batch import PendingBatch, Preview, Waiting
+from ome.engine.preview import preview
 
 CLOCK_STEP_US: Final = MICROSECONDS
 """A clock that has gone back by more than this is logged; the engine's time stands still until it has caught up (N2)."""
@@ -56,8 +57,8 @@ class RunnerLimits(Struct, frozen=True):
     drain_s: float = 10.0
 
 
-_Note = Waiting | asyncio.Task[None] | None
-"""What the queue holds: a command, a commit that has ended, or None to stop."""
+_Note = Waiting | Preview | asyncio.Task[None] | None
+"""What the queue holds: a command, a dry run, a commit that has ended, or None to stop."""
 
 
 class EngineRunner:
@@ -97,18 +98,34 @@ class EngineRunner:
 
     # The door
 
-    async def send(self, command: Command, settled: Callable[[], None] | None = None) -> Sequence[Event]:
+    def enqueue(self, command: Command, settled: Callable[[], None] | None = None) -> asyncio.Future[Sequence[Event]]:
         """See CommandBus: the command's events, once they are durable."""
-        room = self._limits.queue if isinstance(command, CancelOrder) else self._limits.queue - self._limits.cancel_slots
-        if self._state != "RUNNING":
+        cancels = isinstance(command, CancelOrder | CancelOrders)
+        try:
+            self._check_room(self._limits.queue if cancels else self._limits.queue - self._limits.cancel_slots)
+        except OmeError:
             _settle(settled)
-            raise NotAccepting(self._state.lower())
-        if self._queue.qsize() >= room:
-            _settle(settled)
-            raise Overloaded
+            raise
         future: asyncio.Future[Sequence[Event]] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(Waiting(command, future, settled))
+        return future
+
+    async def send(self, command: Command, settled: Callable[[], None] | None = None) -> Sequence[Event]:
+        """See CommandBus."""
+        return await self.enqueue(command, settled)
+
+    async def preview(self, commands: Sequence[Command]) -> list[list[Event]]:
+        """See CommandBus."""
+        self._check_room(self._limits.queue - self._limits.cancel_slots)
+        future: asyncio.Future[list[list[Event]]] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(Preview(commands, future))
         return await future
+
+    def _check_room(self, room: int) -> None:
+        if self._state != "RUNNING":
+            raise NotAccepting(self._state.lower())
+        if self._queue.qsize() >= room:
+            raise Overloaded
 
     def is_open(self, order_id: int) -> bool:
         """See CommandBus: a hint for what to look up."""
@@ -213,6 +230,8 @@ class EngineRunner:
             self._stopping = True
         elif isinstance(note, Waiting):
             self._apply(note)
+        elif isinstance(note, Preview):
+            self._preview(note)
         elif note is self._committing:
             self._end_commit(note)
 
@@ -232,6 +251,20 @@ class EngineRunner:
             raise
         if engine.next_deadline() != self._alarm_at:
             self._set_alarm()
+
+    def _preview(self, request: Preview) -> None:
+        """Carry out a dry run in its turn; a bug in it harms nobody but whoever asked."""
+        try:
+            events = preview(self._engine, request.commands, self._clock_us())
+        except Exception as error:  # noqa: BLE001  the engine itself is untouched
+            request.fail(error)
+            return
+        if self._pending:
+            self._pending.add_preview(request, events)
+        elif self._committing is not None:
+            self._in_flight.add_preview(request, events)
+        else:
+            request.answer(events)
 
     def _begin_commit(self) -> None:
         if not self._pending:
@@ -279,6 +312,8 @@ class EngineRunner:
             if isinstance(note, Waiting):
                 note.fail(error)
                 note.settle()
+            elif isinstance(note, Preview):
+                note.fail(error)
             else:
                 self._queue.put_nowait(note)
 

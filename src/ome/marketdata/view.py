@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from ome.domain.clock import now_us
-from ome.domain.enums import Side
-from ome.domain.events import BookChanged, Event, InstrumentChanged, Traded
-from ome.domain.ports import Depth, Ticker
+from ome.domain.enums import MarketState, Side
+from ome.domain.events import AuctionIndicated, BookChanged, Event, InstrumentChanged, Traded
+from ome.domain.ports import Auction, Depth, Ticker
 from ome.domain.records import InstrumentRecord, TradeRecord
 from ome.marketdata.depth import DepthView
 from ome.marketdata.statistics import RollingDay
 
 
 class _Market:
-    """One symbol: what it trades in, its levels, its last trade and its day."""
+    """One symbol: what it trades in, its levels, its last trade, its day, and what an auction would give."""
 
-    __slots__ = ("day", "depth", "instrument", "last_price", "last_quantity", "sequence", "time")
+    __slots__ = ("auction", "day", "depth", "instrument", "last_price", "last_quantity", "sequence", "time")
 
     def __init__(self, instrument: InstrumentRecord, depth: Depth) -> None:
         self.instrument = instrument
@@ -26,6 +26,7 @@ class _Market:
         self.last_quantity = instrument.last_quantity
         self.sequence = instrument.sequence
         self.time = depth.time
+        self.auction: AuctionIndicated | None = None
 
 
 class MarketView:
@@ -35,9 +36,16 @@ class MarketView:
         self._clock_us = clock_us
         self._markets: dict[str, _Market] = {}
 
-    def load(self, markets: Iterable[tuple[InstrumentRecord, Depth]], trades: Iterable[TradeRecord]) -> None:
-        """Start from recovered books, and from the trades of the last 24 hours, oldest first."""
+    def load(
+        self,
+        markets: Iterable[tuple[InstrumentRecord, Depth]],
+        trades: Iterable[TradeRecord],
+        auctions: Iterable[AuctionIndicated] = (),
+    ) -> None:
+        """Start from recovered books and running auctions, and from the trades of the last 24 hours, oldest first."""
         self._markets = {instrument.symbol: _Market(instrument, depth) for instrument, depth in markets}
+        for indicated in auctions:
+            self._markets[indicated.symbol].auction = indicated
         for trade in trades:
             self._markets[trade.symbol].day.add(trade)
 
@@ -56,6 +64,10 @@ class MarketView:
                     market.sequence, market.time = trade.sequence, trade.executed_at
                 case InstrumentChanged():
                     self._define(event.instrument)
+                case AuctionIndicated():
+                    market = self._markets[event.symbol]
+                    market.auction = event
+                    market.sequence, market.time = event.sequence, event.time
 
     def _define(self, instrument: InstrumentRecord) -> None:
         market = self._markets.get(instrument.symbol)
@@ -65,6 +77,8 @@ class MarketView:
         else:
             market.instrument = instrument
             market.sequence = instrument.sequence
+            if instrument.state is not MarketState.AUCTION:
+                market.auction = None
 
     def instruments(self) -> list[InstrumentRecord]:
         """See MarketData."""
@@ -98,3 +112,11 @@ class MarketView:
             market.last_quantity,
             *market.day.statistics(self._clock_us()),
         )
+
+    def auction(self, symbol: str) -> Auction | None:
+        """See MarketData."""
+        market = self._markets.get(symbol)
+        if market is None or market.auction is None:
+            return None
+        found = market.auction
+        return Auction(symbol, market.sequence, found.time, found.price, found.volume, found.imbalance, found.surplus_side)
