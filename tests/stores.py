@@ -96,6 +96,10 @@ class MemoryReads:
         """Not needed."""
         raise NotImplementedError
 
+    async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
+        """Not needed."""
+        raise NotImplementedError
+
     async def trades_since(self, moment_us: int) -> list[TradeRecord]:
         """Not needed."""
         raise NotImplementedError

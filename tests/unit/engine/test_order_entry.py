@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 from msgspec import structs
 
-from ome.domain.commands import ModifyOrder, NewOrder
+from ome.domain.commands import CancelOrder, ModifyOrder, NewOrder
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.errors import NotAccepting, OutcomeUnknown
-from ome.domain.events import CommandRefused, OrderAccepted, OrderCancelled, OrderModified, OrderRejected
+from ome.domain.events import CommandRefused, OrderAccepted, OrderCancelled, OrderModified, OrderRejected, Traded
 from ome.domain.ports import Answer
 from ome.domain.reasons import Reason
 from ome.engine.order_entry import OrderEntryDesk
@@ -174,3 +174,104 @@ async def test_unknown_and_ended_orders_are_told_apart() -> None:
         assert refusal(await entry.cancel(order_id)) is Reason.ORDER_NOT_OPEN
         assert refusal(await entry.modify(ModifyOrder(order_id, exists=False, price=1000))) is Reason.ORDER_NOT_OPEN
         assert refusal(await entry.cancel(777)) is Reason.ORDER_NOT_FOUND
+
+
+def asked(
+    price: int, quantity: int = 1, side: Side = Side.SELL, user: str = "bob", client_order_id: str | None = None
+) -> NewOrder:
+    """A whole number of lots at a whole price."""
+    limit, gtc = OrderType.LIMIT, TimeInForce.GTC
+    return NewOrder(user, "ABC", side, limit, gtc, quantity * 10, price * 10, client_order_id=client_order_id)
+
+
+async def test_a_batch_is_carried_out_in_its_order_in_one_commit() -> None:
+    """I4: what comes first in the batch has the earlier place, whatever had to be looked up, and one refusal stops nothing."""
+    rig = Rig()
+    async with desk(rig) as entry:
+        first = (await entry.submit(asked(100))).order_id
+        commits = len(rig.repository.batches)
+        answers = await entry.batch(
+            [
+                asked(101, client_order_id="b1"),
+                asked(101),
+                CancelOrder(first, exists=False),
+                CancelOrder(999, exists=False),
+                ModifyOrder(first, exists=False, price=1000),
+                asked(101, client_order_id="b2"),
+            ]
+        )
+    assert len(rig.repository.batches) == commits + 1
+    assert [answer.order_id for answer in answers if isinstance(answer, Answer)] == [2, 3, first, 999, first, 7]
+    assert isinstance(answers[2], Answer)
+    assert isinstance(answers[2].events[0], OrderCancelled)
+    assert [refusal(answer) for answer in answers[3:5] if isinstance(answer, Answer)] == [
+        Reason.ORDER_NOT_FOUND,
+        Reason.ORDER_NOT_OPEN,
+    ]
+
+
+async def test_the_same_client_id_twice_in_a_batch_executes_once() -> None:
+    """I1 within a batch: the second is a replay of the first, another body a conflict, and later batches replay too."""
+    rig = Rig()
+    async with desk(rig) as entry:
+        answers = await entry.batch([ORDER, ORDER, structs.replace(ORDER, quantity=20)])
+        again = await entry.batch([ORDER])
+    first, second, third, later = [answer for answer in (*answers, *again) if isinstance(answer, Answer)]
+    assert first.order_id == second.order_id == later.order_id
+    assert (first.replayed, second.replayed, later.replayed) == (False, True, True)
+    assert refusal(third) is Reason.CLIENT_ORDER_ID_CONFLICT
+    assert submitted(rig) == 1
+
+
+async def test_a_mass_cancel_goes_in_chunks_in_the_order_of_acceptance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I2: every chunk is a command; the ids come in the order in which the orders were accepted; others stay."""
+    monkeypatch.setattr("ome.engine.order_entry.CANCEL_CHUNK", 3)
+    rig = Rig()
+    async with desk(rig) as entry:
+        mine = [(await entry.submit(asked(110 - number))).order_id for number in range(8)]
+        other = (await entry.submit(asked(120, user="cat"))).order_id
+        buy = (await entry.submit(asked(90, side=Side.BUY))).order_id
+        before = len(rig.repository.batches)
+        assert await entry.cancel_all("bob", "ABC", Side.SELL) == mine
+        assert len(rig.repository.batches) == before + 3
+        assert await entry.cancel_all("bob", None, None) == [buy]
+        assert await entry.cancel_all(None, "ABC", None) == [other]
+        assert await entry.cancel_all(None, "NONE", None) == []
+
+
+async def test_a_dry_run_tells_what_would_happen_and_changes_nothing() -> None:
+    """The answer is the one that the order then really gets; no position, id, commit or client order id is used."""
+    rig = Rig()
+    async with desk(rig) as entry:
+        await entry.batch([asked(100, 3), asked(101, 5), asked(102, 7, user="ann")])
+        commits, seen = len(rig.repository.batches), list(rig.seen)
+        order = asked(102, 10, Side.BUY, "ann", "try")
+        dry = await entry.submit(order, dry_run=True)
+        assert (len(rig.repository.batches), rig.seen) == (commits, seen)
+        real = await entry.submit(order)
+        assert not real.replayed
+        assert [type(event) for event in dry.events] == [type(event) for event in real.events]
+        assert [event.trade.price for event in dry.events if isinstance(event, Traded)] == [100_00_2, 101_00_2]
+        assert (await entry.submit(order, dry_run=True)).replayed
+        cancelled = await entry.modify(ModifyOrder(3, exists=False, quantity=1), dry_run=True)
+        assert isinstance(cancelled.events[0], OrderModified)
+        results = await entry.batch([asked(50, 1), CancelOrder(3, exists=False), CancelOrder(3, exists=False)], dry_run=True)
+        last = results[2]
+        assert isinstance(last, Answer)
+        assert refusal(last) is Reason.ORDER_NOT_OPEN
+        assert isinstance((await entry.cancel(3)).events[0], OrderCancelled)
+
+
+async def test_a_dry_run_is_answered_when_what_it_saw_is_durable() -> None:
+    """D3: a dry run behind an order that is still being committed waits for that commit."""
+    rig = Rig()
+    async with desk(rig) as entry:
+        rig.repository.gate.clear()
+        order = asyncio.create_task(entry.submit(asked(100)))
+        await settle()
+        dry = asyncio.create_task(entry.submit(asked(100, side=Side.BUY, user="ann"), dry_run=True))
+        await settle()
+        assert not dry.done()
+        rig.repository.gate.set()
+        await order
+        assert any(type(event).__name__ == "Traded" for event in (await dry).events)
