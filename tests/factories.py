@@ -13,7 +13,7 @@ from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePreve
 from ome.domain.events import CommandEvents, OrderAccepted, OrderFilled, PrivateEvent, Traded, encode_events, users_of
 from ome.domain.ids import SHARD_STEP, make_id
 from ome.domain.numbers import pack
-from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord, TradeRecord
+from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord, SpecialTerms, TradeRecord
 
 START_US = 1_795_341_600_000_000
 """2026-11-22T10:00:00Z; the command at position n has this time plus n microseconds."""
@@ -44,6 +44,12 @@ def an_order(order_id: int, **fields: Any) -> OrderRecord:
         updated_at=START_US + order_id % SHARD_STEP,
     )
     return replace(order, **fields)
+
+
+def a_stop(order_id: int, **fields: Any) -> OrderRecord:
+    """The same order as a stop limit that waits until AAPL trades at 155.00 or higher."""
+    terms = fields.pop("terms", SpecialTerms(stop_price=pack(15500, 2)))
+    return an_order(order_id, type=OrderType.STOP_LIMIT, status=OrderStatus.PENDING_TRIGGER, terms=terms, **fields)
 
 
 def filled(order: OrderRecord, **fields: Any) -> OrderRecord:

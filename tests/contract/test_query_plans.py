@@ -46,7 +46,14 @@ PLANS: list[tuple[Query, list[str]]] = [
         queries.open_orders(SQLITE),
         [
             "SEARCH stored_instruments USING INDEX sqlite_autoindex_stored_instruments_1 (symbol=?)",
-            "SEARCH stored_orders USING INDEX ix_orders_open_symbol (symbol=?)",
+            "SEARCH stored_orders USING INDEX ix_orders_open_level (symbol=?)",
+        ],
+    ),
+    (
+        queries.queue_ahead(SQLITE),
+        [
+            "SEARCH stored_orders USING INDEX ix_orders_open_level (symbol=? AND side=? AND price=? AND priority<?)",
+            "USE TEMP B-TREE FOR GROUP BY",
         ],
     ),
     (queries.trades(SQLITE, before=True, symbol=True), ["SEARCH stored_trades USING INDEX ix_trades_symbol (symbol=? AND id<?)"]),
@@ -84,7 +91,7 @@ async def plan(storage: Storage, sql: str, names: int) -> list[str]:
 
 
 async def test_every_question_uses_its_index(tmp_path: Path) -> None:
-    """Searches by the index that is meant, and no sorting of what was found."""
+    """Searches by the index that is meant; what was found is never sorted, and only those who stand in a queue are grouped."""
     storage = open_storage(f"sqlite:///{tmp_path}/orders.db")
     await storage.repository.start()
     try:
@@ -103,7 +110,7 @@ async def test_recovery_reads_the_open_orders_alone(tmp_path: Path) -> None:
     await storage.repository.start()
     loads = statements.loads(SQLITE)
     try:
-        assert await plan(storage, loads.open_orders, 2) == ["SCAN stored_orders USING INDEX ix_orders_open_symbol"]
+        assert await plan(storage, loads.open_orders, 2) == ["SCAN stored_orders USING INDEX ix_orders_open_user"]
         assert await plan(storage, loads.last_trade, 2) == [
             "SEARCH stored_trades USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
         ]
@@ -148,6 +155,9 @@ _VALUES = {
     "shard": 0,
     "position": 77,
     "last": 4000,
+    "side": 0,
+    "price": 150502,
+    "priority": 1000,
 }
 _PAGE = {"before": 999, "low": 0, "limit": 10}
 _QUESTIONS: list[tuple[Query, dict[str, object]]] = [
@@ -158,6 +168,7 @@ _QUESTIONS: list[tuple[Query, dict[str, object]]] = [
         queries.orders_of_user(POSTGRESQL, before=True, symbol=True, statuses=ENDED),
         queries.orders_of_user(POSTGRESQL, before=False, symbol=False, statuses=STILL_OPEN),
         queries.open_orders(POSTGRESQL),
+        queries.queue_ahead(POSTGRESQL),
         queries.trades(POSTGRESQL, before=True, symbol=True),
         queries.trades(POSTGRESQL, before=False, symbol=False),
         queries.trades_between(POSTGRESQL),

@@ -6,19 +6,37 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from databases import Database
-from factories import START_US, a_batch, a_trade, an_instrument, an_order, filled, happened, resting_batch, trading_batch
+from factories import START_US, a_batch, a_stop, a_trade, an_instrument, an_order, filled, happened, resting_batch, trading_batch
 from ome.db import Storage, open_storage
 from ome.domain.batch import CHAIN_START, chain_hash
-from ome.domain.enums import OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.errors import InvariantBroken
 from ome.domain.events import CommandRefused, OrderAccepted, OrderCancelled, SelfTradePrevented, Traded
 from ome.domain.ids import make_id
 from ome.domain.numbers import pack
 from ome.domain.ports import Page
 from ome.domain.reasons import Reason
-from ome.domain.records import EngineSettings, EngineState
+from ome.domain.records import EngineSettings, EngineState, InstrumentRules, SpecialTerms
+
+ALL_TERMS = SpecialTerms(
+    stop_price=pack(15500, 2),
+    trail_amount=pack(150, 2),
+    trail_percent=pack(15, 1),
+    limit_offset=pack(5, 2),
+    post_only=True,
+    display_quantity=pack(2, 0),
+    min_quantity=pack(3, 0),
+    max_slippage_bps=25,
+    shown_quantity=pack(1, 0),
+    prevented_quantity=pack(4, 0),
+    trail_extreme=pack(15350, 2),
+    triggered_at=START_US + 4,
+    is_due=True,
+)
+"""Terms in which nothing has its default; no order has all of these."""
 
 
 async def reopened(storage: Storage, database: Database) -> Storage:
@@ -53,6 +71,7 @@ async def test_every_field_of_an_order_comes_back_with_its_type(storage: Storage
         self_trade_prevention=SelfTradePrevention.NONE,
         client_order_id="käse-1",
         expires_at=START_US + 5,
+        terms=ALL_TERMS,
     )
     empty = an_order(2, type=OrderType.MARKET, price=None)
     await storage.repository.commit(a_batch(1, 2, orders=[full, empty]))
@@ -64,6 +83,17 @@ async def test_every_field_of_an_order_comes_back_with_its_type(storage: Storage
     assert isinstance(found.reason, Reason)
     assert await storage.reads.order(2) == empty
     assert await storage.reads.order(3) is None
+
+
+async def test_what_few_orders_and_symbols_have_costs_the_others_nothing(storage: Storage, database: Database) -> None:
+    """Terms and rules are JSON of what differs from the defaults; a plain order and a symbol without rules have NULL there."""
+    orders = [an_order(1), an_order(2, terms=SpecialTerms()), an_order(3, terms=SpecialTerms(post_only=True))]
+    listed = [an_instrument("AAPL"), an_instrument("MSFT", rules=InstrumentRules(band_halt_s=60))]
+    await storage.repository.commit(a_batch(1, 3, orders=orders, instruments=listed))
+    assert await database.fetch("SELECT terms FROM stored_orders ORDER BY id") == [(None,), ("{}",), ('{"post_only":true}',)]
+    assert await database.fetch("SELECT rules FROM stored_instruments ORDER BY symbol") == [(None,), ('{"band_halt_s":60}',)]
+    assert [await storage.reads.order(order.id) for order in orders] == orders
+    assert (await storage.repository.load()).state.instruments == listed
 
 
 async def test_a_changed_order_replaces_the_row_it_had(storage: Storage) -> None:
@@ -83,16 +113,36 @@ async def test_a_changed_order_replaces_the_row_it_had(storage: Storage) -> None
         priority=2,
         expires_at=START_US + 9,
         updated_at=START_US + 2,
+        terms=ALL_TERMS,
     )
     await storage.repository.commit(a_batch(2, 2, orders=[changed]))
     assert await storage.reads.order(1) == changed
+    plain_again = replace(changed, terms=None)
+    await storage.repository.commit(a_batch(3, 3, orders=[plain_again]))
+    assert await storage.reads.order(1) == plain_again
+
+
+async def test_the_rules_of_a_symbol_come_back_and_go_again(storage: Storage) -> None:
+    """An operator's rules are there after a restart, each field with its value, until they are taken away."""
+    rules = InstrumentRules(
+        max_order_quantity=pack(5, 0),
+        price_band_percent=pack(25, 1),
+        band_halt_s=60,
+        session_close_s=57_600,
+        halted_until=START_US,
+    )
+    listed = an_instrument(rules=rules, state=MarketState.HALTED)
+    await storage.repository.commit(a_batch(1, 1, instruments=[listed]))
+    assert (await storage.repository.load()).state.instruments == [listed]
+    await storage.repository.commit(a_batch(2, 2, instruments=[an_instrument()]))
+    assert (await storage.repository.load()).state.instruments == [an_instrument()]
 
 
 async def test_recovery_gives_what_the_last_batch_left(storage: Storage, database: Database) -> None:
     """Open orders in order of priority, instruments, counters, settings and state hash are the same after a restart."""
     late = an_order(1, priority=9)
     early = an_order(2, priority=3, status=OrderStatus.PARTIALLY_FILLED)
-    waiting = an_order(3, priority=0, status=OrderStatus.PENDING_TRIGGER)
+    waiting = a_stop(3, priority=5, time_in_force=TimeInForce.GTD, expires_at=START_US + 50)
     done = [filled(an_order(4)), an_order(5, status=OrderStatus.CANCELLED), an_order(6, status=OrderStatus.REJECTED)]
     instruments = [an_instrument("MSFT", sequence=7), an_instrument("AAPL", last_price=1, last_quantity=2, last_trade_at=3)]
     settings = EngineSettings(auto_list=False, max_symbols=5)
@@ -109,7 +159,7 @@ async def test_recovery_gives_what_the_last_batch_left(storage: Storage, databas
     again = await reopened(storage, database)
     try:
         recovered = await again.repository.load()
-        expected = EngineState(0, 9, START_US + 9, 0, 9, settings, instruments[::-1], [waiting, early, late])
+        expected = EngineState(0, 9, START_US + 9, 0, 9, settings, instruments[::-1], [early, waiting, late])
         assert recovered.state == expected
         assert recovered.state_hash == 2**64 - 1
         await again.repository.commit(a_batch(10, 10, state_hash=5))
@@ -186,12 +236,37 @@ async def test_a_client_order_id_is_found_per_symbol(storage: Storage) -> None:
 async def test_open_orders_of_a_symbol_stand_in_order_of_priority(storage: Storage) -> None:
     """The symbol's sequence and its resting orders; stops that wait, ended orders and other symbols are not among them."""
     resting = [an_order(1, priority=5), an_order(2, priority=2, status=OrderStatus.PARTIALLY_FILLED)]
-    others = [an_order(3, status=OrderStatus.PENDING_TRIGGER), filled(an_order(4)), an_order(5, symbol="MSFT")]
+    others = [a_stop(3), filled(an_order(4)), an_order(5, symbol="MSFT")]
     listed = [an_instrument("AAPL", sequence=41), an_instrument("IBM", sequence=2)]
     await storage.repository.commit(a_batch(1, 5, orders=[*resting, *others], instruments=listed))
     assert await storage.reads.open_orders("AAPL") == (41, resting[::-1])
     assert await storage.reads.open_orders("IBM") == (2, [])
     assert await storage.reads.open_orders("NONE") == (0, [])
+
+
+async def test_the_queue_ahead_is_what_stands_before_at_the_same_price(storage: Storage) -> None:
+    """Resting orders of the same symbol, side and price with an earlier priority, and what they show: a slice of an iceberg."""
+    iceberg = SpecialTerms(display_quantity=pack(20, 1), shown_quantity=pack(15, 1))
+    lots = {"quantity": pack(80, 1), "remaining_quantity": pack(80, 1)}
+    mine = an_order(50, priority=50, **lots)
+    ahead = [
+        an_order(1, priority=1, **lots),
+        an_order(2, priority=2, **lots),
+        an_order(3, priority=49, remaining_quantity=pack(5, 1), status=OrderStatus.PARTIALLY_FILLED),
+        an_order(4, priority=4, terms=iceberg, **lots),
+        an_order(5, priority=5, terms=SpecialTerms(post_only=True), **lots),
+    ]
+    others = [
+        an_order(6, priority=51, **lots),
+        an_order(7, priority=7, price=pack(15051, 2), **lots),
+        an_order(8, priority=8, side=Side.SELL, **lots),
+        an_order(9, priority=9, symbol="MSFT", **lots),
+        a_stop(10, priority=10, price=pack(15050, 2), **lots),
+        filled(an_order(11, priority=11, **lots)),
+    ]
+    await storage.repository.commit(a_batch(1, 60, orders=[mine, *ahead, *others]))
+    assert await storage.reads.queue_ahead(mine) == (5, pack(260, 1))
+    assert await storage.reads.queue_ahead(ahead[0]) == (0, pack(0, 1))
 
 
 async def test_trades_are_found_by_symbol_user_and_order(storage: Storage) -> None:

@@ -6,7 +6,7 @@ A `Query` is asked with values by name; which index each one uses is tested.
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 from sqlalchemy import (
@@ -28,6 +28,9 @@ from sqlalchemy import (
 
 from ome.db.schema import OPEN, event_batches, event_orders, event_users, stored_instruments, stored_orders, stored_trades
 from ome.domain.enums import LAST_OPEN, OrderStatus
+
+_RESTING: Final = (OPEN, stored_orders.c.status < literal_column(str(int(OrderStatus.PENDING_TRIGGER)), SmallInteger))
+"""The orders that stand in a book: the open ones but for stops that wait."""
 
 
 class Query(Struct, frozen=True):
@@ -72,15 +75,28 @@ def orders_of_user(dialect: Dialect, *, before: bool, symbol: bool, statuses: fr
 
 @cache
 def open_orders(dialect: Dialect) -> Query:
-    """The sequence of `symbol` beside each of its resting orders, by priority; beside nothing where it has none."""
-    table = stored_orders.c
-    waiting = literal_column(str(int(OrderStatus.PENDING_TRIGGER)), SmallInteger)
-    resting = and_(table.symbol == stored_instruments.c.symbol, OPEN, table.status < waiting)
+    """The sequence of `symbol` beside each of its resting orders, in any order; beside nothing where it has none."""
+    resting = and_(stored_orders.c.symbol == stored_instruments.c.symbol, *_RESTING)
     query = (
         select(stored_instruments.c.sequence, stored_orders)
         .select_from(stored_instruments.outerjoin(stored_orders, resting))
         .where(stored_instruments.c.symbol == _text("symbol"))
-        .order_by(table.priority)
+    )
+    return _query(dialect, query)
+
+
+@cache
+def queue_ahead(dialect: Dialect) -> Query:
+    """The resting orders of `symbol` on `side` at `price` with a priority below `priority`: (how many, remaining quantity,
+    terms), those that are alike in both counted together.
+    """
+    table = stored_orders.c
+    alike = (table.remaining_quantity, table.terms)
+    query = (
+        select(func.count(), *alike)
+        .where(table.symbol == _text("symbol"), table.side == bindparam("side", type_=SmallInteger), *_RESTING)
+        .where(table.price == _big("price"), table.priority < _big("priority"))
+        .group_by(*alike)
     )
     return _query(dialect, query)
 

@@ -14,6 +14,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Literal
 
+import msgspec
+
 from ome.db import queries
 from ome.db.queries import Query
 from ome.db.readers import FAILURES, reader
@@ -24,8 +26,9 @@ from ome.domain.enums import OrderStatus
 from ome.domain.errors import StorageUnusable
 from ome.domain.events import CommandEvents, CommandRefused, PrivateEvent, SelfTradePrevented, Traded, decode_events
 from ome.domain.ids import SHARD_STEP
+from ome.domain.numbers import pack, unpack
 from ome.domain.ports import Page
-from ome.domain.records import OrderRecord, TradeRecord
+from ome.domain.records import OrderRecord, SpecialTerms, TradeRecord
 
 BATCHES_AT_ONCE: Final = 8
 """Batches of events that are fetched by one statement while looking for trades."""
@@ -72,7 +75,18 @@ class StoredReads:
     async def open_orders(self, symbol: str) -> tuple[int, list[OrderRecord]]:
         """One statement, so that sequence and orders are of one moment; (0, []) for a symbol that isn't listed."""
         rows = await self._rows(queries.open_orders(self._dialect), symbol=symbol)
-        return (rows[0][0] if rows else 0), records((row[1:] for row in rows if row[1] is not None), OrderRecord)
+        orders = records((row[1:] for row in rows if row[1] is not None), OrderRecord)
+        return (rows[0][0] if rows else 0), sorted(orders, key=lambda order: order.priority)
+
+    async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
+        """By the index of levels; the numbers of one symbol's open orders all have the decimals of its lot."""
+        query = queries.queue_ahead(self._dialect)
+        place = {"symbol": order.symbol, "side": int(order.side), "price": order.price, "priority": order.priority}
+        count, lots = 0, 0
+        for alike, remaining, terms in await self._rows(query, **place):
+            count += alike
+            lots += alike * unpack(_shown(remaining, terms))[0]
+        return count, pack(lots, unpack(order.remaining_quantity)[1])
 
     async def trades(
         self, page: Page, *, symbol: str | None = None, user_id: str | None = None, order_id: int | None = None
@@ -182,6 +196,12 @@ class StoredReads:
             return await self._reader.fetch(sql, parameters)
         except FAILURES as error:
             raise StorageUnusable(f"The database can't answer: {error or type(error).__name__}.") from error
+
+
+def _shown(remaining: int, terms: str | None) -> int:
+    """What the book shows of a resting order, a number: an iceberg's slice, or all that remains (T6)."""
+    shown = None if terms is None else msgspec.json.decode(terms, type=SpecialTerms).shown_quantity
+    return remaining if shown is None else shown
 
 
 def _wanted(page: Page, symbol: str | None, user_id: str | None, order_id: int | None) -> Callable[[Traded], bool]:

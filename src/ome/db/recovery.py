@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, chain_hash
+from ome.domain.enums import OrderStatus
 from ome.domain.errors import StateMismatch, StorageUnusable
 from ome.domain.ids import make_id
 from ome.domain.ports import Recovered
@@ -22,6 +23,9 @@ from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, Or
 
 CHUNK: Final = 20_000
 """Rows that are turned into records at once, so that a large book isn't held twice."""
+
+_JSON_LAST: Final = frozenset[type]({OrderRecord, InstrumentRecord})
+"""The records whose last field is stored as JSON, or as NULL where it has its default."""
 
 _Record = TypeVar("_Record")
 
@@ -74,10 +78,17 @@ class Stored(Struct, frozen=True):
 
 def records(rows: Iterable[Sequence[Any]], kind: type[_Record]) -> list[_Record]:
     """Rows as records, enums and all. Raises StateMismatch for a value that isn't of its field's type."""
+    values = map(_with_json_read, rows) if kind in _JSON_LAST else map(tuple, rows)
     try:
-        return msgspec.convert([tuple(row) for row in rows], list[kind])  # type: ignore[valid-type]
-    except msgspec.ValidationError as error:
+        return msgspec.convert(list(values), list[kind])  # type: ignore[valid-type]
+    except msgspec.DecodeError as error:
         raise StateMismatch(f"A stored {kind.__name__} can't be read: {error}. Restore a backup.") from error
+
+
+def _with_json_read(row: Sequence[Any]) -> Sequence[Any]:
+    """A row whose last value is JSON; without one the field has its default."""
+    text = row[-1]
+    return tuple(row[:-1]) if text is None else (*row[:-1], msgspec.json.decode(text))
 
 
 def stored_rows(
@@ -148,7 +159,9 @@ def _check_journal(row: EngineRow, journal: JournalRow | None) -> None:
 
 
 def _check_orders(shard: int, row: EngineRow, orders: list[OrderRecord]) -> None:
-    """None is of a later position than the engine row, and no two share a place in the queue. `orders` are by priority."""
+    """None is of a later position than the engine row, no two share a place in the queue, and each that waits for a price says
+    for which. `orders` are by priority.
+    """
     newest = max((order.id for order in orders), default=0)
     if newest > make_id(shard, row.position):
         raise StateMismatch(
@@ -159,6 +172,9 @@ def _check_orders(shard: int, row: EngineRow, orders: list[OrderRecord]) -> None
     for earlier, later in pairwise(orders):
         if earlier.priority == later.priority and earlier.priority:
             raise StateMismatch(f"Orders {earlier.id} and {later.id} have the same priority. Restore a backup.")
+    for order in orders:
+        if order.terms is None and order.status is OrderStatus.PENDING_TRIGGER:
+            raise StateMismatch(f"Order {order.id} waits for a price, and its terms are missing. Restore a backup.")
 
 
 def _hash_of(journal: JournalRow) -> bytes:

@@ -1,11 +1,13 @@
 """The tables, for SQLite and PostgreSQL alike. The migrations make them; a test compares the two.
 
 Prices and quantities are packed as in `domain.numbers`, times are microseconds since 1970 UTC, words are the numbers of
-`domain.enums`. People read the views `orders`, `trades` and `instruments`, which show the same rows in human units.
+`domain.enums`. What few rows have (an order's special terms, an instrument's rules) is one column of JSON with what differs from
+the defaults, NULL where there is none. People read the views `orders`, `trades` and `instruments`, which show the same rows in
+human units.
 
 - engine: one row per shard, the compare-and-set row: place, hashes and settings after the last batch
 - stored_orders: an order as it stands; by id, by user, by user and client id, the open ones by user,
-  and by symbol in order of priority
+  and by symbol, side and price in order of priority: the queue of each level
 - stored_trades: by id, by symbol
 - stored_instruments: the listed symbols
 - journal: one row per batch, its commands, chained
@@ -107,9 +109,10 @@ stored_orders: Final = Table(
     _big("expires_at", null=True),
     _big("created_at"),
     _big("updated_at"),
+    _text("terms", null=True),
     Index("ix_orders_user", "user_id", "id"),
     Index("ix_orders_open_user", "user_id", "id", sqlite_where=OPEN, postgresql_where=OPEN),
-    Index("ix_orders_open_symbol", "symbol", "priority", sqlite_where=OPEN, postgresql_where=OPEN),
+    Index("ix_orders_open_level", "symbol", "side", "price", "priority", sqlite_where=OPEN, postgresql_where=OPEN),
     Index(
         "uq_orders_client_id",
         "user_id",
@@ -149,6 +152,7 @@ stored_instruments: Final = Table(
     _big("last_quantity", null=True),
     _big("last_trade_at", null=True),
     _big("listed_at"),
+    _text("rules", null=True),
     _shard(key=False),
 )
 

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from msgspec import Struct, msgpack, to_builtins
+from msgspec import Struct, json, msgpack, to_builtins
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -54,9 +54,13 @@ _ORDER_CHANGES: Final = (
     "priority",
     "expires_at",
     "updated_at",
+    "terms",
 )
 """The columns of an order that can change; naming no others spares the indexes over them."""
-_INSTRUMENT_CHANGES: Final = ("tick_size", "lot_size", "state", "sequence", "last_price", "last_quantity", "last_trade_at")
+_INSTRUMENT_CHANGES: Final = (
+    *("tick_size", "lot_size", "state", "sequence", "last_price", "last_quantity", "last_trade_at"),
+    "rules",
+)
 _WRITES: Final[tuple[tuple[Table, Sequence[str]], ...]] = (
     (schema.stored_orders, _ORDER_CHANGES),
     (schema.stored_trades, ()),
@@ -117,9 +121,9 @@ def rows_of(change: Change) -> list[list[Row]]:
     last = batch.last_position
     traded = _users_who_traded(batch)
     return [
-        to_builtins(batch.orders),
+        [row if row[-1] is None else [*row[:-1], _json(row[-1])] for row in to_builtins(batch.orders)],
         to_builtins(batch.trades),
-        [[*row, shard] for row in to_builtins(batch.instruments)],
+        [[*row, _json(rules) if rules else None, shard] for *row, rules in to_builtins(batch.instruments)],
         [(user_id, shard, last, int(user_id in traded)) for user_id in batch.user_ids],
         [(order_id, last) for order_id in batch.touched_order_ids],
         [(shard, batch.first_position, last, batch.events)],
@@ -133,6 +137,11 @@ def columns_of(change: Change) -> list[list[Any]]:
     for (table, _), rows in zip(_WRITES, rows_of(change), strict=True):
         arrays.extend(map(list, zip(*rows, strict=True)) if rows else ([] for _ in table.columns))
     return arrays
+
+
+def _json(fields: dict[str, Any]) -> str:
+    """Those fields of an order's terms or an instrument's rules that differ from the defaults, as they are stored."""
+    return json.encode(fields).decode()
 
 
 def _journal_row(change: Change) -> Row:

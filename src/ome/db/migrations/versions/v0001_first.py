@@ -92,12 +92,17 @@ def _orders() -> None:
         _column("expires_at", BIG, null=True),
         _column("created_at", BIG),
         _column("updated_at", BIG),
+        _column("terms", sa.Text, null=True),
     )
     is_open, has_client_id = sa.text("status <= 2"), sa.text("client_order_id IS NOT NULL")
     op.create_index("ix_orders_user", "stored_orders", ["user_id", "id"])
     op.create_index("ix_orders_open_user", "stored_orders", ["user_id", "id"], sqlite_where=is_open, postgresql_where=is_open)
     op.create_index(
-        "ix_orders_open_symbol", "stored_orders", ["symbol", "priority"], sqlite_where=is_open, postgresql_where=is_open
+        "ix_orders_open_level",
+        "stored_orders",
+        ["symbol", "side", "price", "priority"],
+        sqlite_where=is_open,
+        postgresql_where=is_open,
     )
     op.create_index(
         "uq_orders_client_id",
@@ -135,6 +140,7 @@ def _trades_and_instruments() -> None:
         _column("last_quantity", BIG, null=True),
         _column("last_trade_at", BIG, null=True),
         _column("listed_at", BIG),
+        _column("rules", sa.Text, null=True),
         _column("shard", sa.Integer),
     )
 
