@@ -14,14 +14,14 @@ from typing import Final, NamedTuple
 from msgspec import structs
 
 from ome.domain.commands import CancelOrder, CancelOrders, Command, DefineInstrument, ModifyOrder, NewOrder
-from ome.domain.enums import Side
+from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.errors import OmeError, StateMismatch
 from ome.domain.events import CommandRefused, Event, OrderAccepted, OrderCancelled, OrderRejected
 from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import canonical
 from ome.domain.ports import Answer, CommandBus, Operation, ReadModels
 from ome.domain.reasons import Reason
-from ome.domain.records import OrderRecord
+from ome.domain.records import OrderRecord, SpecialTerms
 
 ClientKey = tuple[str, str, str]
 """User, symbol and client order id."""
@@ -233,7 +233,28 @@ def _asks_for(order: NewOrder, record: OrderRecord) -> bool:
         and order.type is record.type
         and order.time_in_force is record.time_in_force
         and order.quantity == canonical(record.quantity)
-        and order.price == (None if record.price is None else canonical(record.price))
+        and order.price == _canonical(record.price)
         and order.self_trade_prevention is record.self_trade_prevention
-        and order.expires_at == record.expires_at
+        and (order.time_in_force is TimeInForce.DAY or order.expires_at == record.expires_at)
+        and _asked(order.type, order.terms) == _asked(record.type, record.terms)
     )
+
+
+def _asked(order_type: OrderType, terms: SpecialTerms | None) -> SpecialTerms:
+    """What of terms a client asks for, in canonical numbers; where a trailing stop stands is the engine's to say (S6)."""
+    if terms is None:
+        return SpecialTerms()
+    return SpecialTerms(
+        stop_price=None if order_type is OrderType.TRAILING_STOP else _canonical(terms.stop_price),
+        trail_amount=_canonical(terms.trail_amount),
+        trail_percent=_canonical(terms.trail_percent),
+        limit_offset=_canonical(terms.limit_offset),
+        post_only=terms.post_only,
+        display_quantity=_canonical(terms.display_quantity),
+        min_quantity=_canonical(terms.min_quantity),
+        max_slippage_bps=terms.max_slippage_bps,
+    )
+
+
+def _canonical(number: int | None) -> int | None:
+    return None if number is None else canonical(number)
