@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -58,7 +59,7 @@ def installed(lock: Path) -> None:
     stamp = VENV / f".{lock.stem}"
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == want:
         return
-    if not PYTHON.exists() or (VENV / ".python").read_text() != sys.version:
+    if not is_usable():
         create()
     print(f"Installing {lock.name} into {VENV.name} (once, about a minute)", flush=True)
     pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -67,14 +68,23 @@ def installed(lock: Path) -> None:
     stamp.write_text(want)
 
 
+def is_usable() -> bool:
+    """Whether there is a virtual environment of this very Python, with pip in it, whoever made it."""
+    ask = "import sys, pip; sys.stdout.write(sys.version)"
+    try:
+        return subprocess.run([str(PYTHON), "-c", ask], capture_output=True, text=True, check=True).stdout == sys.version
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
 def create() -> None:
     """A new virtual environment, or what to do where this Python can't make one."""
     try:
         venv.create(VENV, with_pip=True, clear=True)
     except (subprocess.CalledProcessError, ModuleNotFoundError) as error:
-        advice = f"Debian, Ubuntu: apt-get install python3-venv. Or: uv venv --seed {VENV.name}"
+        shutil.rmtree(VENV, ignore_errors=True)
+        advice = f"Debian, Ubuntu: apt-get install python3-venv. Or: uv venv --seed --python {sys.executable} {VENV.name}"
         raise SystemExit(fail(f"this Python can't make virtual environments (no ensurepip). {advice}")) from error
-    (VENV / ".python").write_text(sys.version)
 
 
 def python(*arguments: str, lock: Path = DEVELOPMENT, environment: dict[str, str] | None = None) -> Callable[[], int]:
@@ -115,6 +125,7 @@ TARGETS: dict[str, Callable[[], int]] = {
     "crash": each(
         *(python("-m", "integration.crash", "--database", kind, environment={"PYTHONPATH": "tests"}) for kind in DATABASES)
     ),
+    "mutants": python("-m", "mutants", environment=TESTS),
     "lock": lock,
 }
 

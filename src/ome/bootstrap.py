@@ -14,9 +14,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Coroutine
+from types import FrameType
 from typing import Any, Final
 
 import structlog
@@ -27,7 +30,7 @@ from ome.api.settings import ApiSettings
 from ome.config import Settings, load_settings
 from ome.db import open_storage
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.errors import StorageError
+from ome.domain.errors import OmeError, StorageError
 from ome.domain.records import EngineSettings
 from ome.engine.order_entry import OrderEntryDesk
 from ome.engine.runner import EngineRunner, RunnerLimits
@@ -38,6 +41,9 @@ EXIT_SOFTWARE: Final = 70
 """Exit status after a bug: the engine stopped rather than guess (EX_SOFTWARE)."""
 EXIT_ADDRESS: Final = 69
 """Exit status when the address can't be listened on (EX_UNAVAILABLE)."""
+EXIT_NOT_DRAINED: Final = 75
+"""Exit status when it was stopped before everything taken was durable (EX_TEMPFAIL)."""
+_LEAST_DRAIN_S: Final = 0.5
 DAY_US: Final = 24 * 3600 * MICROSECONDS
 _BACKLOG: Final = 2048
 _KEEP_ALIVE_S: Final = 75
@@ -95,11 +101,12 @@ class Service:
         )
         await self._runner.run([self._market, self._metrics])
 
-    async def stop(self) -> None:
-        """Finish what was taken and give back the database."""
-        await self._runner.stop()
+    async def stop(self, within_s: float | None = None) -> bool:
+        """Finish what was taken and give back the database; whether all of it is durable."""
+        drained = await self._runner.stop(within_s)
         await self._storage.close()
         self.app.flush()
+        return drained
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: object) -> AsyncIterator[None]:
@@ -128,8 +135,8 @@ def create_app() -> Any:
     return Service(load_settings()).app
 
 
-async def serve(settings: Settings) -> int:
-    """Run the service until it is told to stop (SIGINT, SIGTERM) or halts; the exit status."""
+async def serve(settings: Settings, signals: Signals) -> int:
+    """Run the service until it is told to stop or halts; the exit status."""
     configure_logging(settings.log_level, settings.log_format)
     try:
         listener = _listen(settings.host, settings.port)
@@ -138,39 +145,87 @@ async def serve(settings: Settings) -> int:
             "cannot_listen", host=settings.host, port=settings.port, error=error.strerror, advice=_address_advice(error)
         )
         return EXIT_ADDRESS
-    service = Service(settings)
-    try:
-        await service.start()
-    except StorageError as error:
-        log.critical("cannot_start", error=str(error), exit_status=error.exit_code)
-        listener.close()
-        return error.exit_code
+    with listener:
+        try:
+            service = Service(settings)
+            await signals.until_stopped(service.start())
+        except OmeError as error:
+            status = error.exit_code if isinstance(error, StorageError) else StorageError.exit_code
+            log.critical("cannot_start", error=str(error) or type(error).__name__, exit_status=status)
+            return status
+        except asyncio.CancelledError:
+            log.info("stopped_while_starting")
+            return 0
+        return await _serve(service, listener, signals)
+
+
+async def _serve(service: Service, listener: socket.socket, signals: Signals) -> int:
+    settings = service.settings
     server = uvicorn.Server(_uvicorn_config(service, settings))
     watch = asyncio.create_task(_stop_when_halted(service, server))
     host, port = listener.getsockname()[:2]
-    log.info(
-        "listening",
-        url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
-        key_needed=bool(settings.api_key.get_secret_value()),
-    )
+    address = f"[{host}]" if ":" in host else host
+    log.info("listening", url=f"http://{address}:{port}", key_needed=bool(settings.api_key.get_secret_value()))
+    drained = False
     try:
         await server.serve(sockets=[listener])
     finally:
         watch.cancel()
-        await service.stop()
-    log.info("stopped", position=service.position)
-    if service.failure is None:
-        return 0
-    return service.failure.exit_code if isinstance(service.failure, StorageError) else EXIT_SOFTWARE
+        drained = await service.stop(within_s=signals.stopping(settings.drain_sec))
+    log.info("stopped", position=service.position, everything_durable=drained)
+    if service.failure is not None:
+        return service.failure.exit_code if isinstance(service.failure, StorageError) else EXIT_SOFTWARE
+    return 0 if drained else EXIT_NOT_DRAINED
+
+
+class Signals:
+    """SIGINT and SIGTERM in the three phases of a process's life.
+
+    While it starts, one ends the start. While it serves, they are uvicorn's, which raises them once more when it has stopped.
+    While it stops, another one ends the process at once, as SIGKILL would.
+    """
+
+    def __init__(self) -> None:
+        self._starting: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._came_at: float | None = None
+        self._is_stopping = False
+
+    def install(self) -> None:
+        """Take the signals over from Python."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._came)
+
+    async def until_stopped(self, start: Coroutine[Any, Any, None]) -> None:
+        """Run the start; a signal cancels it (CancelledError)."""
+        self._loop = asyncio.get_running_loop()
+        self._starting = asyncio.create_task(start)
+        try:
+            await self._starting
+        finally:
+            self._starting = None
+
+    def stopping(self, drain_s: float) -> float:
+        """From here on a signal ends the process. How many seconds of `drain_s` are left since the first one came."""
+        self._is_stopping = True
+        elapsed = 0.0 if self._came_at is None else time.monotonic() - self._came_at
+        return max(_LEAST_DRAIN_S, drain_s - elapsed)
+
+    def _came(self, number: int, _frame: FrameType | None) -> None:
+        if self._is_stopping:
+            os._exit(128 + number)
+        if self._came_at is None:
+            self._came_at = time.monotonic()
+        if self._starting is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._starting.cancel)
 
 
 def run(settings: Settings) -> int:
-    """`serve` in an event loop of its own; a signal ends it with status 0 once everything taken is durable."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # uvicorn raises the signal that stopped it once more when it has stopped; by then all is done.
-        signal.signal(number, lambda *_: None)
+    """`serve` in an event loop of its own."""
+    signals = Signals()
+    signals.install()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(serve(settings))
+        return runner.run(serve(settings, signals))
 
 
 def _loop_factory() -> Any:

@@ -27,6 +27,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from ome.domain.enums import OrderStatus, OrderType
 from ome.domain.events import Event, OrderAccepted, OrderCancelled, OrderExpired, OrderFilled, OrderRejected, Traded
+from ome.domain.numbers import unpack
 
 METRICS_CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 STATES: Final = ("STARTING", "RECOVERING", "RUNNING", "STALLED", "DRAINING", "HALTED")
@@ -95,7 +96,7 @@ class Metrics:
                     outcomes[event.order.type, "accepted"] += 1
                 case Traded():
                     trades += 1
-                    if not event.maker_remaining:  # only LIMIT orders rest
+                    if not unpack(event.maker_remaining)[0]:  # only LIMIT orders rest
                         outcomes[OrderType.LIMIT, "filled"] += 1
                 case OrderFilled() if event.order.status is OrderStatus.FILLED:
                     outcomes[event.order.type, "filled"] += 1

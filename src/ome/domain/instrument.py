@@ -51,7 +51,12 @@ class Grid:
     @property
     def largest(self) -> int:
         """The largest number on this grid."""
-        return self.number(MAX_UNITS // self._mantissa)
+        return self.number(self.most_steps)
+
+    @property
+    def most_steps(self) -> int:
+        """How many steps the largest number is."""
+        return MAX_UNITS // self._mantissa
 
     @property
     def decimals(self) -> int:

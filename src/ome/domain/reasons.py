@@ -39,6 +39,7 @@ class Reason(IntEnum):
     UNKNOWN_SYMBOL = 405
     TOO_MANY_SYMBOLS = 406
     INSTRUMENT_IN_USE = 407
+    NOT_IN_AUCTION = 408
     # 450: the market's state
     MARKET_HALTED = 450
     MARKET_CANCEL_ONLY = 451
@@ -54,6 +55,7 @@ class Reason(IntEnum):
     QUANTITY_ABOVE_MAXIMUM = 506
     DISPLAY_ABOVE_QUANTITY = 507
     MIN_ABOVE_QUANTITY = 508
+    TRAIL_TOO_LARGE = 509
     # 550: price bounds
     PRICE_OUTSIDE_BAND = 550
     # 600: time
@@ -127,6 +129,9 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.INSTRUMENT_IN_USE: ReasonInfo(
         409, "M5", "The instrument has open orders", "Its tick and lot can change only while it has none; cancel them first."
     ),
+    Reason.NOT_IN_AUCTION: ReasonInfo(
+        409, "H3", "The symbol is not in an auction", "GET /market/SYMBOL tells its state, and its prices while it is open."
+    ),
     Reason.PRICE_OFF_TICK: ReasonInfo(
         422, "M5", "The price is not a whole number of ticks", "A tick is {limit}; prices are never rounded."
     ),
@@ -155,6 +160,7 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
         422, "T6", "The display quantity is above the quantity", "Show at most the whole {limit}."
     ),
     Reason.MIN_ABOVE_QUANTITY: ReasonInfo(422, "T7", "The minimum is above the quantity", "Ask for at most the whole {limit}."),
+    Reason.TRAIL_TOO_LARGE: ReasonInfo(422, "S6", "The trail is the whole price or more", "Trail by less than {limit} percent."),
     Reason.PRICE_OUTSIDE_BAND: ReasonInfo(422, "H2", "The price is outside the price band", "The band ends at {limit}."),
     Reason.POST_ONLY_WOULD_TAKE: ReasonInfo(
         422, "T4", "It would take liquidity", "The best price on the other side is {limit}; stay behind it, or drop post_only."

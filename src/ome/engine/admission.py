@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ome.domain.commands import ModifyOrder, NewOrder
 from ome.domain.enums import MarketState, OrderType, Side, TimeInForce
 from ome.domain.instrument import BEYOND, OFF_GRID, Grid, Instrument
-from ome.domain.numbers import pack
+from ome.domain.numbers import POWER_OF_TEN, pack, unpack
 from ome.domain.reasons import Reason
 from ome.domain.records import SpecialTerms
 from ome.engine import time_in_force
@@ -53,6 +53,7 @@ def admit(command: NewOrder, book: OrderBook, time: int) -> Admitted:
     special = None if terms is None else _special(terms, instrument)
     _check_steps(instrument, [price, *_prices(special)], [quantity, *_quantities(special)])
     _check_size(book, quantity, special)
+    _check_trail(special)
     _check_band(book, price)
     if command.expires_at is not None and command.expires_at <= time:
         raise Refusal(Reason.EXPIRES_AT_IN_PAST)
@@ -73,21 +74,23 @@ def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int)
     price = order.price if command.price is None else instrument.prices.steps(command.price)
     quantity = order.quantity if command.quantity is None else instrument.quantities.steps(command.quantity)
     special = _changed_special(command, order)
+    requeues = not order.is_waiting and (price != order.price or quantity > order.quantity)
+    if requeues and book.state in _STATE_REASONS:
+        raise Refusal(_STATE_REASONS[book.state])
     _check_steps(instrument, [price, *_prices(special)], [quantity, *_quantities(special)])
     used = order.filled + order.prevented
     if quantity < used:
         raise Refusal(Reason.QUANTITY_BELOW_FILLED, instrument.quantities.number(used))
-    if command.quantity is not None:
+    if quantity > order.quantity:
         _check_maximum(book, quantity)
     if command.display_quantity is not None and special is not None:
         _check_display(book, quantity, special)
+    _check_trail(special)
     if command.price is not None:
         _check_band(book, price)
     if command.expires_at is not None and command.expires_at <= time:
         raise Refusal(Reason.EXPIRES_AT_IN_PAST)
-    if not order.is_waiting and (price != order.price or quantity > order.quantity):
-        if book.state in {MarketState.HALTED, MarketState.CANCEL_ONLY}:
-            raise Refusal(_STATE_REASONS[book.state])
+    if requeues:
         _check_post_only(book, order.side, price, special)
     return Change(price, quantity, order.expires_at if command.expires_at is None else command.expires_at, special)
 
@@ -104,7 +107,11 @@ def _check_state(command: NewOrder, book: OrderBook) -> None:
         raise Refusal(_STATE_REASONS[state])
     if command.type in STOP_TYPES:
         return
-    at_once = command.type is OrderType.MARKET or command.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}
+    at_once = (
+        command.type is OrderType.MARKET
+        or command.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}
+        or (command.terms is not None and command.terms.min_quantity is not None)
+    )
     if state is MarketState.POST_ONLY and at_once:
         raise Refusal(Reason.MARKET_POST_ONLY)
     if state is MarketState.AUCTION and (at_once or (command.terms is not None and command.terms.post_only)):
@@ -199,6 +206,14 @@ def _check_maximum(book: OrderBook, quantity: int) -> None:
     maximum = book.rules.max_order_quantity
     if maximum is not None and quantity > book.instrument.quantities.floor(maximum):
         raise Refusal(Reason.QUANTITY_ABOVE_MAXIMUM, maximum)
+
+
+def _check_trail(special: Special | None) -> None:
+    """A trail of the whole price or more would never be reached by a sell, and has no bound for a buy (S6)."""
+    if special is not None and special.trail_percent is not None:
+        mantissa, decimals = unpack(special.trail_percent)
+        if mantissa >= 100 * POWER_OF_TEN[decimals]:
+            raise Refusal(Reason.TRAIL_TOO_LARGE, pack(100, 0))
 
 
 def _check_display(book: OrderBook, quantity: int, special: Special) -> None:

@@ -47,14 +47,15 @@ def indication(book: OrderBook) -> Indication | None:
 def _volumes(book: OrderBook) -> Iterator[tuple[int, int, int]]:
     """(price, lots bought at it or above, lots sold at it or below) for each price that could be the one, lowest first.
 
-    Volumes change at limit prices only; the reference price stands for the prices between two of them.
+    Volumes change at limit prices only: the ticks beside each stand for the prices between two of them, the reference for itself.
     """
     bids = [(level.price, level.quantity + level.hidden) for level in book.bids.best_first()]
     asks = [(level.price, level.quantity + level.hidden) for level in book.asks.best_first()]
     lowest, highest = asks[0][0], bids[0][0]
-    prices = {price for price, _ in (*bids, *asks) if lowest <= price <= highest}
-    if book.last_ticks is not None and lowest <= book.last_ticks <= highest:
-        prices.add(book.last_ticks)
+    limits = {beside for price, _ in (*bids, *asks) for beside in (price - 1, price, price + 1)}
+    if book.last_ticks is not None:
+        limits.add(book.last_ticks)
+    prices = {price for price in limits if lowest <= price <= highest}
     bought, sold, next_ask = sum(lots for _, lots in bids), 0, 0
     for price in sorted(prices):
         while bids and bids[-1][0] < price:

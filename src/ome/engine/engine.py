@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
+from typing import Final
 
 from msgspec import Struct, structs
 
@@ -58,6 +59,10 @@ from ome.engine.price_bounds import slippage_bound
 from ome.engine.snapshot import MASK, counters_digest, digest
 from ome.engine.special import STOP_TYPES
 
+_FILLED: Final = frozenset({OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED})
+EXPIRY_CHUNK: Final = 500
+"""Orders that one passing of time ends: a few milliseconds of the engine's time. Other commands end all that are due."""
+
 
 class Changes(Struct, frozen=True):
     """The last state of every order and instrument that changed."""
@@ -101,7 +106,7 @@ class Engine:
             raise InvariantBroken(f"command {stamped.position} at {stamped.time} cannot follow {self.position} at {self.time}")
         self.position, self.time = stamped.position, stamped.time
         events = self._events = []
-        self._expire_due()
+        self._expire_due(EXPIRY_CHUNK if isinstance(stamped.command, AdvanceTime) else None)
         self._resume_due()
         self._carry_out(stamped.command)
         if self._stirred_books:
@@ -153,6 +158,10 @@ class Engine:
             return self.time
         soonest = [until for until in (self._deadlines.soonest, *self._halts.values()) if until is not None]
         return min(soonest, default=None)
+
+    def has_crowd_due(self, time: int) -> bool:
+        """Whether so many deadlines have come by `time` that they should end in chunks, each by a command of its own (I2)."""
+        return self._deadlines.has_due(time, EXPIRY_CHUNK)
 
     @property
     def trade_count(self) -> int:
@@ -216,7 +225,7 @@ class Engine:
             self._hold(order)
             if order.is_waiting:
                 book.stops.add(order)
-                if book.stops.due:
+                if book.has_due_stop:
                     self._stirred_books[record.symbol] = book
             else:
                 book.side(order.side).add(order)
@@ -425,17 +434,20 @@ class Engine:
         """Cancel what the command names in the order of acceptance, waiting stops included, up to its limit (I2)."""
         if command.user_id is not None:
             orders: Iterable[Order] = self._by_user.get(command.user_id, {}).values()
+        elif command.symbol is None:
+            orders = self._orders.values()
         else:
-            book = self._books.get(command.symbol or "")
+            book = self._books.get(command.symbol)
             orders = () if book is None else chain(book.orders(), book.stops)
         named = (order for order in orders if _is_named(order, command))
         for order in sorted(named, key=_acceptance)[: command.limit]:
             self._end(order, OrderStatus.CANCELLED, Reason.CANCELLED_BY_USER)
 
-    def _expire_due(self) -> None:
-        """End every order whose deadline has come, before the command itself (T5)."""
-        while (order := self._deadlines.pop_due(self.time)) is not None:
+    def _expire_due(self, most: int | None) -> None:
+        """End the orders whose deadline has come, before the command itself, at most so many of them (T5, I2)."""
+        while most != 0 and (order := self._deadlines.pop_due(self.time)) is not None:
             self._end(order, OrderStatus.EXPIRED, Reason.EXPIRED)
+            most = None if most is None else most - 1
 
     def _end(self, order: Order, status: OrderStatus, reason: Reason) -> None:
         """End an order with some of it unfilled, taking it out of the book if it is in it."""
@@ -509,7 +521,7 @@ class Engine:
             now_shown = min(now_shown, order.special.display)
         order.hidden = order.remaining - now_shown
         book.resized(order, shown, hidden)
-        if book.is_touched:
+        if book.is_touched or book.state is MarketState.AUCTION:  # an auction counts what an iceberg hides
             self._touch(book)
 
     def _requeue(self, book: OrderBook, order: Order, change: Change) -> None:
@@ -552,18 +564,17 @@ class Engine:
         self._events.append(OrderModified(order.record()))
 
     def _run_stops(self) -> None:
-        """Fire what has become due, the one accepted first, until nothing is or the cascade's bound is reached (S1-S3)."""
+        """Fire what has become due, of all symbols the one accepted first, until nothing is or the bound is reached (S1-S3)."""
+        stirred = self._stirred_books
+        for book in stirred.values():
+            self._look_at_stops(book)
         left = self.settings.max_cascade
-        for symbol, book in list(self._stirred_books.items()):
-            while True:
-                self._look_at_stops(book)
-                order = book.stops.first_due()
-                if order is None or not left or book.state is not MarketState.OPEN:
-                    break
-                left -= 1
-                self._fire(book, order)
-            if order is None or book.state is not MarketState.OPEN:
-                del self._stirred_books[symbol]
+        while left and (ready := [book for book in stirred.values() if book.has_due_stop]):
+            book = min(ready, key=_first_due_id)
+            self._fire(book, book.stops.due.peekitem(0)[1])
+            self._look_at_stops(book)
+            left -= 1
+        self._stirred_books = {symbol: book for symbol, book in stirred.items() if book.has_due_stop}
 
     def _look_at_stops(self, book: OrderBook) -> None:
         """After a command, or a stop, has been dealt with completely: trails follow what traded, reached stops become due."""
@@ -630,7 +641,8 @@ class Engine:
         """Let the symbol take other orders from now on; leaving an auction uncrosses first (H1, H3). `until` ends a halt."""
         symbol = book.instrument.symbol
         if book.state is MarketState.AUCTION and state is not MarketState.AUCTION:
-            self._matcher.uncross(book, self.position, self.time, self._events)
+            takers = self._matcher.uncross(book, self.position, self.time, self._events)
+            self._events.extend(OrderFilled(order.record()) for order in takers if order.status in _FILLED)
             self._touch(book)
         book.state = state
         book.rules = structs.replace(book.rules, halted_until=until)
@@ -641,7 +653,7 @@ class Engine:
 
     def _resume_due(self) -> None:
         """Open the symbols whose halt is over (H2)."""
-        for symbol, until in list(self._halts.items()):
+        for until, symbol in sorted((until, symbol) for symbol, until in self._halts.items()):
             if until <= self.time:
                 book = self._books[symbol]
                 self._set_state(book, MarketState.OPEN, None)
@@ -681,6 +693,11 @@ class Engine:
             self._digest_sum += now - book.digest
             book.digest = now
         self._changed_books = {}
+
+
+def _first_due_id(book: OrderBook) -> int:
+    first: int = book.stops.due.peekitem(0)[0]
+    return first
 
 
 def _acceptance(order: Order) -> int:

@@ -31,6 +31,10 @@ class Deadlines:
             return None
         return self._orders.popitem(0)[1]
 
+    def has_due(self, time: int, more_than: int) -> bool:
+        """Whether more than so many deadlines have come by `time`."""
+        return len(self._orders) > more_than and self._orders.peekitem(more_than)[0][0] <= time
+
     @property
     def soonest(self) -> int | None:
         """The next deadline, in microseconds, or None."""

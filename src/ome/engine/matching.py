@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 
 from msgspec import Struct
 
@@ -18,6 +19,11 @@ from ome.domain.records import TradeRecord
 from ome.engine.auction import crossing_pair, indication, taker_and_maker
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
+
+_ENDS_TAKER: Final = frozenset(
+    {SelfTradePrevention.CANCEL_NEWEST, SelfTradePrevention.CANCEL_BOTH, SelfTradePrevention.DECREMENT}
+)
+"""The modes in which meeting an own order ends the taker, or shortens it."""
 
 
 class Outcome(Enum):
@@ -109,11 +115,12 @@ class Matcher:
         )
         return Traded(trade, maker.user_id, taker.user_id, quantities.number(maker.filled), quantities.number(maker.remaining))
 
-    def uncross(self, book: OrderBook, position: int, time: int, events: list[Event]) -> None:
-        """Trade at the auction's price until nothing crosses any more (H3).
+    def uncross(self, book: OrderBook, position: int, time: int, events: list[Event]) -> list[Order]:
+        """Trade at the auction's price until nothing crosses any more (H3): the orders that were takers.
 
         What self-trade prevention takes out can leave the book crossed at another price: then that one is traded at too.
         """
+        takers: dict[int, Order] = {}
         while (indicated := indication(book)) is not None:
             while (pair := crossing_pair(book, indicated.price)) is not None:
                 taker, maker = taker_and_maker(*pair)
@@ -124,8 +131,10 @@ class Matcher:
                     for order in (taker, maker):
                         self._fill_in_auction(book, order, lots, indicated.price, time)
                     events.append(self._traded(book, taker, maker, lots, indicated.price, position, time, None))
+                    takers[taker.id] = taker
                     for order in (taker, maker):
                         self._hooks.maker_filled(order)
+        return list(takers.values())
 
     def _fill_in_auction(self, book: OrderBook, order: Order, lots: int, price: int, time: int) -> None:
         """An auction fills orders in full, hidden parts included; an iceberg that is left over keeps its place (H3)."""
@@ -141,31 +150,31 @@ class Matcher:
     def _prevent_in_auction(
         self, book: OrderBook, taker: Order, maker: Order, price: int, time: int, events: list[Event]
     ) -> None:
-        """P1 in an auction: the younger order's mode decides."""
-        shown, hidden = taker.shown, taker.hidden
-        ended = self._prevent(book, taker, maker, price, time, events)
-        if taker.remaining and not taker.shown:
-            taker.show_slice()
-        book.resized(taker, shown, hidden)
-        if ended:
-            self._hooks.maker_prevented(taker)
-        elif taker.self_trade_prevention is SelfTradePrevention.DECREMENT:
-            self._hooks.maker_filled(taker)
+        """P1 in an auction: the younger order's mode decides, both count in full and keep their places."""
+        lots = min(taker.remaining, maker.remaining)
+        events.append(_prevented(book, taker, maker, price, lots))
+        mode = taker.self_trade_prevention
+        ended = {
+            SelfTradePrevention.CANCEL_NEWEST: [taker],
+            SelfTradePrevention.CANCEL_OLDEST: [maker],
+            SelfTradePrevention.CANCEL_BOTH: [maker, taker],
+        }.get(mode)
+        if ended is None:
+            for order in (maker, taker):
+                shown, hidden = order.shown, order.hidden
+                order.prevent(lots, time)
+                if order.remaining and not order.shown:
+                    order.show_slice()
+                book.resized(order, shown, hidden)
+                self._hooks.maker_filled(order) if order.remaining else self._hooks.maker_prevented(order)
+            return
+        for order in ended:
+            self._hooks.maker_prevented(order)
 
     def _prevent(self, book: OrderBook, taker: Order, maker: Order, price: int, time: int, events: list[Event]) -> bool:
         """Keep two orders of one user from trading, as the taker's mode has it (P1); whether that ends the taker."""
         lots = min(taker.remaining, maker.shown)
-        instrument = book.instrument
-        events.append(
-            SelfTradePrevented(
-                instrument.symbol,
-                taker.user_id,
-                maker.id,
-                taker.id,
-                instrument.prices.number(price),
-                instrument.quantities.number(lots),
-            )
-        )
+        events.append(_prevented(book, taker, maker, price, lots))
         mode = taker.self_trade_prevention
         if mode is SelfTradePrevention.CANCEL_NEWEST:
             return True
@@ -194,26 +203,36 @@ class Matcher:
             book.add(maker)
 
 
+def _prevented(book: OrderBook, taker: Order, maker: Order, price: int, lots: int) -> SelfTradePrevented:
+    """The record of a trade that was prevented: what would have traded, and at which price (P2)."""
+    prices, quantities = book.instrument.prices, book.instrument.quantities
+    return SelfTradePrevented(
+        book.instrument.symbol, taker.user_id, maker.id, taker.id, prices.number(price), quantities.number(lots)
+    )
+
+
 def reachable(book: OrderBook, taker: Order, limit: int | None, wanted: int) -> int:
     """How many lots, up to `wanted`, a taker could trade within `limit` ticks after self-trade prevention (T2, T7).
 
-    Hidden quantity counts. An own order that prevention would cancel is passed over; one that would end or shorten the taker
-    ends the count.
+    Hidden quantity counts. An own order that prevention would cancel is passed over. One that would end or shorten the taker
+    ends the count, and of the icebergs before it only what they show is reached: their next slices stand behind it.
     """
     found = 0
     buys = taker.side is Side.BUY
-    mode = taker.self_trade_prevention
+    user_id, mode = taker.user_id, taker.self_trade_prevention
     for level in book.opposite(taker.side).best_first():
         if limit is not None and (level.price > limit if buys else level.price < limit):
             break
+        if mode in _ENDS_TAKER and any(maker.user_id == user_id for maker in level):
+            for maker in level:
+                if maker.user_id == user_id:
+                    return min(found, wanted)
+                found += maker.shown
         for maker in level:
-            if maker.user_id == taker.user_id and mode is not SelfTradePrevention.NONE:
-                if mode is SelfTradePrevention.CANCEL_OLDEST:
-                    continue
-                return found
-            found += maker.remaining
-            if found >= wanted:
-                return wanted
+            if maker.user_id != user_id or mode is SelfTradePrevention.NONE:
+                found += maker.remaining
+                if found >= wanted:
+                    return wanted
     return found
 
 

@@ -106,7 +106,19 @@ class OrderBook:
     def redefine(self, instrument: Instrument) -> None:
         """Trade in another tick or lot from now on; the book is empty. A last price between two new ticks counts as the lower."""
         self.instrument = instrument
-        self.last_ticks = None if self.last_price is None else instrument.prices.floor(self.last_price)
+        self.last_ticks = self._ticks_of_last()
+
+    def _ticks_of_last(self) -> int | None:
+        """The last price in ticks; None before the first trade, and where the tick has become too small for it."""
+        if self.last_price is None:
+            return None
+        ticks = self.instrument.prices.floor(self.last_price)
+        return ticks if ticks <= self.instrument.prices.most_steps else None
+
+    @property
+    def has_due_stop(self) -> bool:
+        """Whether a stop is due and may fire: stops fire only while the symbol is open."""
+        return bool(self.stops.due) and self.state is MarketState.OPEN
 
     @property
     def reference_twice(self) -> int | None:
@@ -120,7 +132,10 @@ class OrderBook:
     def band(self) -> Band | None:
         """The prices that may trade now (H2); None where the instrument has no band, or there is no reference."""
         percent, reference_twice = self.rules.price_band_percent, self.reference_twice
-        return None if percent is None or reference_twice is None else price_band(reference_twice, percent)
+        if percent is None or reference_twice is None:
+            return None
+        band = price_band(reference_twice, percent)
+        return Band(band.lowest, min(band.highest, self.instrument.prices.most_steps))
 
     def touch(self, order: Order) -> None:
         """Note that the level at this order's price changes, its price as a number: the tick may change first."""
@@ -196,7 +211,7 @@ class OrderBook:
         book.last_quantity = record.last_quantity
         book.last_trade_at = record.last_trade_at
         book.rules = record.rules
-        book.last_ticks = None if record.last_price is None else book.instrument.prices.floor(record.last_price)
+        book.last_ticks = book._ticks_of_last()
         return book
 
     def check_invariants(self) -> None:

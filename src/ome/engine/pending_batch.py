@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from itertools import chain
+from math import inf
 
 from msgspec import Struct
 
@@ -34,6 +35,8 @@ class Waiting(Struct, eq=False):
     command: Command
     future: Future[Sequence[Event]] | None = None
     settled: Callable[[], None] | None = None
+    since: float = 0.0
+    """When it joined the queue, on the event loop's clock, in seconds."""
 
     def answer(self, events: Sequence[Event]) -> None:
         """Hand over the events of a command that is durable now."""
@@ -63,6 +66,7 @@ class Preview(Struct, eq=False):
 
     commands: Sequence[Command]
     future: Future[list[list[Event]]]
+    since: float = 0.0
 
     def answer(self, events: list[list[Event]]) -> None:
         """Hand over what the commands would lead to."""
@@ -108,12 +112,14 @@ class PendingBatch:
         for preview, previewed in self._previews:
             preview.answer(previewed)
 
-    def fail(self, error: OmeError) -> None:
-        """Tell everybody who waits that there is no answer."""
+    def fail(self, error: OmeError, since: float = inf) -> None:
+        """Tell everybody who waits, `since` this moment or longer, that there is no answer."""
         for waiting in self.waiting:
-            waiting.fail(error)
+            if waiting.since <= since:
+                waiting.fail(error)
         for preview, _ in self._previews:
-            preview.fail(NotAccepting("stalled"))
+            if preview.since <= since:
+                preview.fail(NotAccepting("stalled"))
 
     def seal(self, engine: Engine) -> Batch:
         """The transaction's worth of it. Called once, before the engine applies another command."""

@@ -12,9 +12,9 @@ a reason that a person must look at).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Final
 
 import structlog
@@ -46,8 +46,8 @@ class RunnerLimits(Struct, frozen=True):
 
     `queue` commands may wait (beyond it answers would be late anyway); of these the last `cancel_slots` are for cancels alone,
     so that a flood of orders can't keep anybody from leaving. `batch` commands share a transaction at most, which bounds its
-    size and what is lost sight of at once. `client_wait_s` is how long an answer may take before it is called unknown, and
-    `drain_s` how long stopping may take.
+    size and what is lost sight of at once. `client_wait_s` is how long an answer may take: after that what was matched is
+    unknown and what still waits is not executed (looked at four times as often). `drain_s` is how long stopping may take.
     """
 
     queue: int = 8192
@@ -92,7 +92,8 @@ class EngineRunner:
         self._state = "STARTING"
         self._position = 0
         self._commit_started = 0.0
-        self._patience: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+        self._gave_up = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at: int | None = None
 
@@ -106,8 +107,9 @@ class EngineRunner:
         except OmeError:
             _settle(settled)
             raise
-        future: asyncio.Future[Sequence[Event]] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(Waiting(command, future, settled))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Sequence[Event]] = loop.create_future()
+        self._queue.put_nowait(Waiting(command, future, settled, loop.time()))
         return future
 
     async def send(self, command: Command, settled: Callable[[], None] | None = None) -> Sequence[Event]:
@@ -117,8 +119,9 @@ class EngineRunner:
     async def preview(self, commands: Sequence[Command]) -> list[list[Event]]:
         """See CommandBus."""
         self._check_room(self._limits.queue - self._limits.cancel_slots)
-        future: asyncio.Future[list[list[Event]]] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(Preview(commands, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[list[Event]]] = loop.create_future()
+        self._queue.put_nowait(Preview(commands, future, loop.time()))
         return await future
 
     def _check_room(self, room: int) -> None:
@@ -180,26 +183,34 @@ class EngineRunner:
         self._listeners = list(listeners)
         self._task = asyncio.create_task(self._loop(), name="engine")
         self._enter("RUNNING")
+        self._look_for_impatience()
         if self._engine.settings != self._settings:
             await self.send(Configure(self._settings))
         self._set_alarm()
 
-    async def stop(self) -> None:
-        """Take nothing new, make durable what was taken, give back the database. What is left after `drain_s` is unknown."""
+    async def stop(self, within_s: float | None = None) -> bool:
+        """Take nothing new, make durable what was taken, give back the database.
+
+        Whether all of it is durable; what is not after `within_s` seconds (`drain_s` if None) is unknown to whoever sent it.
+        """
         if self._state not in {"HALTED", "STARTING"}:
             self._enter("DRAINING")
-        if self._alarm is not None:
-            self._alarm.cancel()
+        for timer in (self._alarm, self._watch):
+            if timer is not None:
+                timer.cancel()
+        drained = True
         if self._task is not None:
             if not self._task.done():
                 self._queue.put_nowait(None)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(self._task), self._limits.drain_s)
-            if not self._task.done():
-                log.error("drain_timed_out", waiting=self._queue.qsize())
+            done, _ = await asyncio.wait([self._task], timeout=self._limits.drain_s if within_s is None else within_s)
+            drained = bool(done)
+            if not drained:
+                log.error("drain_timed_out", matched=len(self._in_flight) + len(self._pending), queued=self._queue.qsize())
+                self._gave_up = True
                 self._task.cancel()
         self._abandon(OutcomeUnknown("the service stopped"))
         await self._repository.close()
+        return drained and self._state != "HALTED"
 
     # The coroutine
 
@@ -214,8 +225,11 @@ class EngineRunner:
                     await asyncio.wait([self._committing])
                     self._end_commit(self._committing)
                     self._begin_commit()
-        except Exception as error:  # noqa: BLE001  whatever it is, the engine stops rather than guess
-            self._halt(error)
+        except BaseException as error:
+            if not self._gave_up:  # whatever it is, the engine stops rather than guess, and says so
+                self._halt(error)
+            if not isinstance(error, Exception | asyncio.CancelledError):
+                raise
 
     def _drain(self) -> None:
         while len(self._pending) < self._limits.batch:
@@ -243,14 +257,22 @@ class EngineRunner:
         now = self._clock_us()
         if now < engine.time - CLOCK_STEP_US:
             log.warning("clock_went_back", by_us=engine.time - now)
-        stamped = Stamped(engine.position + 1, max(now, engine.time), waiting.command)
+        now = max(now, engine.time)
+        while engine.has_crowd_due(now):
+            self._stamp(Waiting(AdvanceTime()), now)
+        self._stamp(waiting, now)
+        if engine.next_deadline() != self._alarm_at:
+            self._set_alarm()
+
+    def _stamp(self, waiting: Waiting, now: int) -> None:
+        """Give a command its place and time, and apply it."""
+        engine = self._engine
+        stamped = Stamped(engine.position + 1, now, waiting.command)
         try:
             self._pending.add(stamped, engine.apply(stamped), waiting)
         except BaseException:
             waiting.fail(OutcomeUnknown("the engine stopped"))
             raise
-        if engine.next_deadline() != self._alarm_at:
-            self._set_alarm()
 
     def _preview(self, request: Preview) -> None:
         """Carry out a dry run in its turn; a bug in it harms nobody but whoever asked."""
@@ -274,46 +296,44 @@ class EngineRunner:
         self._commit_started = time.perf_counter()
         self._committing = asyncio.create_task(self._repository.commit(batch), name="commit")
         self._committing.add_done_callback(self._queue.put_nowait)
-        loop = asyncio.get_running_loop()
-        self._patience = loop.call_later(self._limits.client_wait_s, self._lose_patience)
 
     def _end_commit(self, commit: asyncio.Task[None]) -> None:
         """The batch in flight is durable: the views first, then the answers. Raises what the commit raised."""
-        if self._patience is not None:
-            self._patience.cancel()
         commit.result()
-        self._committing = None
-        durable, self._in_flight = self._in_flight, PendingBatch()
+        durable = self._in_flight
         self._position += len(durable)
         self._metrics.batch_committed(len(durable), time.perf_counter() - self._commit_started, self._queue.qsize())
         events = durable.events()
         for listener in self._listeners:
             listener.committed(events)
         durable.answer()
+        self._committing, self._in_flight = None, PendingBatch()
         if self._state == "STALLED":
             self._enter("RUNNING")
+            self._set_alarm()
 
     # When things go wrong
 
-    def _lose_patience(self) -> None:
-        """The commit in flight takes too long: what was matched is unknown, what only waits was certainly not executed."""
-        self.stalled(stalled=True)
-        unknown = OutcomeUnknown("the database has not confirmed it yet")
-        self._in_flight.fail(unknown)
-        self._pending.fail(unknown)
-        self._withdraw_queued(NotAccepting("stalled"))
+    def _look_for_impatience(self) -> None:
+        """Answer those who have waited too long: what was matched is unknown, what only waits was certainly not executed."""
         loop = asyncio.get_running_loop()
-        self._patience = loop.call_later(self._limits.client_wait_s, self._lose_patience)
+        since = loop.time() - self._limits.client_wait_s
+        if self._in_flight.waiting and self._in_flight.waiting[0].since <= since:
+            self.stalled(stalled=True)
+        unknown = OutcomeUnknown("the database has not confirmed it yet")
+        self._in_flight.fail(unknown, since)
+        self._pending.fail(unknown, since)
+        self._withdraw_queued(NotAccepting("stalled"), since)
+        self._watch = loop.call_later(self._limits.client_wait_s / 4, self._look_for_impatience)
 
-    def _withdraw_queued(self, error: OmeError) -> None:
-        """Take every command that hasn't had its turn out of the queue; ended commits and the stop stay in it."""
+    def _withdraw_queued(self, error: OmeError, since: float = inf) -> None:
+        """Take the commands that somebody has waited for since this moment or longer out of the queue; the rest stays in it."""
         for _ in range(self._queue.qsize()):
             note = self._queue.get_nowait()
-            if isinstance(note, Waiting):
+            if isinstance(note, Waiting | Preview) and note.future is not None and note.since <= since:
                 note.fail(error)
-                note.settle()
-            elif isinstance(note, Preview):
-                note.fail(error)
+                if isinstance(note, Waiting):
+                    note.settle()
             else:
                 self._queue.put_nowait(note)
 
@@ -324,8 +344,8 @@ class EngineRunner:
         self._withdraw_queued(NotAccepting("halted"))
 
     def _halt(self, error: BaseException) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
         log.critical("engine_halted", error=str(error), error_type=type(error).__name__, exc_info=error)
         self._enter("HALTED")
         self._abandon(OutcomeUnknown("the engine halted"))

@@ -82,10 +82,6 @@ class StopBook:
             self.due[order.id] = order
         return reached
 
-    def first_due(self) -> Order | None:
-        """The due stop that was accepted first (S3)."""
-        return self.due.peekitem(0)[1] if self.due else None
-
     def __iter__(self) -> Iterator[Order]:
         return iter(self._waiting.values())
 

@@ -253,7 +253,7 @@ async def test_a_dry_run_tells_what_would_happen_and_changes_nothing() -> None:
         assert [type(event) for event in dry.events] == [type(event) for event in real.events]
         assert [event.trade.price for event in dry.events if isinstance(event, Traded)] == [100_00_2, 101_00_2]
         assert (await entry.submit(order, dry_run=True)).replayed
-        cancelled = await entry.modify(ModifyOrder(3, exists=False, quantity=1), dry_run=True)
+        cancelled = await entry.modify(ModifyOrder(3, exists=False, quantity=10), dry_run=True)
         assert isinstance(cancelled.events[0], OrderModified)
         results = await entry.batch([asked(50, 1), CancelOrder(3, exists=False), CancelOrder(3, exists=False)], dry_run=True)
         last = results[2]
