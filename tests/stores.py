@@ -13,13 +13,15 @@ from ome.domain.records import EngineSettings, EngineState, OrderRecord, TradeRe
 
 
 class MemoryRepository:
-    """Holds batches in a list; `gate` lets commits through while it is set, `error` is raised by the next commit."""
+    """Holds batches in a list; `gate` lets commits through while it is set, each takes `delay_s`, `error` is raised
+    by the next."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
         self.gate = asyncio.Event()
         self.gate.set()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
+        self.delay_s = 0.0
         self.in_flight = 0
         self.most_in_flight = 0
         self.closed = False
@@ -37,6 +39,7 @@ class MemoryRepository:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await self.gate.wait()
+            await asyncio.sleep(self.delay_s)
             if self.error is not None:
                 raise self.error
             self.batches.append(batch)

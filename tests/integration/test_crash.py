@@ -109,3 +109,32 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
         assert server.spawn().wait(30) == 2
         assert name in server.output()
         server.close()
+
+
+def test_a_signal_ends_a_start_that_takes_long(tmp_path: Path) -> None:
+    """SIGTERM while it recovers ends the process; it doesn't begin to serve afterwards."""
+    with running_server(sqlite_url(tmp_path)) as server:
+        assert server.terminate() == 0
+        with closing(sqlite3.connect(tmp_path / "ome.db", isolation_level=None)) as locked:
+            locked.execute("BEGIN IMMEDIATE")
+            process = server.spawn()
+            lock = tmp_path / "ome.db.engine.lock"
+            while "RECOVERING" not in server.output().rsplit("stopped", 1)[-1]:
+                assert process.poll() is None
+            assert lock.exists()
+            process.send_signal(signal.SIGTERM)
+            locked.execute("ROLLBACK")
+            assert process.wait(30) in {0, 6}
+            assert '"listening"' not in server.output().rsplit('"stopped"', 1)[-1]
+
+
+def test_a_stop_that_cannot_save_everything_is_no_success(tmp_path: Path) -> None:
+    """Exit status 75, within the time that stopping may take, when the database took nothing more."""
+    settings = {"DRAIN_SEC": "1", "CLIENT_WAIT_SEC": "0.5"}
+    with running_server(sqlite_url(tmp_path), **settings) as server, closing(sqlite3.connect(tmp_path / "ome.db")) as locked:
+        locked.execute("BEGIN IMMEDIATE")
+        answer = httpx.post(f"{server.url}/orders", json=ORDER, timeout=30)
+        assert (answer.status_code, answer.json()["outcome"]) == (504, "unknown")
+        assert server.process is not None
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 75

@@ -263,3 +263,92 @@ async def test_batches_chain_and_replay_to_the_same_hash() -> None:
         chains.add(chain)
     assert len(chains) == len(rig.repository.batches)
     assert any(isinstance(event, Traded) for event in rig.seen)
+
+
+async def test_a_listener_that_fails_leaves_nobody_waiting() -> None:
+    """A bug in a view halts the engine, and whoever waits for the batch is told at once that it isn't known."""
+
+    class Broken(Rig):
+        def committed(self, events: Sequence[Event]) -> None:
+            raise ZeroDivisionError(len(events))
+
+    rig = Broken()
+    async with rig.running() as runner:
+        with pytest.raises(OutcomeUnknown):
+            await asyncio.wait_for(runner.send(buy(1, 100)), 5)
+        assert runner.state == "HALTED"
+        assert [type(error) for error in rig.halted] == [ZeroDivisionError]
+
+
+async def test_an_engine_task_that_ends_is_a_halt() -> None:
+    """However its coroutine ends, the engine says that it has stopped; nobody waits for an answer that can't come."""
+    rig = Rig()
+    async with rig.running() as runner:
+        rig.repository.error = asyncio.CancelledError()
+        with pytest.raises(OutcomeUnknown):
+            await asyncio.wait_for(runner.send(buy(1, 100)), 5)
+        assert runner.state == "HALTED"
+        assert len(rig.halted) == 1
+
+
+async def test_nobody_waits_longer_than_the_client_wait() -> None:
+    """The wait is each answer's own: commits that are quick enough one by one don't add up to a wait without end."""
+    rig = Rig()
+    rig.repository.delay_s = 0.1
+    async with rig.running(RunnerLimits(batch=1, client_wait_s=0.2)) as runner:
+        tasks = [asyncio.create_task(runner.send(buy(1, 100))) for _ in range(8)]
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert any(isinstance(result, OutcomeUnknown | NotAccepting) for result in results)
+    executed = sum(isinstance(event, OrderAccepted) for event in rig.seen)
+    withdrawn = sum(isinstance(result, NotAccepting) for result in results)
+    assert executed == 8 - withdrawn
+
+
+async def test_deadlines_go_on_after_a_stall() -> None:
+    """T5: an alarm that rang while the database stood still is not forgotten."""
+    rig = Rig()
+    async with rig.running(RunnerLimits(batch=1, client_wait_s=0.05)) as runner:
+        tif = TimeInForce.GTD
+        await runner.send(NewOrder("ann", "ABC", Side.BUY, OrderType.LIMIT, tif, 10, 1000, expires_at=rig.clock_us + 60_000))
+        rig.repository.gate.clear()
+        tasks = [asyncio.create_task(runner.send(buy(1, 100))) for _ in range(3)]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        rig.clock_us += 60_000
+        await asyncio.sleep(0.1)
+        rig.repository.gate.set()
+        while not any(isinstance(event, OrderExpired) for event in rig.seen):
+            await asyncio.sleep(0.005)
+
+
+async def test_mass_expiries_go_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I2: what is due at once ends in bounded chunks, each a command of its own, all before the next order trades."""
+    monkeypatch.setattr("ome.engine.engine.EXPIRY_CHUNK", 10)
+    rig = Rig()
+    async with rig.running() as runner:
+        deadline, tif = rig.clock_us + 3_600_000_000, TimeInForce.GTD
+        order = NewOrder("ann", "ABC", Side.BUY, OrderType.LIMIT, tif, 10, 1000, expires_at=deadline)
+        await asyncio.gather(*(runner.send(order) for _ in range(35)))
+        rig.clock_us = deadline
+        events = await runner.send(sell(1, 100))
+        assert not any(isinstance(event, Traded) for event in events)
+    expired = [event for event in rig.seen if isinstance(event, OrderExpired)]
+    assert [event.order.id for event in expired] == list(range(1, 36))
+    sizes = [
+        sum(isinstance(event, OrderExpired) for event in command.events)
+        for batch in rig.repository.batches
+        for command in decode_events(batch.events)
+    ]
+    assert max(sizes) <= 10
+
+
+async def test_a_stop_that_cannot_save_everything_says_so() -> None:
+    """What was matched and isn't durable when the time is up is unknown to its client, and the stop reports it."""
+    rig = Rig()
+    async with rig.running() as runner:
+        rig.repository.gate.clear()
+        task = asyncio.create_task(runner.send(buy(1, 100)))
+        await settle()
+        assert not await runner.stop(within_s=0.05)
+        with pytest.raises(OutcomeUnknown):
+            await task
+    assert rig.halted == []
