@@ -14,7 +14,8 @@ from ome.domain.records import EngineSettings, EngineState, OrderRecord, TradeRe
 
 class MemoryRepository:
     """Holds batches in a list; `gate` lets commits through while it is set, each takes `delay_s`, `error` is raised
-    by the next."""
+    by the next.
+    """
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []

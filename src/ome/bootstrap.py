@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import signal
 import socket
@@ -27,7 +28,7 @@ import uvicorn
 
 from ome.api.app import build_app
 from ome.api.settings import ApiSettings
-from ome.config import Settings, load_settings
+from ome.config import Settings, load_settings, not_built
 from ome.db import open_storage
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.errors import OmeError, StorageError
@@ -138,6 +139,8 @@ def create_app() -> Any:
 async def serve(settings: Settings, signals: Signals) -> int:
     """Run the service until it is told to stop or halts; the exit status."""
     configure_logging(settings.log_level, settings.log_format)
+    for name in not_built():
+        log.warning("not_supported", setting=name, advice="it does nothing yet; leave it out")
     try:
         listener = _listen(settings.host, settings.port)
     except OSError as error:
@@ -247,7 +250,7 @@ def _uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
         date_header=True,
         proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(settings.drain_sec) or 1,
+        timeout_graceful_shutdown=math.ceil(settings.drain_sec),
         ws="none",
     )
 

@@ -6,7 +6,8 @@ Each has its unit, default and meaning here, and nowhere else; a wrong one stops
 from __future__ import annotations
 
 import ipaddress
-from typing import Literal
+import os
+from typing import Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -34,8 +35,14 @@ class Settings(BaseSettings):
     max_cascade: int = Field(default=100, ge=1, description="stops that fire in one command at most; the rest with the next")
     queue_size: int = Field(default=8192, ge=16, description="commands that may wait for the engine; beyond it 503")
     batch_size: int = Field(default=2048, ge=1, description="commands that share a transaction at most")
-    client_wait_sec: float = Field(default=5.0, gt=0, description="seconds an answer may take before it is called unknown (504)")
-    drain_sec: float = Field(default=10.0, gt=0, description="seconds that stopping may take")
+    client_wait_sec: float = Field(
+        default=5.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="seconds an answer may take before it is called unknown (504)",
+    )
+    drain_sec: float = Field(default=10.0, gt=0, le=3600, allow_inf_nan=False, description="seconds that stopping may take")
     max_body_bytes: int = Field(default=65_536, ge=1024, description="largest request body, in bytes")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least severe log lines to write")
     log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: console on a terminal, else JSON")
@@ -47,6 +54,15 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+
+NOT_BUILT: Final = ("DATABASE_READ_URL", "NATS_URL", "SNAPSHOT_INTERVAL_SEC")
+"""Settings of the contract that do nothing yet."""
+
+
+def not_built() -> list[str]:
+    """The settings in the environment that do nothing yet; whoever gave them is told."""
+    return [name for name in NOT_BUILT if os.environ.get(name)]
 
 
 def load_settings(arguments: list[str] | None = None) -> Settings:

@@ -193,7 +193,7 @@ class EngineRunner:
 
         Whether all of it is durable; what is not after `within_s` seconds (`drain_s` if None) is unknown to whoever sent it.
         """
-        if self._state not in {"HALTED", "STARTING"}:
+        if self._state in {"RUNNING", "STALLED"}:
             self._enter("DRAINING")
         for timer in (self._alarm, self._watch):
             if timer is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from msgspec import structs
+
 from ome.domain.clock import now_us
 from ome.domain.enums import MarketState, Side
 from ome.domain.events import AuctionIndicated, BookChanged, Event, InstrumentChanged, Traded
@@ -27,6 +29,12 @@ class _Market:
         self.sequence = instrument.sequence
         self.time = depth.time
         self.auction: AuctionIndicated | None = None
+
+    def record(self) -> InstrumentRecord:
+        """The instrument as the database has it: with its sequence and last trade up to now."""
+        return structs.replace(
+            self.instrument, sequence=self.sequence, last_price=self.last_price, last_quantity=self.last_quantity
+        )
 
 
 class MarketView:
@@ -82,12 +90,12 @@ class MarketView:
 
     def instruments(self) -> list[InstrumentRecord]:
         """See MarketData."""
-        return [self._markets[symbol].instrument for symbol in sorted(self._markets)]
+        return [self._markets[symbol].record() for symbol in sorted(self._markets)]
 
     def instrument(self, symbol: str) -> InstrumentRecord | None:
         """See MarketData."""
         market = self._markets.get(symbol)
-        return None if market is None else market.instrument
+        return None if market is None else market.record()
 
     def depth(self, symbol: str, levels: int) -> Depth | None:
         """See MarketData."""

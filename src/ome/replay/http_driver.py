@@ -30,6 +30,8 @@ from ome.replay.http_connection import ConnectionLost, HttpConnection
 
 PATIENCE_SECONDS: Final = 60.0
 """How long a server may be away before the replay is given up."""
+FIRST_ANSWER_SECONDS: Final = 3.0
+"""How long it may be away before its first answer: most likely nobody has started it."""
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 1.0
 DEPTH_LEVELS: Final = 1000
@@ -98,7 +100,8 @@ class HttpDriver:
         self._prices, self._quantities = market.grids()
         self._connection = HttpConnection(url, {} if api_key is None else {"X-API-Key": api_key})
         self._run_id = run_id or secrets.token_hex(6)
-        self._patience_seconds = patience_seconds
+        self._patience_seconds = min(FIRST_ANSWER_SECONDS, patience_seconds)
+        self._patience_later = patience_seconds
         self._last_trade_id = 0
         self._trouble = ""
 
@@ -107,6 +110,7 @@ class HttpDriver:
         market = self._market
         sizes = {"tick_size": format_number(market.tick_size), "lot_size": format_number(market.lot_size)}
         status, body = await self._settled("PUT", f"/instruments/{market.symbol}", json.encode(sizes))
+        self._patience_seconds = self._patience_later
         if status >= 400:
             raise ReplayError(f"{market} can't be listed: {_problem(body)}")
         book = await self.book()
