@@ -89,6 +89,15 @@ async def test_an_engine_that_was_fenced_out_writes_nothing(storage: Storage, da
         await storage.repository.commit(trading_batch(3, 1))
 
 
+async def test_a_head_with_another_past_is_not_committed_on(storage: Storage, database: Database) -> None:
+    """The compare-and-set looks at the chain too: the same position with another history behind it is another engine's."""
+    await storage.repository.commit(resting_batch(1, 1))
+    await database.fetch("UPDATE engine SET chain_hash = (SELECT chain_before FROM journal)")
+    with pytest.raises(Fenced):
+        await storage.repository.commit(resting_batch(2, 1))
+    assert await storage.reads.order(2) is None
+
+
 async def test_two_engines_past_the_lock_are_told_apart_by_the_fence(
     storage: Storage, database: Database, monkeypatch: Any
 ) -> None:

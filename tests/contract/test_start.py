@@ -85,6 +85,7 @@ TAMPERED = [
     ("DELETE FROM journal", "the journal, which is empty, says 0"),
     ("UPDATE journal SET commands = chain_before WHERE last_position = 4", "the hash of the journal's last row"),
     ("UPDATE journal SET first_position = 1 WHERE last_position = 4", "the hash of the journal's last row"),
+    ("DELETE FROM journal WHERE last_position < 4", "the positions in the journal says 2, the engine row says 4"),
     ("DELETE FROM event_batches WHERE last_position = 4", "the newest batch of events says 2"),
     ("DELETE FROM stored_trades", "the newest trade says 0"),
     ("UPDATE stored_orders SET status = 2, priority = 2 WHERE id IN (1, 2)", "Orders [12] and [12] have the same priority"),

@@ -19,12 +19,10 @@ __all__ = ["Storage", "open_storage"]
 class Storage:
     """A shard's database: the one writer, `repository`, and `reads`, which any number may ask at once."""
 
-    def __init__(
-        self, url: DatabaseUrl, reads: DatabaseUrl, shard: int, stalled: Callable[[bool], None] | None, pool_size: int
-    ) -> None:
+    def __init__(self, url: DatabaseUrl, shard: int, stalled: Callable[[bool], None] | None, pool_size: int) -> None:
         session: Session = SqliteSession(url.target, shard) if url.kind == "sqlite" else PostgresSession(url, shard)
         self.repository = BatchRepository(session, shard=shard, stalled=stalled)
-        self.reads = StoredReads(reads, shard=shard, pool_size=pool_size)
+        self.reads = StoredReads(url, shard=shard, pool_size=pool_size)
         self.shown_url = url.shown
 
     async def close(self) -> None:
@@ -39,12 +37,10 @@ def open_storage(
     shard: int = 0,
     stalled: Callable[[bool], None] | None = None,
     pool_size: int = 5,
-    read_url: str | None = None,
 ) -> Storage:
-    """The database that `url` (DATABASE_URL as people write it) names; `read_url` names a copy of it to read from.
+    """The database that `url` (DATABASE_URL as people write it) names.
 
     `stalled` is called with True when a commit's outcome isn't clear and with False once it is. Raises StorageUnusable for a URL
     that can't be used.
     """
-    parsed = parse_url(url)
-    return Storage(parsed, parse_url(read_url) if read_url else parsed, shard, stalled, pool_size)
+    return Storage(parse_url(url), shard, stalled, pool_size)

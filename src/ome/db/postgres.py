@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from ome.db import statements
 from ome.db.migrate import migrate
-from ome.db.recovery import CHUNK, Stored, records, shard_ids, stored_rows
+from ome.db.recovery import CHUNK, Extent, Stored, records, shard_ids, stored_rows
 from ome.db.statements import POSTGRESQL, Change, Head
 from ome.db.url import DatabaseUrl
 from ome.domain.errors import EngineRunning, InvariantBroken, StorageUnusable
@@ -105,14 +105,19 @@ class PostgresSession:
         connection = self._connected()
         loads, shard, ids = statements.loads(POSTGRESQL), self._shard, shard_ids(self._shard)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            last = (await connection.fetchval(loads.event_batches, shard), await connection.fetchval(loads.last_trade, *ids))
+            extent = Extent(
+                await connection.fetchval(loads.event_batches, shard),
+                await connection.fetchval(loads.last_trade, *ids),
+                await connection.fetchval(loads.journaled, shard),
+                await connection.fetchval(loads.trade_count, *ids),
+            )
             cursor, orders = await connection.cursor(loads.open_orders, *ids), list[OrderRecord]()
             while rows := await cursor.fetch(CHUNK):
                 orders += records(map(tuple, rows), OrderRecord)
             return stored_rows(
                 _values(await connection.fetchrow(loads.engine, shard)),
                 _values(await connection.fetchrow(loads.journal, shard)),
-                last,
+                extent,
                 map(tuple, await connection.fetch(loads.instruments, shard)),
                 orders,
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -60,13 +60,23 @@ class JournalRow(Struct, frozen=True, array_like=True):
     chain_hash: bytes
 
 
+class Extent(NamedTuple):
+    """How far a shard's tables go: the last position with events, the last trade's id, how many positions the journal holds, how
+    many trades there are.
+    """
+
+    last_events: int | None
+    last_trade: int | None
+    journaled: int
+    trades: int
+
+
 class Stored(Struct, frozen=True):
     """What a shard's tables hold, of one moment: `journal` is its newest row, `orders` the open ones."""
 
     engine: EngineRow
     journal: JournalRow | None
-    last_events: int | None
-    last_trade: int | None
+    extent: Extent
     instruments: list[InstrumentRecord]
     orders: list[OrderRecord]
 
@@ -94,18 +104,18 @@ def _with_json_read(row: Sequence[Any]) -> Sequence[Any]:
 def stored_rows(
     engine: Sequence[Any] | None,
     journal: Sequence[Any] | None,
-    last: tuple[int | None, int | None],
+    extent: Extent,
     instruments: Iterable[Sequence[Any]],
     orders: list[OrderRecord],
 ) -> Stored:
-    """What a session has read, in records; `last` is the last position with events and the last trade's id."""
+    """What a session has read, in records."""
     if engine is None:
         raise StateMismatch("The engine row has gone since the engine took its fence.")
     journal_rows = records([journal] if journal else [], JournalRow)
     return Stored(
         records([engine], EngineRow)[0],
         journal_rows[0] if journal_rows else None,
-        *last,
+        extent,
         records(instruments, InstrumentRecord),
         orders,
     )
@@ -120,8 +130,11 @@ def recovered(shard: int, stored: Stored) -> Recovered:
             " Run the version that wrote it."
         )
     _check_journal(row, stored.journal)
-    _agree("the newest batch of events", stored.last_events or 0, "the engine row", row.position)
-    _agree("the newest trade", stored.last_trade or make_id(shard, 0), "the engine row's count", make_id(shard, row.trade_count))
+    extent = stored.extent
+    _agree("the newest batch of events", extent.last_events or 0, "the engine row", row.position)
+    _agree("the newest trade", extent.last_trade or make_id(shard, 0), "the engine row's count", make_id(shard, row.trade_count))
+    _agree("the positions in the journal", extent.journaled, "the engine row", row.position)
+    _agree("the trades", extent.trades, "the engine row's count", row.trade_count)
     orders = sorted(stored.orders, key=lambda order: order.priority)
     _check_orders(shard, row, orders)
     try:

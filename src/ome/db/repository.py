@@ -70,6 +70,7 @@ class BatchRepository:
         self._shard = shard
         self._stalled = stalled or (lambda _: None)
         self._head: Head | None = None
+        self._closed = False
 
     @property
     def durability(self) -> str:
@@ -123,12 +124,15 @@ class BatchRepository:
     async def close(self) -> None:
         """Give back the lock and the connection; what was committed stays."""
         self._head = None
+        self._closed = True
         await self._session.close()
 
     async def _resolve(self, change: Change) -> bool:
         self._stalled(True)  # noqa: FBT003  its one argument
         for pause in _pauses():
             await asyncio.sleep(pause)
+            if self._closed:
+                raise StorageUnusable("The database was closed before the commit's outcome was known.")
             try:
                 committed = await self._session.resolve(change)
             except Exception as error:  # noqa: BLE001  likewise

@@ -22,7 +22,7 @@ from sqlalchemy import StaticPool, create_engine
 
 from ome.db import statements
 from ome.db.migrate import migrate
-from ome.db.recovery import CHUNK, Stored, records, shard_ids, stored_rows
+from ome.db.recovery import CHUNK, Extent, Stored, records, shard_ids, stored_rows
 from ome.db.statements import SQLITE, Change, Head
 from ome.domain.errors import DiskFailed, EngineRunning, InvariantBroken, StorageUnusable
 from ome.domain.records import OrderRecord
@@ -83,17 +83,21 @@ class SqliteSession:
 
     async def close(self) -> None:
         """Checkpoint, close, unlock; the second time it does nothing."""
-        if self._thread is not None:
-            await self._on_thread(self._work.close)
-            self._thread.shutdown()
-            self._thread = None
+        thread = self._thread
+        if thread is not None:
+            closing = self._on_thread(self._work.close)
+            self._thread = None  # whatever comes after finds it closed, also a commit that is still being resolved
+            await closing
+            thread.shutdown()
 
     def final(self, error: Exception) -> Exception | None:
         """See `repository.Session`."""
         return _final(error)
 
-    async def _on_thread(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+    def _on_thread(self, call: Callable[[], _T]) -> asyncio.Future[_T]:
+        if self._thread is None:
+            raise StorageUnusable("The database is closed.")
+        return asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
 class _Work:
@@ -142,16 +146,15 @@ class _Work:
         loads, shard, ids = statements.loads(SQLITE), (self._shard,), shard_ids(self._shard)
         connection.execute("BEGIN")
         try:
-            last = (
-                connection.execute(loads.event_batches, shard).fetchone() + connection.execute(loads.last_trade, ids).fetchone()
-            )
+            wanted = ((loads.event_batches, shard), (loads.last_trade, ids), (loads.journaled, shard), (loads.trade_count, ids))
+            extent = Extent(*(connection.execute(sql, of).fetchone()[0] for sql, of in wanted))
             cursor, orders = connection.execute(loads.open_orders, ids), list[OrderRecord]()
             while rows := cursor.fetchmany(CHUNK):
                 orders += records(rows, OrderRecord)
             return stored_rows(
                 connection.execute(loads.engine, shard).fetchone(),
                 connection.execute(loads.journal, shard).fetchone(),
-                last,
+                extent,
                 connection.execute(loads.instruments, shard),
                 orders,
             )
@@ -193,6 +196,7 @@ class _Work:
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # nobody else's to read; -wal and -shm take after it
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
         try:
             (journal_mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()

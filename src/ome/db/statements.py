@@ -21,6 +21,7 @@ from sqlalchemy import (
     Integer,
     Table,
     bindparam,
+    cast,
     column,
     func,
     literal_column,
@@ -159,16 +160,18 @@ def _users_who_traded(batch: Batch) -> set[str]:
 
 
 class Loads(NamedTuple):
-    """What recovery reads. The first four take the shard, the last two the lowest id of the shard and of the next one.
+    """What recovery reads. The first five take the shard, the others the lowest id of the shard and of the next one.
 
-    `journal` gives the newest row first, and only that one is read.
+    `journal` gives the newest row first, and only that one is read; `journaled` counts the positions that the journal holds.
     """
 
     engine: str
     journal: str
+    journaled: str
     event_batches: str
     instruments: str
     last_trade: str
+    trade_count: str
     open_orders: str
 
 
@@ -220,6 +223,11 @@ def loads(dialect: Dialect) -> Loads:
         event_batches=_sql(select(func.max(batches.c.last_position)).where(_of_shard(batches)), dialect),
         instruments=_sql(select(*list(schema.stored_instruments.c)[:-1]).where(_of_shard(schema.stored_instruments)), dialect),
         last_trade=_sql(select(func.max(trades.c.id)).where(*_between(trades.c.id)), dialect),
+        journaled=_sql(
+            select(_sum(journal.c.last_position - journal.c.first_position + literal_column("1"))).where(_of_shard(journal)),
+            dialect,
+        ),
+        trade_count=_sql(select(func.count()).select_from(trades).where(*_between(trades.c.id)), dialect),
         # as a sum, so that SQLite doesn't prefer the range of ids, every order there ever was, to the index of the open ones
         open_orders=_sql(select(orders).where(schema.OPEN, *_between(orders.c.id + literal_column("0"))), dialect),
     )
@@ -228,6 +236,11 @@ def loads(dialect: Dialect) -> Loads:
 def _sql(statement: Executable, dialect: Dialect) -> str:
     """The text of a statement, with placeholders in the order in which its parameters were made."""
     return str(statement.compile(dialect=dialect))  # type: ignore[attr-defined]  # every one of ours compiles
+
+
+def _sum(numbers: ColumnElement[int]) -> ColumnElement[int]:
+    """The sum, 0 of nothing, as an integer on both databases."""
+    return cast(func.coalesce(func.sum(numbers), literal_column("0")), BigInteger)
 
 
 def _of_shard(table: Table) -> ColumnElement[bool]:
