@@ -132,6 +132,14 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.NOT_IN_AUCTION: ReasonInfo(
         409, "H3", "The symbol is not in an auction", "GET /market/SYMBOL tells its state, and its prices while it is open."
     ),
+    Reason.MARKET_HALTED: ReasonInfo(422, "H1", "The symbol is halted", "Only cancels are taken now."),
+    Reason.MARKET_CANCEL_ONLY: ReasonInfo(422, "H1", "The symbol takes cancels only", "Wait until it is open again."),
+    Reason.MARKET_POST_ONLY: ReasonInfo(
+        422, "H1", "The symbol takes only orders that rest", "Send a LIMIT order that does not cross, GTC, GTD or DAY."
+    ),
+    Reason.MARKET_IN_AUCTION: ReasonInfo(
+        422, "H3", "The symbol is in an auction", "IOC, FOK, MARKET and post-only are not taken; send a plain LIMIT order."
+    ),
     Reason.PRICE_OFF_TICK: ReasonInfo(
         422, "M5", "The price is not a whole number of ticks", "A tick is {limit}; prices are never rounded."
     ),
@@ -146,15 +154,6 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.FIELD_NOT_APPLICABLE: ReasonInfo(
         422, "A3", "The order has no such field to change", "Change only what the order was given when it was submitted."
     ),
-    Reason.EXPIRES_AT_IN_PAST: ReasonInfo(422, "T5", "The deadline has passed", "Give an expires_at in the future."),
-    Reason.MARKET_HALTED: ReasonInfo(422, "H1", "The symbol is halted", "Only cancels are taken now."),
-    Reason.MARKET_CANCEL_ONLY: ReasonInfo(422, "H1", "The symbol takes cancels only", "Wait until it is open again."),
-    Reason.MARKET_POST_ONLY: ReasonInfo(
-        422, "H1", "The symbol takes only orders that rest", "Send a LIMIT order that does not cross, GTC, GTD or DAY."
-    ),
-    Reason.MARKET_IN_AUCTION: ReasonInfo(
-        422, "H3", "The symbol is in an auction", "IOC, FOK, MARKET and post-only are not taken; send a plain LIMIT order."
-    ),
     Reason.QUANTITY_ABOVE_MAXIMUM: ReasonInfo(422, "R1", "The quantity is above the maximum", "At most {limit} per order."),
     Reason.DISPLAY_ABOVE_QUANTITY: ReasonInfo(
         422, "T6", "The display quantity is above the quantity", "Show at most the whole {limit}."
@@ -162,15 +161,9 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.MIN_ABOVE_QUANTITY: ReasonInfo(422, "T7", "The minimum is above the quantity", "Ask for at most the whole {limit}."),
     Reason.TRAIL_TOO_LARGE: ReasonInfo(422, "S6", "The trail is the whole price or more", "Trail by less than {limit} percent."),
     Reason.PRICE_OUTSIDE_BAND: ReasonInfo(422, "H2", "The price is outside the price band", "The band ends at {limit}."),
+    Reason.EXPIRES_AT_IN_PAST: ReasonInfo(422, "T5", "The deadline has passed", "Give an expires_at in the future."),
     Reason.POST_ONLY_WOULD_TAKE: ReasonInfo(
         422, "T4", "It would take liquidity", "The best price on the other side is {limit}; stay behind it, or drop post_only."
-    ),
-    Reason.MIN_QUANTITY_UNFILLABLE: ReasonInfo(
-        200, "T7", "Its minimum could not be filled at once", "Lower min_quantity, or leave it out to wait."
-    ),
-    Reason.SLIPPAGE_BOUND: ReasonInfo(200, "T3", "Its slippage bound was reached", "Allow more slippage, or use a LIMIT order."),
-    Reason.PRICE_BAND_REACHED: ReasonInfo(
-        200, "H2", "The edge of the price band was reached", "Wait until the price has settled."
     ),
     Reason.CANCELLED_BY_USER: ReasonInfo(200, "M3", "Cancelled on request", "Nothing to do."),
     Reason.IOC_REMAINDER: ReasonInfo(200, "T1", "Nothing more could be filled at once", "IOC never rests; use GTC to wait."),
@@ -184,4 +177,11 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     ),
     Reason.REDUCED_TO_FILLED: ReasonInfo(200, "A5", "Its total was lowered to what was filled", "Nothing to do."),
     Reason.EXPIRED: ReasonInfo(200, "T5", "Its deadline passed", "Nothing to do."),
+    Reason.MIN_QUANTITY_UNFILLABLE: ReasonInfo(
+        200, "T7", "Its minimum could not be filled at once", "Lower min_quantity, or leave it out to wait."
+    ),
+    Reason.SLIPPAGE_BOUND: ReasonInfo(200, "T3", "Its slippage bound was reached", "Allow more slippage, or use a LIMIT order."),
+    Reason.PRICE_BAND_REACHED: ReasonInfo(
+        200, "H2", "The edge of the price band was reached", "Wait until the price has settled."
+    ),
 }

@@ -74,7 +74,7 @@ def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int)
     price = order.price if command.price is None else instrument.prices.steps(command.price)
     quantity = order.quantity if command.quantity is None else instrument.quantities.steps(command.quantity)
     special = _changed_special(command, order)
-    requeues = not order.is_waiting and (price != order.price or quantity > order.quantity)
+    requeues = not order.is_waiting and (price != order.price or quantity > order.quantity or quantity == BEYOND)
     if requeues and book.state in _STATE_REASONS:
         raise Refusal(_STATE_REASONS[book.state])
     _check_steps(instrument, [price, *_prices(special)], [quantity, *_quantities(special)])
@@ -85,6 +85,8 @@ def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int)
         _check_maximum(book, quantity)
     if command.display_quantity is not None and special is not None:
         _check_display(book, quantity, special)
+    if order.is_waiting:
+        _check_minimum(book, quantity, special)
     _check_trail(special)
     if command.price is not None:
         _check_band(book, price)
@@ -198,8 +200,7 @@ def _check_size(book: OrderBook, quantity: int, special: Special | None) -> None
     _check_maximum(book, quantity)
     if special is not None:
         _check_display(book, quantity, special)
-        if special.min_quantity is not None and special.min_quantity > quantity:
-            raise Refusal(Reason.MIN_ABOVE_QUANTITY, book.instrument.quantities.number(quantity))
+        _check_minimum(book, quantity, special)
 
 
 def _check_maximum(book: OrderBook, quantity: int) -> None:
@@ -214,6 +215,11 @@ def _check_trail(special: Special | None) -> None:
         mantissa, decimals = unpack(special.trail_percent)
         if mantissa >= 100 * POWER_OF_TEN[decimals]:
             raise Refusal(Reason.TRAIL_TOO_LARGE, pack(100, 0))
+
+
+def _check_minimum(book: OrderBook, quantity: int, special: Special | None) -> None:
+    if special is not None and special.min_quantity is not None and special.min_quantity > quantity:
+        raise Refusal(Reason.MIN_ABOVE_QUANTITY, book.instrument.quantities.number(quantity))
 
 
 def _check_display(book: OrderBook, quantity: int, special: Special) -> None:
