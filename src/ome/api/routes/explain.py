@@ -1,0 +1,93 @@
+"""What happened to an order, and why it stands where it does: committed events, and its place in the queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+from fastapi import FastAPI, Query, Request, Response
+
+from ome.api.audit_schemas import ExplainView, HistoryView
+from ome.api.explanation import Standing, explain_view, rests, shown_at_better_prices
+from ome.api.history import Modes, history_view, prevented_takers
+from ome.api.openapi import KEYED, answers, declare
+from ome.api.problems import Problem
+from ome.api.routes.orders import TAG, OrderIdPath
+from ome.api.routes.queries import MAX_LEVELS, Strict, SymbolText
+from ome.api.services import JsonAnswer, Services, headers_of
+from ome.domain.enums import MarketState
+from ome.domain.events import CommandEvents
+from ome.domain.ids import parse_id
+from ome.domain.reasons import Reason
+from ome.domain.records import OrderRecord
+
+MAX_READS: Final = 3
+"""How often an explanation is begun anew because its order has changed while its parts were read; the last one stands."""
+
+
+class OrderQuery(Strict):
+    """An order is named by its id alone."""
+
+    symbol: SymbolText | None = None
+
+
+OrderParameters = Annotated[OrderQuery, Query()]
+
+
+class ExplainRoutes:
+    """As private as the order itself."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._reads = services.reads
+
+    def add_to(self, app: FastAPI) -> None:
+        """Declare the routes."""
+        path = "/orders/{order_id}"
+        declare(app, "GET", f"{path}/history", self.read_history, TAG, answers(HistoryView), openapi_extra=KEYED)
+        declare(app, "GET", f"{path}/explain", self.explain_order, TAG, answers(ExplainView), openapi_extra=KEYED)
+
+    async def read_history(self, order_id: OrderIdPath, query: OrderParameters, request: Request) -> Response:  # noqa: ARG002
+        """Read every version and event of an order, oldest first.
+
+        Its fills are here from either side, each with its trade; so are the changes and cancels that were refused.
+        """
+        self._services.gate.private_read(headers_of(request))
+        order = await self._order(order_id)
+        commands = await self._reads.events_of_order(order.id)
+        return JsonAnswer(history_view(order, commands, await self._modes(order, commands)))
+
+    async def explain_order(self, order_id: OrderIdPath, query: OrderParameters, request: Request) -> Response:  # noqa: ARG002
+        """Explain where an order stands: its place in the queue, what would fill it, why it was refused or cancelled, by which
+        rules.
+        """
+        self._services.gate.private_read(headers_of(request))
+        for _ in range(MAX_READS):
+            order = await self._order(order_id)
+            commands = await self._reads.events_of_order(order.id)
+            standing = await self._standing(order)
+            if await self._order(order_id) == order:
+                break
+        return JsonAnswer(explain_view(order, commands, await self._modes(order, commands), standing))
+
+    async def _order(self, text: str) -> OrderRecord:
+        order_id = parse_id(text)
+        order = None if order_id is None else await self._reads.order(order_id)
+        if order is None:
+            raise Problem(Reason.ORDER_NOT_FOUND)
+        return order
+
+    async def _standing(self, order: OrderRecord) -> Standing:
+        market = self._services.market
+        instrument = market.instrument(order.symbol)
+        state = MarketState.OPEN if instrument is None else instrument.state
+        if not rests(order):
+            return Standing(state)
+        queue = await self._reads.queue_ahead(order)
+        depth = market.depth(order.symbol, MAX_LEVELS)
+        return Standing(state, queue, 0 if depth is None else shown_at_better_prices(order, depth))
+
+    async def _modes(self, order: OrderRecord, commands: Sequence[CommandEvents]) -> Modes:
+        takers = await asyncio.gather(*(self._reads.order(taker) for taker in prevented_takers(order.id, commands)))
+        return {taker.id: taker.self_trade_prevention for taker in takers if taker is not None}
