@@ -521,7 +521,7 @@ class Engine:
             now_shown = min(now_shown, order.special.display)
         order.hidden = order.remaining - now_shown
         book.resized(order, shown, hidden)
-        if book.is_touched or book.state is MarketState.AUCTION:  # an auction counts what an iceberg hides
+        if book.is_touched or (book.state is MarketState.AUCTION and order.hidden != hidden):  # an auction counts what is hidden
             self._touch(book)
 
     def _requeue(self, book: OrderBook, order: Order, change: Change) -> None:
