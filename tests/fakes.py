@@ -1,22 +1,27 @@
 """An in-memory stand-in for what is behind the HTTP edge: order entry, read models, market data and the bus, in one object.
 
 It keeps orders and lets a crossing LIMIT order trade with the oldest order at the best price, which is enough for the edge's
-answers to have every shape; it knows none of the engine's rules. A test may script what comes next: `script` answers the
-next command with these events, `fail` raises instead. It keeps every command that it was given.
+answers to have every shape; stops wait for ever, and it knows none of the engine's rules. A dry run is carried out and undone. A
+test may script what comes next: `script` answers the next command with these events, `fail` raises instead. It keeps every
+command that it was given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 
 import httpx
 import msgspec
 from starlette.types import ASGIApp
 
 from ome.api.dispatcher import Dispatcher
-from ome.domain.commands import Command, DefineInstrument, ModifyOrder, NewOrder
+from ome.domain.commands import CancelOrder, CancelOrders, Command, DefineInstrument, ModifyOrder, NewOrder
 from ome.domain.enums import MarketState, OrderStatus, OrderType, Side
+from ome.domain.errors import OmeError
 from ome.domain.events import (
+    PUBLIC_EVENTS,
     CommandEvents,
     CommandRefused,
     Event,
@@ -25,15 +30,18 @@ from ome.domain.events import (
     OrderCancelled,
     OrderFilled,
     OrderModified,
+    PrivateEvent,
+    SelfTradePrevented,
     Traded,
 )
 from ome.domain.numbers import canonical, format_number, pack, value_of
-from ome.domain.ports import Answer, Depth, Page, Ticker
+from ome.domain.ports import Answer, Auction, Depth, Operation, Page, Ticker
 from ome.domain.reasons import Reason
-from ome.domain.records import InstrumentRecord, OrderRecord, TradeRecord
+from ome.domain.records import InstrumentRecord, InstrumentRules, OrderRecord, TradeRecord
 
 MakeApp = Callable[..., Dispatcher]
 """Makes an application over an exchange, with these settings."""
+STOPS = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
 NOW = 1_795_341_600_000_000
 """2026-11-22T10:00:00Z: the only time there is."""
 
@@ -83,6 +91,8 @@ class FakeExchange:
         self.listed: dict[str, InstrumentRecord] = {}
         self.first_answers: dict[tuple[str, str, str], tuple[NewOrder, Answer]] = {}
         self.commands: list[Command | int] = []
+        self.kept: list[CommandEvents] = []
+        self.auctions: dict[str, Auction] = {}
         self.script: list[Sequence[Event]] = []
         self.fail: Exception | None = None
         self.ping_fails = False
@@ -90,8 +100,12 @@ class FakeExchange:
 
     # OrderEntry
 
-    async def submit(self, order: NewOrder) -> Answer:
+    async def submit(self, order: NewOrder, *, dry_run: bool = False) -> Answer:
         """Submit; the same client order id with the same order gets the first answer."""
+        with self._undone(dry_run):
+            return self._submit(order)
+
+    def _submit(self, order: NewOrder) -> Answer:
         events = self._next(order)
         order_id = 10**15 + len(self.commands)
         if events is not None:
@@ -102,12 +116,16 @@ class FakeExchange:
             if first != order:
                 return Answer(answer.order_id, [CommandRefused(None, Reason.CLIENT_ORDER_ID_CONFLICT)])
             return Answer(answer.order_id, answer.events, replayed=True)
-        answer = Answer(order_id, self._take(order_id, order))
+        answer = Answer(order_id, self._keep(self._take(order_id, order)))
         self.first_answers[key] = (order, answer)
         return answer
 
-    async def modify(self, change: ModifyOrder) -> Answer:
+    async def modify(self, change: ModifyOrder, *, dry_run: bool = False) -> Answer:
         """Change the total or the price; nothing trades."""
+        with self._undone(dry_run):
+            return self._modify(change)
+
+    def _modify(self, change: ModifyOrder) -> Answer:
         events = self._next(change)
         if events is None:
             events = self._refusal(change.order_id)
@@ -124,10 +142,13 @@ class FakeExchange:
             )
             self.orders[order.id] = order
             events = [OrderModified(order)]
-        return Answer(change.order_id, events)
+        return Answer(change.order_id, self._keep(events))
 
     async def cancel(self, order_id: int) -> Answer:
         """Cancel an open order."""
+        return self._cancel(order_id)
+
+    def _cancel(self, order_id: int) -> Answer:
         events = self._next(order_id)
         if events is None:
             events = self._refusal(order_id)
@@ -137,12 +158,54 @@ class FakeExchange:
             )
             self.orders[order_id] = order
             events = [OrderCancelled(order)]
-        return Answer(order_id, events)
+        return Answer(order_id, self._keep(events))
 
     async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
         """List a symbol or change one."""
         events = self._next(definition)
-        return [self._list(definition.symbol, definition.tick_size, definition.lot_size)] if events is None else events
+        return [self._define(definition)] if events is None else events
+
+    async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
+        """Cancel every order that is named."""
+        self.commands.append(CancelOrders(user_id, symbol, side, 0))
+        if self.fail is not None:
+            raise self.fail
+        named = [
+            order.id
+            for order in self.orders.values()
+            if order.is_open
+            and user_id in {None, order.user_id}
+            and symbol in {None, order.symbol}
+            and side in {None, order.side}
+        ]
+        for order_id in named:
+            self._cancel(order_id)
+        return named
+
+    async def batch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> list[Answer | OmeError]:
+        """Carry them out one after the other; what is raised is the outcome of its operation."""
+        with self._undone(dry_run):
+            return [self._carry_out(operation) for operation in operations]
+
+    def _carry_out(self, operation: Operation) -> Answer | OmeError:
+        try:
+            match operation:
+                case NewOrder():
+                    return self._submit(operation)
+                case ModifyOrder():
+                    return self._modify(operation)
+                case CancelOrder():
+                    return self._cancel(operation.order_id)
+        except OmeError as error:
+            return error
+
+    @contextmanager
+    def _undone(self, dry_run: bool) -> Iterator[None]:
+        """What happens inside is undone behind it, but for the commands that a test may look at, where it is a dry run."""
+        kept = {name: copy(getattr(self, name)) for name in ("orders", "trade_records", "listed", "first_answers", "kept")}
+        yield
+        if dry_run:
+            self.__dict__.update(kept)
 
     def _next(self, command: Command | int) -> Sequence[Event] | None:
         self.commands.append(command)
@@ -150,20 +213,36 @@ class FakeExchange:
             raise self.fail
         return self.script.pop(0) if self.script else None
 
+    def _keep(self, events: Sequence[Event]) -> Sequence[Event]:
+        self.kept.append(CommandEvents(len(self.commands), NOW, [each for each in events if not isinstance(each, PUBLIC_EVENTS)]))
+        return events
+
     def _refusal(self, order_id: int) -> list[Event] | None:
         order = self.orders.get(order_id)
         if order is None:
             return [CommandRefused(order_id, Reason.ORDER_NOT_FOUND)]
         return None if order.is_open else [CommandRefused(order_id, Reason.ORDER_NOT_OPEN)]
 
-    def _list(self, symbol: str, tick: int | None = None, lot: int | None = None) -> InstrumentChanged:
-        record = InstrumentRecord(symbol, tick or pack(1, 2), lot or pack(1, 0), MarketState.OPEN, 0, None, None, None, NOW)
-        self.listed[symbol] = record
+    def _define(self, definition: DefineInstrument) -> InstrumentChanged:
+        """What is given, else what it had, else the defaults; 0 takes a rule away."""
+        fresh = InstrumentRecord(definition.symbol, pack(1, 2), pack(1, 0), MarketState.OPEN, 0, None, None, None, NOW)
+        record = self.listed.get(definition.symbol, fresh)
+        fields = msgspec.structs.asdict(definition)
+        given = {
+            name: value for name, value in fields.items() if value is not None and name in InstrumentRecord.__struct_fields__
+        }
+        rules = {
+            name: value or (0 if name.endswith("_s") else None)
+            for name, value in fields.items()
+            if value is not None and name in InstrumentRules.__struct_fields__
+        }
+        record = msgspec.structs.replace(record, **given, rules=msgspec.structs.replace(record.rules, **rules))
+        self.listed[record.symbol] = record
         return InstrumentChanged(record)
 
     def _take(self, order_id: int, command: NewOrder) -> list[Event]:
         if command.symbol not in self.listed:
-            self._list(command.symbol)
+            self._define(DefineInstrument(command.symbol))
         taker = order_record(
             id=order_id,
             user_id=command.user_id,
@@ -177,8 +256,13 @@ class FakeExchange:
             self_trade_prevention=command.self_trade_prevention,
             client_order_id=command.client_order_id,
             expires_at=command.expires_at,
+            terms=command.terms,
+            status=OrderStatus.PENDING_TRIGGER if command.type in STOPS else OrderStatus.PENDING,
         )
         events: list[Event] = [OrderAccepted(taker)]
+        if command.type in STOPS:
+            self.orders[order_id] = taker
+            return events
         while taker.remaining_quantity and (maker := self._best_against(taker)):
             taker = self._trade(taker, maker, events)
         if taker.filled_quantity:
@@ -195,6 +279,7 @@ class FakeExchange:
             order
             for order in self.orders.values()
             if order.is_open and order.symbol == taker.symbol and order.side is not taker.side and order.price is not None
+            if order.status is not OrderStatus.PENDING_TRIGGER
             if taker.price is None or (value_of(order.price) - value_of(taker.price)) * sign <= 0
         ]
         return min(makers, key=lambda order: value_of(order.price or 0) * sign, default=None)
@@ -256,9 +341,19 @@ class FakeExchange:
         return None if position else CommandEvents(0, NOW, [])
 
     async def events_of_order(self, order_id: int) -> list[CommandEvents]:
-        """Not kept."""
-        del order_id
-        return []
+        """What was kept of it."""
+        named = [(each, [event for event in each.events if order_id in _orders_named(event)]) for each in self.kept]
+        return [CommandEvents(each.position, each.time, events) for each, events in named if events]
+
+    async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
+        """The older open orders of its side at its price."""
+        ahead = [
+            other.remaining_quantity
+            for other in self.orders.values()
+            if other.is_open and (other.symbol, other.side, other.price) == (order.symbol, order.side, order.price)
+            if other.id < order.id
+        ]
+        return len(ahead), _sum(ahead)
 
     async def trades_since(self, moment_us: int) -> list[TradeRecord]:
         """All of them: there is one moment only."""
@@ -271,9 +366,17 @@ class FakeExchange:
 
     # CommandBus
 
-    async def send(self, command: Command) -> Sequence[Event]:
+    def enqueue(self, command: Command, settled: Callable[[], None] | None = None) -> Awaitable[Sequence[Event]]:
         """Nothing is sent past order entry by the edge."""
-        raise NotImplementedError(command)
+        raise NotImplementedError(command, settled)
+
+    async def preview(self, commands: Sequence[Command]) -> list[list[Event]]:
+        """Likewise."""
+        raise NotImplementedError(commands)
+
+    async def send(self, command: Command, settled: Callable[[], None] | None = None) -> Sequence[Event]:
+        """Likewise."""
+        raise NotImplementedError(command, settled)
 
     def is_open(self, order_id: int) -> bool:
         """Whether it is open."""
@@ -318,7 +421,7 @@ class FakeExchange:
         bid, ask = ([level[:2] for level in side] for side in (depth.bids, depth.asks))
         return Ticker(
             symbol,
-            MarketState.OPEN,
+            self.listed[symbol].state,
             depth.sequence,
             NOW,
             bid[0] if bid else None,
@@ -331,14 +434,33 @@ class FakeExchange:
             _sum(sizes),
         )
 
+    def auction(self, symbol: str) -> Auction | None:
+        """What a test has put into `auctions`, else an empty one, while the symbol is in AUCTION."""
+        if symbol not in self.listed or self.listed[symbol].state is not MarketState.AUCTION:
+            return None
+        return self.auctions.get(symbol, Auction(symbol, self.position, NOW, None, 0, 0, None))
+
     def _levels(self, symbol: str, side: Side) -> list[tuple[int, int, int]]:
         prices: dict[int, list[int]] = {}
         for order in self.orders.values():
-            if order.is_open and order.symbol == symbol and order.side is side and order.price is not None:
+            rests = order.is_open and order.status is not OrderStatus.PENDING_TRIGGER
+            if rests and order.symbol == symbol and order.side is side and order.price is not None:
                 prices.setdefault(order.price, []).append(order.remaining_quantity)
         return [
             (price, _sum(prices[price]), len(prices[price])) for price in sorted(prices, key=value_of, reverse=side is Side.BUY)
         ]
+
+
+def _orders_named(event: PrivateEvent) -> set[int | None]:
+    match event:
+        case Traded(trade=trade):
+            return {trade.buy_order_id, trade.sell_order_id}
+        case SelfTradePrevented():
+            return {event.maker_order_id, event.taker_order_id}
+        case CommandRefused():
+            return {event.order_id}
+        case _:
+            return {event.order.id}
 
 
 def _filled(order: OrderRecord, quantity: int, price: int) -> OrderRecord:

@@ -19,12 +19,14 @@ from starlette.routing import BaseRoute, Match
 from ome.api.auth import Gate
 from ome.api.bodies import ClientGone
 from ome.api.dispatcher import Dispatcher
+from ome.api.failures import problem_of
 from ome.api.openapi import describe
 from ome.api.orders import OrderRoutes
 from ome.api.problems import CONTENT_TYPE, FieldError, Problem
+from ome.api.routes.explain import ExplainRoutes
 from ome.api.routes.market import MarketRoutes
 from ome.api.routes.not_built import NotBuilt
-from ome.api.routes.orders import DeclaredOrders, Lists
+from ome.api.routes.orders import DeclaredOrders, Lists, MassCancel
 from ome.api.routes.service import ServiceRoutes
 from ome.api.services import Services
 from ome.api.settings import ApiSettings
@@ -79,15 +81,23 @@ def build_app(
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # costs a fifth of a request, even with no exporter
     )
-    for routes in (Lists(services), DeclaredOrders(orders), MarketRoutes(services), ServiceRoutes(services), NotBuilt(services)):
+    for routes in (
+        Lists(services),
+        DeclaredOrders(orders),
+        MassCancel(services),
+        ExplainRoutes(services),
+        MarketRoutes(services),
+        ServiceRoutes(services),
+        NotBuilt(services),
+    ):
         routes.add_to(app)
     describe(app)
     dispatcher = Dispatcher(app, orders, request_log, settings)
-    _answer_errors(app, dispatcher, settings)
+    _answer_errors(app, settings)
     return dispatcher
 
 
-def _answer_errors(app: FastAPI, dispatcher: Dispatcher, settings: ApiSettings) -> None:
+def _answer_errors(app: FastAPI, settings: ApiSettings) -> None:
     """Render whatever the ordinary routes raise."""
 
     async def answer(request: Request, error: Exception) -> Response:
@@ -99,7 +109,7 @@ def _answer_errors(app: FastAPI, dispatcher: Dispatcher, settings: ApiSettings) 
             case ClientGone():
                 return Response(status_code=400)  # nobody reads it
             case _:
-                problem = dispatcher.problem_of(error, request.scope["ome.request_id"])
+                problem = problem_of(error, request.scope["ome.request_id"], settings.retry_after_seconds)
         request.scope["ome.code"] = problem.reason.code
         body = problem.render(request.method, request.scope["path"], request.scope["ome.request_id"])
         response = Response(body, problem.status, media_type=CONTENT_TYPE)

@@ -1,8 +1,8 @@
-"""Bodies into commands: one fast way for what is right, one slow way that explains everything that is wrong, at once.
+"""Bodies into commands: one fast way for plain orders, one thorough way for everything else.
 
-Fast: one Struct decode, one table look-up for the combination of fields. Whatever it can't take, for any reason, the slow way
-reads field by field and raises a Problem that names each bad field (INVALID_REQUEST), or, when all are good, each that isn't
-built yet (NOT_SUPPORTED). Both ways use the same readers, patterns and rules.
+Fast: one Struct decode, one table look-up for the combination of fields. Whatever it can't take, for any reason, the thorough
+way reads field by field: into a command, or into a Problem that names each bad field (INVALID_REQUEST), all at once. Both ways
+use the same readers, patterns and rules.
 
 Of a key that is repeated in an object, the last counts. `null` is refused everywhere: leave out what isn't given.
 """
@@ -13,26 +13,38 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from enum import IntEnum
 from itertools import product
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw
 
+from ome.api.order_rules import has_limit, order_rules
 from ome.api.problems import FieldError, Problem
-from ome.api.schemas import CLIENT_ORDER_ID, SYMBOL, USER_ID, InstrumentRequest, ModifyRequest, OrderRequest, Version
+from ome.api.schemas import (
+    CLIENT_ORDER_ID,
+    MAX_HALT_SECONDS,
+    MAX_OPERATIONS,
+    MAX_VERSION,
+    SYMBOL,
+    TIME_OF_DAY,
+    USER_ID,
+    PlainOrderRequest,
+)
 from ome.domain.clock import parse_time
-from ome.domain.commands import DefineInstrument, ModifyOrder, NewOrder
+from ome.domain.commands import CancelOrder, DefineInstrument, ModifyOrder, NewOrder
 from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.errors import NumberError
-from ome.domain.numbers import parse, parse_json_number
+from ome.domain.ids import parse_id
+from ome.domain.numbers import parse, parse_json_number, value_of
+from ome.domain.ports import Operation
 from ome.domain.reasons import Reason
+from ome.domain.records import SpecialTerms
 
 Name = TypeVar("Name", bound=IntEnum)
 Reader = Callable[[Raw], Any]
 Rules = Callable[[Mapping[str, Any], Collection[str]], list[FieldError]]
 
-UNEXPLAINED: Final = "could not be read as a whole"
-"""Should the slow way ever find nothing wrong with what the fast way refused: a bug, and still no order."""
+_ZERO: Final = re.compile(rb'0(?:\.0{1,30})?|"0(?:\.0{1,30})?"')
 MAX_NAME: Final = 64
 """Characters of an unknown field's name that an answer repeats."""
 
@@ -59,6 +71,17 @@ def read_number(raw: Raw) -> int:
         raise Unreadable('must be a number or a string of one, such as "150.50"; leave it out if there is none')
     if not number:
         raise Unreadable("must be above zero")
+    return number
+
+
+def _read_number_or_zero(raw: Raw) -> int:
+    return 0 if _ZERO.fullmatch(bytes(raw)) else read_number(raw)
+
+
+def _read_percent(raw: Raw) -> int:
+    number = read_number(raw)
+    if value_of(number) >= 100:
+        raise Unreadable("must be below 100, in percent")
     return number
 
 
@@ -112,116 +135,99 @@ def _read_boolean(raw: Raw) -> bool:
         raise Unreadable("must be true or false") from None
 
 
-def _read_version(raw: Raw) -> int:
-    try:
-        return _VERSION.decode(raw)
-    except msgspec.ValidationError:
-        raise Unreadable("must be a whole number from 1, as `version` in the order") from None
+def _whole_reader(low: int, high: int, message: str) -> Reader:
+    def read(raw: Raw) -> int:
+        try:
+            number = _INTEGER.decode(raw)
+        except msgspec.ValidationError:
+            raise Unreadable(message) from None
+        if not low <= number <= high:
+            raise Unreadable(message)
+        return number
+
+    return read
 
 
 def _read_moment(raw: Raw) -> int:
     return parse_time(_string(raw))
 
 
+def _read_time_of_day(raw: Raw) -> int:
+    """Seconds since midnight."""
+    text = _read_clock(raw)
+    hours, minutes, *seconds = map(int, text.split(":"))
+    return hours * 3600 + minutes * 60 + sum(seconds)
+
+
+def _read_order_id(raw: Raw) -> int:
+    """An order id; 0, which no order has, for text that can't be one."""
+    return parse_id(_string(raw)) or 0
+
+
+def _read_operations(raw: Raw) -> list[Raw]:
+    try:
+        operations = _LIST.decode(raw)
+    except msgspec.ValidationError:
+        raise Unreadable("must be a list of operations") from None
+    except RecursionError:
+        raise Unreadable("is nested too deeply") from None
+    if len(operations) > MAX_OPERATIONS:
+        raise Unreadable(f"has {len(operations)} operations; at most {MAX_OPERATIONS} go into one batch")
+    return operations
+
+
+def _read_operation(raw: Raw) -> str:
+    name = _string(raw)
+    if name not in _OPERATIONS:
+        raise Unreadable(f"must be one of {', '.join(_OPERATIONS)}")
+    return name
+
+
+_read_clock: Final = _text(TIME_OF_DAY, "must be a time of day, HH:MM or HH:MM:SS")
 _STRING: Final = msgspec.json.Decoder(str)
 _BOOLEAN: Final = msgspec.json.Decoder(bool)
-_VERSION: Final = msgspec.json.Decoder(Version)
+_INTEGER: Final = msgspec.json.Decoder(int)
+_LIST: Final = msgspec.json.Decoder(list[Raw])
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
-_ORDER: Final = msgspec.json.Decoder(OrderRequest)
-_MODIFY: Final = msgspec.json.Decoder(ModifyRequest)
-_INSTRUMENT: Final = msgspec.json.Decoder(InstrumentRequest)
+_PLAIN_ORDER: Final = msgspec.json.Decoder(PlainOrderRequest)
 
 _SIDES: Final = Names(Side)
 _TYPES: Final = Names(OrderType)
 _TIMES_IN_FORCE: Final = Names(TimeInForce)
 _MODES: Final = Names(SelfTradePrevention)
 
-BUILT_TYPES: Final = frozenset({OrderType.LIMIT, OrderType.MARKET})
-BUILT_TIMES_IN_FORCE: Final = frozenset({TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.GTD})
-BUILT_MODES: Final = frozenset({SelfTradePrevention.CANCEL_NEWEST, SelfTradePrevention.NONE})
+_OPERATIONS: Final = ("submit", "modify", "cancel")
 
 
-# The rules between an order's fields
+# The fast way
 
 
-def order_rules(values: Mapping[str, Any], given: Collection[str]) -> list[FieldError]:
-    """What is wrong between fields: `values` are those that could be read, `given` all that were sent, bad ones too."""
-    order_type = values.get("type", None if "type" in given else OrderType.LIMIT)
-    time_in_force = values.get("time_in_force", None if "time_in_force" in given else TimeInForce.GTC)
-    return [*_type_rules(order_type, given), *_time_rules(order_type, time_in_force, given)]
-
-
-_PRICED: Final = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
-_STOPS: Final = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
-_TRAILING_FIELDS: Final = ("trail_amount", "trail_percent", "limit_offset")
-
-
-def _type_rules(order_type: OrderType | None, given: Collection[str]) -> list[FieldError]:
-    if order_type is None:
-        return []
-    errors = []
-    for field, types in (("price", _PRICED), ("stop_price", _STOPS)):
-        if order_type in types and field not in given:
-            errors.append(FieldError(field, f"is required for a {order_type.name} order"))
-        elif order_type not in types and field in given:
-            errors.append(FieldError(field, f"does not belong to a {order_type.name} order; leave it out"))
-    if order_type is OrderType.TRAILING_STOP:
-        if ("trail_amount" in given) == ("trail_percent" in given):
-            errors.append(FieldError("trail_amount", "or trail_percent is required, one of the two"))
-    else:
-        foreign = [field for field in _TRAILING_FIELDS if field in given]
-        errors += [FieldError(field, "belongs to TRAILING_STOP orders only; leave it out") for field in foreign]
-    return errors
-
-
-def _time_rules(order_type: OrderType | None, time_in_force: TimeInForce | None, given: Collection[str]) -> list[FieldError]:
-    errors = []
-    if order_type is OrderType.MARKET and time_in_force in {TimeInForce.FOK, TimeInForce.GTD}:
-        errors.append(
-            FieldError("time_in_force", "must be IOC, or left out, for a MARKET order: it never rests, and fills in part")
-        )
-    elif time_in_force is TimeInForce.GTD and "expires_at" not in given:
-        errors.append(FieldError("expires_at", "is required with GTD"))
-    if time_in_force not in {TimeInForce.GTD, None} and "expires_at" in given:
-        errors.append(FieldError("expires_at", "belongs to GTD only; leave it out, or send time_in_force GTD"))
-    return errors
-
-
-def _combinations() -> dict[tuple[OrderType, TimeInForce, bool, bool], TimeInForce]:
-    """Every combination of type, time in force, price and expires_at that the rules allow, and the time in force it reads."""
+def _combinations() -> dict[tuple[OrderType, TimeInForce, bool, bool, bool], TimeInForce]:
+    """Every combination of type, time in force, price, expires_at and post_only that the rules allow, and the time in force that
+    the order reads.
+    """
     allowed = {}
-    for key in product(BUILT_TYPES, BUILT_TIMES_IN_FORCE, (False, True), (False, True)):
-        order_type, time_in_force, priced, dated = key
+    for key in product(OrderType, TimeInForce, (False, True), (False, True), (False, True)):
+        order_type, time_in_force, priced, dated, post_only = key
         given = [field for field, there in (("price", priced), ("expires_at", dated)) if there]
-        values = {"type": order_type, "time_in_force": time_in_force}
+        values = {"type": order_type, "time_in_force": time_in_force, "post_only": post_only}
         if not order_rules(values, [*values, *given]):
-            allowed[key] = TimeInForce.IOC if order_type is OrderType.MARKET else time_in_force
+            allowed[key] = time_in_force if has_limit(order_type, given) else TimeInForce.IOC
     return allowed
 
 
 _COMBINATIONS: Final = _combinations()
+_POST_ONLY: Final = SpecialTerms(post_only=True)
 
 
-# Bodies
-
-
-def read_new_order(body: bytes) -> NewOrder:
-    """The command that a POST /orders body asks for; raises Problem."""
-    try:
-        return _new_order(_ORDER.decode(body))
-    except _REFUSALS:
-        _explain(body, _ORDER_READERS, ("user_id", "symbol", "side", "quantity"), order_rules)
-
-
-def _new_order(request: OrderRequest) -> NewOrder:
-    """The command; KeyError where names or their combination need a closer look."""
-    order_type = _TYPES[request.type]
-    price, expires_at, client_order_id = request.price, request.expires_at, request.client_order_id
-    time_in_force = _COMBINATIONS[order_type, _TIMES_IN_FORCE[request.time_in_force], price is not UNSET, expires_at is not UNSET]
-    mode = _MODES[request.self_trade_prevention]
-    if request.post_only or mode not in BUILT_MODES:
-        raise KeyError
-    symbol = request.symbol
+def _plain_order(body: bytes | Raw) -> NewOrder:
+    """The command that a plain order's body asks for; one of `_REFUSALS` for whatever needs a closer look."""
+    request = _PLAIN_ORDER.decode(body)
+    order_type, price, expires_at, post_only = _TYPES[request.type], request.price, request.expires_at, request.post_only
+    time_in_force = _COMBINATIONS[
+        order_type, _TIMES_IN_FORCE[request.time_in_force], price is not UNSET, expires_at is not UNSET, post_only
+    ]
+    symbol, client_order_id = request.symbol, request.client_order_id
     return NewOrder(
         request.user_id,
         symbol if symbol.isupper() else symbol.upper(),
@@ -230,139 +236,128 @@ def _new_order(request: OrderRequest) -> NewOrder:
         time_in_force,
         read_number(request.quantity),
         None if price is UNSET else read_number(price),
-        mode,
+        _MODES[request.self_trade_prevention],
         None if client_order_id is UNSET else client_order_id,
         None if expires_at is UNSET else parse_time(expires_at),
+        _POST_ONLY if post_only else None,
     )
 
 
-def read_modify(body: bytes, order_id: int) -> ModifyOrder:
-    """The command that a PUT /orders/{order_id} body asks for; raises Problem. `exists` is for order entry to fill in."""
-    try:
-        request = _MODIFY.decode(body)
-        quantity, price, expires_at, version = request.quantity, request.price, request.expires_at, request.expected_version
-        if quantity is UNSET and price is UNSET and expires_at is UNSET:
-            raise KeyError
-        return ModifyOrder(
-            order_id,
-            exists=True,
-            quantity=None if quantity is UNSET else read_number(quantity),
-            price=None if price is UNSET else read_number(price),
-            expires_at=None if expires_at is UNSET else parse_time(expires_at),
-            expected_version=None if version is UNSET else version,
-        )
-    except _REFUSALS:
-        _explain(body, _MODIFY_READERS, (), _modify_rules)
+# The thorough way
+
+
+class Form(NamedTuple):
+    """How an object is read: a reader for each field that it may have, the fields that it must have, the rules between them."""
+
+    readers: Mapping[str, Reader]
+    required: Collection[str]
+    rules: Rules
 
 
 def _modify_rules(_values: Mapping[str, Any], given: Collection[str]) -> list[FieldError]:
-    if any(field in given for field in _MODIFY_READERS if field != "expected_version"):
-        return []
-    return [FieldError("quantity", "or another field to change is required")]
+    if not any(field in given for field in MODIFY_FORM.readers if field != "expected_version"):
+        return [FieldError("quantity", "or another field to change is required")]
+    if "trail_amount" in given and "trail_percent" in given:
+        return [FieldError("trail_amount", "or trail_percent, not both")]
+    return []
 
 
-def read_instrument(body: bytes, symbol: str) -> DefineInstrument:
-    """The command that a PUT /instruments/{symbol} body asks for; raises Problem."""
-    try:
-        request = _INSTRUMENT.decode(body)
-        tick_size, lot_size = request.tick_size, request.lot_size
-        return DefineInstrument(
-            symbol,
-            None if tick_size is UNSET else read_number(tick_size),
-            None if lot_size is UNSET else read_number(lot_size),
-        )
-    except _REFUSALS:
-        _explain(body, _INSTRUMENT_READERS, (), lambda _values, _given: [])
+def _no_rules(_values: Mapping[str, Any], _given: Collection[str]) -> list[FieldError]:
+    return []
 
 
-# The slow way
-
-_ORDER_READERS: Final[dict[str, Reader]] = {
-    "user_id": _text(USER_ID, "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : @ -"),
-    "symbol": _text(SYMBOL, "must be 1 to 32 of the characters A-Z 0-9 . _ - and start with a letter or digit"),
-    "side": _name_reader(_SIDES),
-    "type": _name_reader(_TYPES),
-    "quantity": read_number,
-    "price": read_number,
-    "stop_price": read_number,
-    "trail_amount": read_number,
-    "trail_percent": read_number,
-    "limit_offset": read_number,
-    "time_in_force": _name_reader(_TIMES_IN_FORCE),
-    "expires_at": _read_moment,
-    "post_only": _read_boolean,
-    "display_quantity": read_number,
-    "min_quantity": read_number,
-    "max_slippage_bps": read_number,
-    "self_trade_prevention": _name_reader(_MODES),
-    "client_order_id": _text(CLIENT_ORDER_ID, "must be 1 to 64 printable ASCII characters"),
-}
-_MODIFY_READERS: Final[dict[str, Reader]] = {
-    "quantity": read_number,
-    "price": read_number,
-    "stop_price": read_number,
-    "display_quantity": read_number,
-    "trail_amount": read_number,
-    "trail_percent": read_number,
-    "expires_at": _read_moment,
-    "expected_version": _read_version,
-}
-_INSTRUMENT_READERS: Final[dict[str, Reader]] = {
-    "tick_size": read_number,
-    "lot_size": read_number,
-    "max_order_quantity": read_number,
-    "price_band_percent": read_number,
-    "state": _name_reader(Names(MarketState)),
-    "session_close": _string,
-}
-_BUILT: Final[dict[str, Collection[Any]]] = {
-    "type": BUILT_TYPES,
-    "time_in_force": BUILT_TIMES_IN_FORCE,
-    "self_trade_prevention": BUILT_MODES,
-    "post_only": (False,),
-}
-"""Fields of which some values are built."""
-_NOT_BUILT: Final = frozenset(
+ORDER_FORM: Final = Form(
     {
-        "stop_price", "trail_amount", "trail_percent", "limit_offset", "display_quantity", "min_quantity", "max_slippage_bps",
-        "max_order_quantity", "price_band_percent", "state", "session_close",
-    }
+        "user_id": _text(USER_ID, "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : @ -"),
+        "symbol": _text(SYMBOL, "must be 1 to 32 of the characters A-Z 0-9 . _ - and start with a letter or digit"),
+        "side": _name_reader(_SIDES),
+        "type": _name_reader(_TYPES),
+        "quantity": read_number,
+        "price": read_number,
+        "stop_price": read_number,
+        "trail_amount": read_number,
+        "trail_percent": _read_percent,
+        "limit_offset": read_number,
+        "time_in_force": _name_reader(_TIMES_IN_FORCE),
+        "expires_at": _read_moment,
+        "post_only": _read_boolean,
+        "display_quantity": read_number,
+        "min_quantity": read_number,
+        "max_slippage_bps": _whole_reader(0, 10_000, "must be a whole number from 0 to 10000, in hundredths of a percent"),
+        "self_trade_prevention": _name_reader(_MODES),
+        "client_order_id": _text(CLIENT_ORDER_ID, "must be 1 to 64 printable ASCII characters"),
+    },
+    ("user_id", "symbol", "side", "quantity"),
+    order_rules,
+)
+MODIFY_FORM: Final = Form(
+    {
+        "quantity": read_number,
+        "price": read_number,
+        "stop_price": read_number,
+        "display_quantity": read_number,
+        "expires_at": _read_moment,
+        "trail_amount": read_number,
+        "trail_percent": _read_percent,
+        "expected_version": _whole_reader(1, MAX_VERSION, "must be a whole number from 1, as `version` in the order"),
+    },
+    (),
+    _modify_rules,
+)
+INSTRUMENT_FORM: Final = Form(
+    {
+        "tick_size": read_number,
+        "lot_size": read_number,
+        "max_order_quantity": _read_number_or_zero,
+        "price_band_percent": _read_number_or_zero,
+        "band_halt_seconds": _whole_reader(
+            0, MAX_HALT_SECONDS, f"must be a whole number of seconds from 0 to {MAX_HALT_SECONDS}"
+        ),
+        "session_close": _read_time_of_day,
+        "state": _name_reader(Names(MarketState)),
+    },
+    (),
+    _no_rules,
+)
+BATCH_FORM: Final = Form({"orders": _read_operations}, ("orders",), _no_rules)
+_OP: Final[dict[str, Reader]] = {"op": _read_operation}
+_NAMED: Final[dict[str, Reader]] = {**_OP, "order_id": _read_order_id}
+OPERATION_FORMS: Final = {
+    "submit": ORDER_FORM._replace(readers={**_OP, **ORDER_FORM.readers}),
+    "modify": MODIFY_FORM._replace(readers={**_NAMED, **MODIFY_FORM.readers}, required=("order_id",)),
+    "cancel": Form(_NAMED, ("order_id",), _no_rules),
+}
+_TERMS: Final = (
+    "stop_price", "trail_amount", "trail_percent", "limit_offset", "post_only", "display_quantity", "min_quantity",
+    "max_slippage_bps",
 )  # fmt: skip
-"""Fields of the contract that aren't built at all."""
+"""The fields of an order that are its special terms; a plain order has none of them."""
 
 
-def _explain(body: bytes, readers: Mapping[str, Reader], required: Collection[str], rules: Rules) -> NoReturn:
-    members = _members(body)
+def _read(members: Mapping[str, Raw], form: Form) -> dict[str, Any]:
+    """The value of each field that was sent; raises Problem with all that is wrong."""
     values: dict[str, Any] = {}
     errors: list[FieldError] = []
     for name, raw in members.items():
-        reader = readers.get(name)
+        reader = form.readers.get(name)
         if reader is None:
-            errors.append(FieldError(name[:MAX_NAME], f"is no field of this request; it takes {', '.join(readers)}"))
+            errors.append(FieldError(name[:MAX_NAME], f"is no field of this request; it takes {', '.join(form.readers)}"))
             continue
         try:
             values[name] = reader(raw)
         except (ValueError, NumberError) as error:
             errors.append(FieldError(name, str(error)))
-    errors += [FieldError(name, "is required") for name in required if name not in members]
-    errors += rules(values, members.keys())
+    errors += [FieldError(name, "is required") for name in form.required if name not in members]
+    errors += form.rules(values, members.keys())
     if errors:
         raise Problem(Reason.INVALID_REQUEST, errors=errors)
-    missing = [name for name, value in values.items() if name in _NOT_BUILT or (name in _BUILT and value not in _BUILT[name])]
-    if missing:
-        raise not_supported(*missing)
-    raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("", UNEXPLAINED)])
+    return values
 
 
-def not_supported(*fields: str) -> Problem:
-    """The refusal of fields, or parameters, that are good but not built yet."""
-    detail = f"Not built yet, so leave out or choose otherwise: {', '.join(fields)}."
-    return Problem(Reason.NOT_SUPPORTED, detail, errors=[FieldError(field, "is not built yet") for field in fields])
-
-
-def _members(body: bytes) -> dict[str, Raw]:
+def _members(body: bytes | Raw) -> dict[str, Raw]:
+    """The members of one JSON object, each still as it was sent; raises Problem."""
     try:
-        body.decode()
+        bytes(body).decode()
         return _OBJECT.decode(body)
     except msgspec.ValidationError:
         raise Problem(Reason.INVALID_REQUEST, "The body must be one JSON object.") from None
@@ -370,3 +365,83 @@ def _members(body: bytes) -> dict[str, Raw]:
         raise Problem(Reason.MALFORMED_JSON, f"Send one JSON object in UTF-8; reading stopped: {error}.") from None
     except RecursionError:
         raise Problem(Reason.MALFORMED_JSON, "The body is nested too deeply; no field of this service is.") from None
+
+
+# Bodies
+
+
+def read_new_order(body: bytes) -> NewOrder:
+    """The command that a POST /orders body asks for; raises Problem."""
+    try:
+        return _plain_order(body)
+    except _REFUSALS:
+        return _order(_read(_members(body), ORDER_FORM))
+
+
+def _order(values: Mapping[str, Any]) -> NewOrder:
+    order_type = values.get("type", OrderType.LIMIT)
+    special = {name: values[name] for name in _TERMS if values.get(name, False) is not False}
+    return NewOrder(
+        values["user_id"],
+        values["symbol"].upper(),
+        values["side"],
+        order_type,
+        values.get("time_in_force", TimeInForce.GTC) if has_limit(order_type, values) else TimeInForce.IOC,
+        values["quantity"],
+        values.get("price"),
+        values.get("self_trade_prevention", SelfTradePrevention.CANCEL_NEWEST),
+        values.get("client_order_id"),
+        values.get("expires_at"),
+        SpecialTerms(**special) if special else None,
+    )
+
+
+def read_modify(body: bytes, order_id: int) -> ModifyOrder:
+    """The command that a PUT /orders/{order_id} body asks for; raises Problem. `exists` is for order entry to fill in."""
+    return ModifyOrder(order_id, exists=True, **_read(_members(body), MODIFY_FORM))
+
+
+def read_instrument(body: bytes, symbol: str) -> DefineInstrument:
+    """The command that a PUT /instruments/{symbol} body asks for; raises Problem."""
+    values = _read(_members(body), INSTRUMENT_FORM)
+    return DefineInstrument(
+        symbol,
+        tick_size=values.get("tick_size"),
+        lot_size=values.get("lot_size"),
+        state=values.get("state"),
+        max_order_quantity=values.get("max_order_quantity"),
+        price_band_percent=values.get("price_band_percent"),
+        band_halt_s=values.get("band_halt_seconds"),
+        session_close_s=values.get("session_close"),
+    )
+
+
+def read_batch(body: bytes) -> list[Operation | Problem]:
+    """The operations that a POST /orders/batch body asks for, in their order; one that can't be read is its own Problem.
+
+    Raises Problem for a body that holds no list of at most MAX_OPERATIONS.
+    """
+    operations: list[Raw] = _read(_members(body), BATCH_FORM)["orders"]
+    return [_operation(operation) for operation in operations]
+
+
+def _operation(body: Raw) -> Operation | Problem:
+    try:
+        return _plain_order(body)
+    except _REFUSALS:
+        pass
+    try:
+        members = _members(body)
+        op = _read_operation(members["op"]) if "op" in members else "submit"
+        values = _read(members, OPERATION_FORMS[op])
+    except Unreadable as error:
+        return Problem(Reason.INVALID_REQUEST, errors=[FieldError("op", str(error))])
+    except Problem as problem:
+        return problem
+    values.pop("op", None)
+    if op == "submit":
+        return _order(values)
+    order_id = values.pop("order_id")
+    if not order_id:
+        return Problem(Reason.ORDER_NOT_FOUND)
+    return CancelOrder(order_id, exists=True) if op == "cancel" else ModifyOrder(order_id, exists=True, **values)

@@ -10,7 +10,6 @@ the request id.
 from __future__ import annotations
 
 import itertools
-import logging
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,10 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ome.api.auth import Headers
 from ome.api.bodies import ClientGone
-from ome.api.orders import PREFIX, OrderRoutes, Reply
+from ome.api.failures import problem_of
+from ome.api.orders import BATCH, PREFIX, OrderRoutes, Reply
 from ome.api.problems import CONTENT_TYPE, Header, Problem
 from ome.api.settings import ApiSettings
-from ome.domain.errors import NotAccepting, OutcomeUnknown, Overloaded
 from ome.domain.reasons import Reason
 from ome.observability import RequestLog
 
@@ -49,7 +48,6 @@ UNMATCHED: Final = "unmatched"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 Handler = Callable[[Scope, Headers, Receive], Awaitable[Reply]]
-_logger = logging.getLogger("ome.api")
 
 
 class Dispatcher:
@@ -60,7 +58,8 @@ class Dispatcher:
         self._submit = orders.submit
         self._by_id: dict[str, Handler] = {"GET": orders.read, "PUT": orders.modify, "DELETE": orders.cancel}
         self._request_log = request_log
-        self._retry_after = (b"retry-after", str(settings.retry_after_seconds).encode())
+        self._batch = orders.batch
+        self._retry_after_seconds = settings.retry_after_seconds
         self._max_head_bytes = settings.max_head_bytes
         self._id_prefix = secrets.token_hex(4)
         self._id_count = itertools.count(1)
@@ -91,13 +90,15 @@ class Dispatcher:
         if path == "/orders":
             return (self._submit if method == "POST" else None), "/orders"
         if path.startswith(PREFIX) and path.find("/", len(PREFIX)) < 0:
+            if path == BATCH and method == "POST":
+                return self._batch, BATCH
             return self._by_id.get(method), "/orders/{order_id}"
         return None, ""
 
     async def _serve(self, handler: Handler, route: str, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
         headers: Headers = dict(scope["headers"])
-        request_id = self._request_id(headers)
+        request_id = scope["ome.request_id"] = self._request_id(headers)
         code = ""
         base: Sequence[Header] = _JSON_HEADERS
         try:
@@ -106,7 +107,7 @@ class Dispatcher:
             self._request_log.add(_method(scope), route, CLIENT_GONE, started, request_id, code, 0)
             return
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets a problem document
-            problem = self.problem_of(error, request_id)
+            problem = problem_of(error, request_id, self._retry_after_seconds)
             status, further, code, base = problem.status, problem.headers, problem.reason.code, _PROBLEM_HEADERS
             body = problem.render(scope["method"], scope["path"], request_id)
         own = ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode()))
@@ -116,21 +117,6 @@ class Dispatcher:
 
     async def _refuse_head(self, _scope: Scope, _headers: Headers, _receive: Receive) -> Reply:
         raise Problem(Reason.HEADERS_TOO_LARGE)
-
-    def problem_of(self, error: Exception, request_id: str) -> Problem:
-        """The problem that an exception is answered with; what nobody foresaw is logged and says nothing of its inside."""
-        match error:
-            case Problem():
-                return error
-            case Overloaded():
-                return Problem(Reason.OVERLOADED, headers=(self._retry_after,))
-            case NotAccepting():
-                return Problem(Reason.NOT_ACCEPTING, headers=(self._retry_after,))
-            case OutcomeUnknown():
-                return Problem(Reason.OUTCOME_UNKNOWN)
-            case _:
-                _logger.error("a request failed", exc_info=error, extra={"request_id": request_id})
-                return Problem(Reason.INTERNAL_ERROR)
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
@@ -143,7 +129,7 @@ class Dispatcher:
         except ClientGone:
             answer.status = CLIENT_GONE
         except Exception as error:  # noqa: BLE001  as above
-            problem = self.problem_of(error, request_id)
+            problem = problem_of(error, request_id, self._retry_after_seconds)
             answer.code = problem.reason.code
             if not answer.status:
                 await _send_problem(problem, scope, answer)

@@ -8,43 +8,74 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI, Response
 
-from ome.api import schemas
+from ome.api import audit_schemas, schemas
+from ome.api.decoding import MODIFY_FORM
 from ome.api.problems import CONTENT_TYPE, ProblemDocument
 
 _REF: Final = "#/components/schemas/{name}"
 _STRUCTS: Final = (
     schemas.OrderRequest,
     schemas.ModifyRequest,
+    schemas.BatchRequest,
+    schemas.SubmitOperation,
+    schemas.ModifyOperation,
+    schemas.CancelOperation,
     schemas.InstrumentRequest,
     schemas.OrderView,
     schemas.OrderAnswer,
+    schemas.BatchAnswer,
+    schemas.MassCancelAnswer,
     schemas.OrderList,
     schemas.TradeList,
     schemas.MarketView,
     schemas.MarketList,
     schemas.DepthView,
+    schemas.AuctionView,
     schemas.InstrumentView,
     schemas.InstrumentList,
     schemas.HealthView,
     schemas.StatusView,
+    audit_schemas.HistoryView,
+    audit_schemas.ExplainView,
     ProblemDocument,
 )
-_GIVEN: Final[dict[str, Any]] = {"required": ["price"]}
-_DATED: Final[dict[str, Any]] = {"required": ["expires_at"]}
+
+
+def _given(*fields: str) -> dict[str, Any]:
+    return {"required": list(fields)}
+
+
+def _none_of(*fields: str) -> dict[str, Any]:
+    return {"not": {"anyOf": [_given(field) for field in fields]}}
+
+
+def _is(field: str, *values: str) -> dict[str, Any]:
+    """The field has one of these values; one that is left out has its default."""
+    condition: dict[str, Any] = {"properties": {field: {"enum": list(values)}}}
+    return condition if _DEFAULTS[field] in values else {**condition, **_given(field)}
+
+
+_DEFAULTS: Final = {"type": "LIMIT", "time_in_force": "GTC"}
+_HAS_LIMIT: Final = {"anyOf": [_is("type", "LIMIT", "STOP_LIMIT"), _given("limit_offset")]}
+_CAN_REST: Final = {"allOf": [_HAS_LIMIT, _is("time_in_force", "GTC", "GTD", "DAY")]}
+_IS_POST_ONLY: Final[dict[str, Any]] = {"properties": {"post_only": {"const": True}}, **_given("post_only")}
 _ORDER_RULES: Final[list[dict[str, Any]]] = [
+    {"if": _is("type", "LIMIT", "STOP_LIMIT"), "then": _given("price"), "else": _none_of("price")},
+    {"if": _is("type", "STOP", "STOP_LIMIT"), "then": _given("stop_price"), "else": _none_of("stop_price")},
     {
-        "if": {"properties": {"type": {"const": "MARKET"}}, "required": ["type"]},
-        "then": {"not": _GIVEN, "properties": {"time_in_force": {"enum": ["GTC", "IOC"]}}},
-        "else": _GIVEN,
+        "if": _is("type", "TRAILING_STOP"),
+        "then": {"oneOf": [_given("trail_amount"), _given("trail_percent")]},
+        "else": _none_of("trail_amount", "trail_percent", "limit_offset"),
     },
-    {
-        "if": {"properties": {"time_in_force": {"const": "GTD"}}, "required": ["time_in_force"]},
-        "then": _DATED,
-        "else": {"not": _DATED},
-    },
+    {"if": _HAS_LIMIT, "then": _none_of("max_slippage_bps"), "else": _is("time_in_force", "GTC", "IOC")},
+    {"if": _is("time_in_force", "GTD"), "then": _given("expires_at"), "else": _none_of("expires_at")},
+    {"if": _IS_POST_ONLY, "then": {"allOf": [_CAN_REST, _none_of("min_quantity")]}},
+    {"if": _given("display_quantity"), "then": _CAN_REST},
+    {"if": _given("min_quantity"), "then": _is("type", "LIMIT", "MARKET", "STOP_LIMIT")},
 ]
-"""The rules between an order's fields (`decoding.order_rules`), as JSON Schema."""
-_MODIFY_RULES: Final = [{"required": [field]} for field in ("quantity", "price", "expires_at")]
+"""The rules between an order's fields (`order_rules`), as JSON Schema."""
+_MODIFY_RULES: Final = [_given(field) for field in MODIFY_FORM.readers if field != "expected_version"]
+_NOT_BOTH_TRAILS: Final = {"not": _given("trail_amount", "trail_percent")}
 
 ORDER_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "limit": {
@@ -79,14 +110,75 @@ ORDER_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "client_order_id": "century-1",
         },
     },
+    "post only": {
+        "summary": "Wait at 149.00, and rather be refused than take",
+        "value": {"user_id": "carol", "symbol": "AAPL", "side": "BUY", "quantity": 20, "price": "149.00", "post_only": True},
+    },
+    "iceberg": {
+        "summary": "Sell 1000 while showing 50 at a time",
+        "value": {
+            "user_id": "carol",
+            "symbol": "AAPL",
+            "side": "SELL",
+            "quantity": 1000,
+            "price": "155.00",
+            "display_quantity": 50,
+            "time_in_force": "DAY",
+        },
+    },
+    "stop": {
+        "summary": "Sell at the best prices once the last price is 140.00 or less",
+        "value": {"user_id": "alice", "symbol": "AAPL", "side": "SELL", "type": "STOP", "quantity": 50, "stop_price": "140.00"},
+    },
+    "stop limit": {
+        "summary": "Buy at 161.00 or better once the last price is 160.00 or more",
+        "value": {
+            "user_id": "bob",
+            "symbol": "AAPL",
+            "side": "BUY",
+            "type": "STOP_LIMIT",
+            "quantity": 10,
+            "stop_price": "160.00",
+            "price": "161.00",
+        },
+    },
+    "trailing stop": {
+        "summary": "Sell once the last price is 5 percent below the best one since, at half a dollar less or better",
+        "value": {
+            "user_id": "alice",
+            "symbol": "AAPL",
+            "side": "SELL",
+            "type": "TRAILING_STOP",
+            "quantity": 50,
+            "trail_percent": "5",
+            "limit_offset": "0.50",
+        },
+    },
 }
 MODIFY_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "smaller": {"summary": "A smaller total keeps the place in the queue", "value": {"quantity": 50}},
     "price": {"summary": "A new price goes to the back", "value": {"price": "150.75", "expected_version": 1}},
 }
+BATCH_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
+    "mixed": {
+        "summary": "Two new orders and a cancel",
+        "value": {
+            "orders": [
+                {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 10, "price": "148.00"},
+                {"op": "submit", "user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 10, "price": "147.00"},
+                {"op": "cancel", "order_id": "1000000000000001"},
+            ]
+        },
+    },
+}
 INSTRUMENT_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "stock": {"summary": "Cents and whole shares", "value": {"tick_size": "0.01", "lot_size": "1"}},
     "coin": {"summary": "Finer quantities", "value": {"tick_size": "0.5", "lot_size": "0.0001"}},
+    "guarded": {
+        "summary": "At most 5000 an order, within 10 percent of the last price, else a halt of five minutes",
+        "value": {"max_order_quantity": 5000, "price_band_percent": "10", "band_halt_seconds": 300, "session_close": "21:00"},
+    },
+    "auction": {"summary": "Collect orders for an auction; OPEN trades at its price", "value": {"state": "AUCTION"}},
 }
 KEYED: Final[dict[str, Any]] = {"security": [{}, {"ApiKey": []}]}
 """Of operations that need the key where one is set."""
@@ -135,8 +227,10 @@ def declare(
 def components() -> dict[str, Any]:
     """The schemas of all Structs by name, the rules between fields included."""
     _, found = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
-    found["OrderRequest"]["allOf"] = _ORDER_RULES
-    found["ModifyRequest"]["anyOf"] = _MODIFY_RULES
+    for name in ("OrderRequest", "SubmitOperation"):
+        found[name]["allOf"] = _ORDER_RULES
+    for name in ("ModifyRequest", "ModifyOperation"):
+        found[name] |= {"anyOf": _MODIFY_RULES, **_NOT_BOTH_TRAILS}
     return found
 
 

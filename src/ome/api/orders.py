@@ -1,30 +1,39 @@
-"""The routes that carry orders: POST /orders; GET, PUT and DELETE of /orders/{order_id}. Called by the dispatcher.
+"""The routes that carry orders: POST /orders, POST /orders/batch; GET, PUT and DELETE of /orders/{order_id}.
 
-Each takes a request as ASGI hands it over and returns (status, body, further headers), or raises Problem. A request is one
-command at most, and its answer is made from the command's events alone, after they are durable (D3). Writes refuse query
-parameters they don't know: a misspelt `dry_run` must not place an order.
+The dispatcher calls them. Each takes a request as ASGI hands it over and returns (status, body, further headers), or raises
+Problem. An answer is made from its commands' events alone, after they are durable (D3). Writes refuse query parameters that they
+don't know: a misspelt `dry_run` must not place an order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import UNSET
 from starlette.types import Receive, Scope
 
 from ome.api.auth import Gate, Headers
 from ome.api.bodies import read_json
-from ome.api.decoding import not_supported, read_modify, read_new_order
+from ome.api.decoding import read_batch, read_modify, read_new_order
+from ome.api.failures import problem_of
+from ome.api.outcomes import order_after
 from ome.api.problems import REPLAYED_HEADER, FieldError, Header, Problem
+from ome.api.schemas import BatchAnswer, OperationResult
 from ome.api.settings import ApiSettings
-from ome.api.views import order_after, order_answer, order_view
+from ome.api.views import dry_run_answer, order_answer, order_view
+from ome.domain.commands import NewOrder
+from ome.domain.errors import OmeError
 from ome.domain.ids import parse_id
-from ome.domain.ports import OrderEntry, ReadModels
+from ome.domain.ports import Answer, Operation, OrderEntry, ReadModels
 from ome.domain.reasons import Reason
 
 PREFIX: Final = "/orders/"
+BATCH: Final = "/orders/batch"
+Outcome = Answer | OmeError | Problem
+"""What comes of one operation of a batch: a Problem for one that could not be read."""
 Reply = tuple[int, bytes, Sequence[Header]]
 _NO_HEADERS: Final[Sequence[Header]] = ()
 _REPLAYED: Final = (REPLAYED_HEADER,)
@@ -39,6 +48,8 @@ class OrderRoutes:
         self._reads = reads
         self._gate = gate
         self._max_body_bytes = settings.max_body_bytes
+        self._max_batch_bytes = settings.max_batch_bytes
+        self._retry_after_seconds = settings.retry_after_seconds
 
     async def submit(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         """POST /orders: 201 and the order after its command, with the trades that it made."""
@@ -46,9 +57,12 @@ class OrderRoutes:
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
         order = read_new_order(await read_json(headers, receive, self._max_body_bytes))
         if dry_run:
-            raise not_supported("dry_run")
-        answer = await self._entry.submit(order)
-        return 201, _encoder.encode(order_answer(answer)), _REPLAYED if answer.replayed else _NO_HEADERS
+            answer = await self._entry.submit(order, dry_run=True)
+            shown = dry_run_answer(answer, [answer.order_id])
+        else:
+            answer = await self._entry.submit(order)
+            shown = order_answer(answer)
+        return 201, _encoder.encode(shown), _REPLAYED if answer.replayed else _NO_HEADERS
 
     async def modify(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         """PUT /orders/{order_id}: 200 and the order after its change, with the trades that it made."""
@@ -57,17 +71,46 @@ class OrderRoutes:
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
         change = read_modify(await read_json(headers, receive, self._max_body_bytes), order_id)
         if dry_run:
-            raise not_supported("dry_run")
-        return 200, _encoder.encode(order_answer(await self._entry.modify(change))), _NO_HEADERS
+            shown = dry_run_answer(await self._entry.modify(change, dry_run=True), [])
+        else:
+            shown = order_answer(await self._entry.modify(change))
+        return 200, _encoder.encode(shown), _NO_HEADERS
 
     async def cancel(self, scope: Scope, headers: Headers, _receive: Receive) -> Reply:
         """DELETE /orders/{order_id}: 200 and the order, CANCELLED."""
         self._gate.operator(headers)
         order_id = _order_id(scope)
-        if scope["query_string"] and _dry_run(scope["query_string"]):
-            raise not_supported("dry_run")
+        if scope["query_string"]:
+            _check_query(scope["query_string"], ())
         order, _ = order_after(await self._entry.cancel(order_id))
         return 200, _encoder.encode(order_view(order)), _NO_HEADERS
+
+    async def batch(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
+        """POST /orders/batch: 200 and a result for each operation, as it would have been answered by itself (I4)."""
+        self._gate.operator(headers)
+        dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
+        asked = read_batch(await read_json(headers, receive, self._max_batch_bytes))
+        operations = [operation for operation in asked if not isinstance(operation, Problem)]
+        outcomes = iter(await self._entry.batch(operations, dry_run=dry_run) if operations else [])
+        answered = [(each, each if isinstance(each, Problem) else next(outcomes)) for each in asked]
+        unreal = _unreal_ids(answered) if dry_run else None
+        results = [self._result(operation, outcome, scope, unreal) for operation, outcome in answered]
+        return 200, _encoder.encode(BatchAnswer(results=results, dry_run=True if dry_run else UNSET)), _NO_HEADERS
+
+    def _result(
+        self, operation: Operation | Problem, outcome: Outcome, scope: Scope, unreal: Collection[int] | None
+    ) -> OperationResult:
+        """One operation's answer; `unreal` is None where it isn't a dry run."""
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            order = order_answer(outcome) if unreal is None else dry_run_answer(outcome, unreal)
+        except (Problem, OmeError) as error:
+            request_id = scope["ome.request_id"]
+            problem = problem_of(error, request_id, self._retry_after_seconds)
+            document = problem.document(scope["method"], scope["path"], request_id)
+            return OperationResult(status=problem.status, problem=document)
+        return OperationResult(status=201 if isinstance(operation, NewOrder) else 200, order=order)
 
     async def read(self, scope: Scope, headers: Headers, _receive: Receive) -> Reply:
         """GET /orders/{order_id}: 200 and the order as it stands."""
@@ -76,6 +119,15 @@ class OrderRoutes:
         if order is None:
             raise Problem(Reason.ORDER_NOT_FOUND)
         return 200, _encoder.encode(order_view(order)), _NO_HEADERS
+
+
+def _unreal_ids(answered: Iterable[tuple[Operation | Problem, Outcome]]) -> set[int]:
+    """The ids that a dry run's new orders have: they mean nothing outside of it."""
+    return {
+        outcome.order_id
+        for operation, outcome in answered
+        if isinstance(operation, NewOrder) and isinstance(outcome, Answer) and not outcome.replayed
+    }
 
 
 def _order_id(scope: Scope) -> int:
@@ -87,16 +139,17 @@ def _order_id(scope: Scope) -> int:
 
 
 def _dry_run(query: bytes) -> bool:
-    """What the query says of `dry_run`; raises Problem for any other parameter but `symbol`, which is accepted, never needed."""
-    dry_run = False
-    errors = []
-    for name, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="replace"):
-        if name == "dry_run" and value in {"true", "false"}:
-            dry_run = value == "true"
-        elif name == "dry_run":
-            errors.append(FieldError("dry_run", "must be true or false"))
-        elif name != "symbol":
-            errors.append(FieldError(name[:64], "is no parameter of this route"))
-    if errors:
-        raise Problem(Reason.INVALID_REQUEST, errors=errors)
-    return dry_run
+    """What the query says of `dry_run`; raises Problem for any parameter that isn't known."""
+    value = _check_query(query, ("dry_run",)).get("dry_run", "false")
+    if value not in {"true", "false"}:
+        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("dry_run", "must be true or false")])
+    return value == "true"
+
+
+def _check_query(query: bytes, known: Collection[str]) -> dict[str, str]:
+    """The parameters; raises Problem for any that is neither known nor `symbol`, which is accepted, never needed."""
+    given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="replace"))
+    unknown = [name for name in given if name not in {*known, "symbol"}]
+    if unknown:
+        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError(name[:64], "is no parameter of this route") for name in unknown])
+    return given

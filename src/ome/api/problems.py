@@ -52,6 +52,7 @@ class ProblemDocument(Struct, frozen=True, kw_only=True):
     replayed: Annotated[
         bool | UnsetType, Meta(description="true: the answer to an earlier request with this client_order_id")
     ] = UNSET
+    dry_run: Annotated[bool | UnsetType, Meta(description="true: a dry run would be refused like this")] = UNSET
     state: Annotated[str | UnsetType, Meta(description="The engine's state, from /health")] = UNSET
     position: Annotated[int | UnsetType, Meta(description="The last committed position, from /health")] = UNSET
 
@@ -83,6 +84,7 @@ class Problem(Exception):
         self.order_id = order_id
         self.replayed = replayed
         self.engine = engine
+        self.dry_run = False
 
     def document(self, method: str, path: str, request_id: str) -> ProblemDocument:
         """The answer's body, for a request with this method, path and id."""
@@ -100,6 +102,7 @@ class Problem(Exception):
             errors=list(self.errors[:MAX_ERRORS]) or UNSET,
             order_id=UNSET if self.order_id is None else str(self.order_id),
             replayed=True if self.replayed else UNSET,
+            dry_run=True if self.dry_run else UNSET,
             state=UNSET if self.engine is None else self.engine[0],
             position=UNSET if self.engine is None else self.engine[1],
         )

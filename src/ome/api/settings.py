@@ -12,6 +12,8 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     private_reads: bool = False
     max_body_bytes: int = 64 * 1024
     """Largest request body; a thousand times an order, and still read in one piece."""
+    max_batch_bytes: int = 1024 * 1024
+    """Largest body of POST /orders/batch: its thousand operations, each a kilobyte."""
     max_head_bytes: int = 16 * 1024
     """Largest path, query and headers together; browsers and proxies send a tenth of it."""
     retry_after_seconds: int = 1

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
+from ome.api.outcomes import order_after, refused
 from ome.api.problems import Problem
 from ome.api.schemas import (
+    AuctionView,
     DepthView,
+    ExecutedTrade,
     InstrumentView,
     LevelView,
     MarketView,
@@ -22,22 +25,11 @@ from ome.api.schemas import (
 )
 from ome.domain.clock import format_time
 from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
-from ome.domain.events import (
-    CommandRefused,
-    Event,
-    InstrumentChanged,
-    OrderAccepted,
-    OrderCancelled,
-    OrderExpired,
-    OrderFilled,
-    OrderModified,
-    OrderRejected,
-    Traded,
-)
+from ome.domain.events import CommandRefused, Event, InstrumentChanged
 from ome.domain.numbers import POWER_OF_TEN, format_number, pack, ratio_text, unpack, value_of
-from ome.domain.ports import Answer, Depth, Ticker
+from ome.domain.ports import Answer, Auction, Depth, Ticker
 from ome.domain.reasons import Reason
-from ome.domain.records import InstrumentRecord, OrderRecord, TradeRecord
+from ome.domain.records import InstrumentRecord, OrderRecord, SpecialTerms, TradeRecord
 
 # An enum member's `name` is a property; a table by its number is three times as fast
 _SIDES: Final = tuple(side.name for side in Side)
@@ -47,8 +39,9 @@ _MODES: Final = tuple(mode.name for mode in SelfTradePrevention)
 _STATUSES: Final = tuple(status.name for status in OrderStatus)
 _STATES: Final = tuple(state.name for state in MarketState)
 _CODES: Final = {reason: reason.code for reason in Reason}
-
-_WHOLE_ORDER: Final = frozenset({OrderAccepted, OrderRejected, OrderFilled, OrderModified, OrderCancelled, OrderExpired})
+_TERMS: Final = ("trail_amount", "trail_percent", "limit_offset", "display_quantity", "min_quantity")
+"""The special terms that are numbers and shown where the order was given them."""
+Trade = TypeVar("Trade", bound=ExecutedTrade)
 
 
 def average_price(order: OrderRecord) -> str | None:
@@ -63,7 +56,7 @@ def average_price(order: OrderRecord) -> str | None:
 def _order_fields(order: OrderRecord) -> dict[str, Any]:
     price, reason, expires_at = order.price, order.reason, order.expires_at
     created_at = format_time(order.created_at)
-    return {
+    fields = {
         "order_id": str(order.id),
         "client_order_id": order.client_order_id,
         "user_id": order.user_id,
@@ -84,6 +77,25 @@ def _order_fields(order: OrderRecord) -> dict[str, Any]:
         "created_at": created_at,
         "updated_at": created_at if order.updated_at == order.created_at else format_time(order.updated_at),
     }
+    if order.terms is not None:
+        _add_terms(fields, order.terms)
+    return fields
+
+
+def _add_terms(fields: dict[str, Any], terms: SpecialTerms) -> None:
+    """What the order was given beyond the plain, and where that stands."""
+    fields["stop_price"] = _optional(terms.stop_price)
+    fields["triggered_at"] = None if terms.triggered_at is None else format_time(terms.triggered_at)
+    for name in _TERMS:
+        number = getattr(terms, name)
+        if number is not None:
+            fields[name] = format_number(number)
+    if terms.post_only:
+        fields["post_only"] = True
+    if terms.max_slippage_bps is not None:
+        fields["max_slippage_bps"] = terms.max_slippage_bps
+    if terms.prevented_quantity is not None and unpack(terms.prevented_quantity)[0]:
+        fields["prevented_quantity"] = format_number(terms.prevented_quantity)
 
 
 def order_view(order: OrderRecord) -> OrderView:
@@ -91,10 +103,9 @@ def order_view(order: OrderRecord) -> OrderView:
     return OrderView(**_order_fields(order))
 
 
-def trade_view(trade: TradeRecord) -> TradeView:
-    """A trade."""
+def _trade(kind: type[Trade], trade: TradeRecord) -> Trade:
     taker_side = trade.taker_side
-    return TradeView(
+    return kind(
         trade_id=str(trade.id),
         symbol=trade.symbol,
         price=format_number(trade.price),
@@ -108,55 +119,65 @@ def trade_view(trade: TradeRecord) -> TradeView:
     )
 
 
-def order_after(answer: Answer) -> tuple[OrderRecord, list[TradeView]]:
-    """The order after its command, and the trades in which it was the taker, in order.
-
-    Raises Problem when the command was refused: with the order's id where the order was recorded as REJECTED. Events about
-    other orders, such as expiries that became due with the same command, are passed over.
-    """
-    order_id, order, trades = answer.order_id, None, []
-    for event in answer.events:
-        kind = type(event)
-        if kind is Traded:
-            trade = event.trade  # type: ignore[union-attr]
-            if order_id in {trade.buy_order_id, trade.sell_order_id}:
-                trades.append(trade_view(trade))
-        elif kind in _WHOLE_ORDER:
-            if event.order.id == order_id:  # type: ignore[union-attr]
-                order = event.order  # type: ignore[union-attr]
-                if kind is OrderRejected:
-                    raise _rejected(event, answer)  # type: ignore[arg-type]
-        elif kind is CommandRefused and event.order_id in {order_id, None}:  # type: ignore[union-attr]
-            raise refused(event, replayed=answer.replayed)  # type: ignore[arg-type]
-    if order is None:
-        raise LookupError(f"no event tells what became of order {order_id}")
-    return order, trades
-
-
-def _rejected(event: OrderRejected, answer: Answer) -> Problem:
-    reason = event.order.reason or Reason.INVALID_REQUEST
-    return Problem(reason, limit=event.limit, order_id=event.order.id, replayed=answer.replayed)
-
-
-def refused(event: CommandRefused, *, replayed: bool = False) -> Problem:
-    """The refusal of a command that left nothing."""
-    return Problem(event.reason, limit=event.limit, replayed=replayed)
+def trade_view(trade: TradeRecord) -> TradeView:
+    """A trade."""
+    return _trade(TradeView, trade)
 
 
 def order_answer(answer: Answer) -> OrderAnswer:
-    """The answer to a submit or a modify; raises Problem where it was refused."""
+    """The answer to a submit, modify or cancel; raises Problem where it was refused."""
     order, trades = order_after(answer)
-    return OrderAnswer(**_order_fields(order), executed_trades=trades, replayed=True if answer.replayed else UNSET)
+    return OrderAnswer(
+        **_order_fields(order),
+        executed_trades=[_trade(ExecutedTrade, trade) for trade in trades],
+        replayed=True if answer.replayed else UNSET,
+    )
 
 
-def instrument_changed(events: Iterable[Event]) -> InstrumentRecord | None:
-    """The instrument that the events of a definition tell of; raises Problem where it was refused."""
+def dry_run_answer(answer: Answer, unreal: Collection[int]) -> OrderAnswer:
+    """The answer that a dry run gets: ids that nobody has, those of its trades and of the orders in `unreal`, are null.
+
+    Raises Problem where it would be refused; it names no order, since none was recorded.
+    """
+    try:
+        shown = order_answer(answer)
+    except Problem as problem:
+        problem.dry_run = True
+        problem.order_id = problem.order_id if answer.replayed else None
+        raise
+    if answer.replayed:
+        return structs.replace(shown, dry_run=True)
+    nobodys = {str(order_id) for order_id in unreal}
+    return structs.replace(
+        shown,
+        order_id=_real(shown.order_id, nobodys),
+        executed_trades=[_dry_trade(trade, nobodys) for trade in shown.executed_trades],
+        dry_run=True,
+    )
+
+
+def _dry_trade(trade: ExecutedTrade, nobodys: Collection[str]) -> ExecutedTrade:
+    return structs.replace(
+        trade,
+        trade_id=None,
+        buy_order_id=_real(trade.buy_order_id, nobodys),
+        sell_order_id=_real(trade.sell_order_id, nobodys),
+        maker_order_id=_real(trade.maker_order_id, nobodys),
+    )
+
+
+def _real(order_id: str | None, nobodys: Collection[str]) -> str | None:
+    return None if order_id in nobodys else order_id
+
+
+def instrument_changed(events: Iterable[Event], symbol: str) -> InstrumentRecord | None:
+    """The instrument as the events of its definition leave it; raises Problem where that was refused."""
     found = None
     for event in events:
         match event:
             case CommandRefused():
                 raise refused(event)
-            case InstrumentChanged():
+            case InstrumentChanged() if event.instrument.symbol == symbol:
                 found = event.instrument
             case _:
                 pass
@@ -165,14 +186,39 @@ def instrument_changed(events: Iterable[Event]) -> InstrumentRecord | None:
 
 def instrument_view(record: InstrumentRecord) -> InstrumentView:
     """A listed symbol."""
+    rules = record.rules
     return InstrumentView(
         symbol=record.symbol,
         tick_size=format_number(record.tick_size),
         lot_size=format_number(record.lot_size),
+        max_order_quantity=_optional(rules.max_order_quantity),
+        price_band_percent=_optional(rules.price_band_percent),
+        band_halt_seconds=rules.band_halt_s,
+        session_close=time_of_day(rules.session_close_s),
         state=_STATES[record.state],
+        halted_until=None if rules.halted_until is None else format_time(rules.halted_until),
         last_price=_optional(record.last_price),
         sequence=record.sequence,
         listed_at=format_time(record.listed_at),
+    )
+
+
+def time_of_day(seconds: int) -> str:
+    """Seconds after midnight as HH:MM:SS."""
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def auction_view(auction: Auction) -> AuctionView:
+    """What a running auction would give now."""
+    return AuctionView(
+        symbol=auction.symbol,
+        state=MarketState.AUCTION.name,
+        indicative_price=_optional(auction.price),
+        indicative_volume=format_number(auction.volume),
+        imbalance=format_number(auction.imbalance),
+        imbalance_side=None if auction.surplus_side is None else _SIDES[auction.surplus_side],
+        sequence=auction.sequence,
+        timestamp=format_time(auction.time),
     )
 
 

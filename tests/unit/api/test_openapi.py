@@ -10,18 +10,26 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from fakes import FakeExchange, order_record
-from ome.api.decoding import read_instrument, read_modify, read_new_order
-from ome.api.openapi import INSTRUMENT_EXAMPLES, MODIFY_EXAMPLES, ORDER_EXAMPLES, components
+from ome.api.decoding import read_batch, read_instrument, read_modify, read_new_order
+from ome.api.openapi import BATCH_EXAMPLES, INSTRUMENT_EXAMPLES, MODIFY_EXAMPLES, ORDER_EXAMPLES, components
 from ome.api.problems import Problem
 from ome.api.routes.not_built import NOT_BUILT
 
 BUILT = {
     ("POST", "/orders"), ("GET", "/orders"), ("GET", "/orders/{order_id}"), ("PUT", "/orders/{order_id}"),
+    ("DELETE", "/orders"), ("POST", "/orders/batch"), ("GET", "/market/{symbol}/auction"),
     ("DELETE", "/orders/{order_id}"), ("GET", "/orders/user/{user_id}"), ("GET", "/trades"), ("GET", "/market"),
     ("GET", "/market/{symbol}"), ("GET", "/market/{symbol}/depth"), ("GET", "/instruments"), ("GET", "/instruments/{symbol}"),
+    ("GET", "/orders/{order_id}/history"), ("GET", "/orders/{order_id}/explain"),
     ("PUT", "/instruments/{symbol}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"),
 }  # fmt: skip
 LIMIT: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "price": "150.50"}
+MARKET: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "type": "MARKET"}
+STOP: dict[str, Any] = MARKET | {"type": "STOP", "stop_price": 160}
+STOP_LIMIT: dict[str, Any] = LIMIT | {"type": "STOP_LIMIT", "stop_price": 149}
+TRAIL: dict[str, Any] = MARKET | {"type": "TRAILING_STOP", "trail_amount": 2}
+TRAIL_LIMIT: dict[str, Any] = TRAIL | {"limit_offset": "0.5"}
+KINDS = (LIMIT, MARKET, STOP, STOP_LIMIT, TRAIL, TRAIL_LIMIT)
 LATER = "2099-12-31T23:59:59Z"
 
 
@@ -104,19 +112,52 @@ async def test_the_examples_of_an_instrument_work_when_tried(
     assert (await client.put(f"/instruments/{name.upper()}", json=shown)).status_code == 201
 
 
+@pytest.mark.parametrize("name", BATCH_EXAMPLES)
+async def test_the_examples_of_a_batch_work_when_tried(
+    client: httpx.AsyncClient, exchange: FakeExchange, document: dict[str, Any], name: str
+) -> None:
+    """Likewise: each operation of them."""
+    exchange.orders[1_000_000_000_000_001] = order_record()
+    operation = document["paths"]["/orders/batch"]["post"]
+    shown = operation["requestBody"]["content"]["application/json"]["examples"][name]["value"]
+    validator(document, "BatchRequest").validate(shown)
+    answer = (await client.post("/orders/batch", json=shown)).json()
+    validator(document, "BatchAnswer").validate(answer)
+    assert {result["status"] for result in answer["results"]} <= {200, 201}
+
+
+async def test_dry_runs_and_refusals_fit_their_shapes(client: httpx.AsyncClient, document: dict[str, Any]) -> None:
+    """Nulls for ids that nobody has; problems in the places of operations."""
+    await client.post("/orders", json=LIMIT)
+    dry = (await client.post("/orders?dry_run=true", json=MARKET | {"side": "SELL", "user_id": "bob"})).json()
+    assert (dry["order_id"], dry["executed_trades"][0]["trade_id"]) == (None, None)
+    validator(document, "OrderAnswer").validate(dry)
+    mixed = (
+        await client.post("/orders/batch?dry_run=true", json={"orders": [LIMIT, {}, {"op": "cancel", "order_id": "9"}]})
+    ).json()
+    assert [result["status"] for result in mixed["results"]] == [201, 422, 404]
+    validator(document, "BatchAnswer").validate(mixed)
+    gone = (await client.delete("/orders?user_id=alice")).json()
+    validator(document, "MassCancelAnswer").validate(gone)
+
+
 async def test_answers_fit_the_shapes_that_are_declared_for_them(client: httpx.AsyncClient, document: dict[str, Any]) -> None:
     """Every read, against its own schema, with something to show."""
     for example in ORDER_EXAMPLES.values():
         await client.post("/orders", json=example["value"])
+    await client.put("/instruments/CALL", json={"state": "AUCTION"})
     order_id = (await client.get("/orders?user_id=alice")).json()["orders"][0]["order_id"]
     for path, concrete in {
         "/orders/{order_id}": f"/orders/{order_id}",
+        "/orders/{order_id}/history": f"/orders/{order_id}/history",
+        "/orders/{order_id}/explain": f"/orders/{order_id}/explain",
         "/orders": "/orders?user_id=alice",
         "/orders/user/{user_id}": "/orders/user/bob",
         "/trades": "/trades",
         "/market": "/market",
         "/market/{symbol}": "/market/AAPL",
         "/market/{symbol}/depth": "/market/AAPL/depth?detail=orders",
+        "/market/{symbol}/auction": "/market/CALL/auction",
         "/instruments": "/instruments",
         "/instruments/{symbol}": "/instruments/AAPL",
         "/health": "/health",
@@ -158,11 +199,38 @@ BODIES: list[dict[str, Any]] = [
     LIMIT | {"quantity": []},
     LIMIT | {"client_order_id": ""},
     LIMIT | {"client_order_id": "é"},
-    LIMIT | {"post_only": True},
+    *KINDS,
+    *(
+        kind | {"time_in_force": time_in_force} | dated
+        for kind in KINDS
+        for time_in_force in ("GTC", "IOC", "FOK", "GTD", "DAY", "GFD")
+        for dated in ({}, {"expires_at": LATER})
+    ),
+    *(
+        kind | {"time_in_force": time_in_force} | special
+        for kind in KINDS
+        for time_in_force in ("GTC", "IOC", "FOK", "DAY")
+        for special in (
+            {"post_only": True},
+            {"post_only": False},
+            {"display_quantity": 1},
+            {"min_quantity": 1},
+            {"max_slippage_bps": 5},
+            {"post_only": True, "min_quantity": 1},
+            {"post_only": True, "display_quantity": 1},
+        )
+    ),
+    *(kind | {field: 1} for kind in KINDS for field in ("price", "stop_price", "trail_amount", "trail_percent", "limit_offset")),
+    *({name: value for name, value in kind.items() if name not in {"price", "stop_price", "trail_amount"}} for kind in KINDS),
+    *(LIMIT | {"self_trade_prevention": mode} for mode in ("CANCEL_OLDEST", "CANCEL_BOTH", "DECREMENT", "OTHER")),
+    *(MARKET | {"max_slippage_bps": sent} for sent in (0, 10_000, 10_001, -1, "5", True, 0.5)),
+    *(
+        {name: value for name, value in TRAIL.items() if name != "trail_amount"} | {"trail_percent": sent}
+        for sent in ("99.99", 99.99, "100", 100, 0, "x", "1.5")
+    ),
     LIMIT | {"type": "STOP"},
-    LIMIT | {"time_in_force": "DAY"},
-    LIMIT | {"self_trade_prevention": "DECREMENT"},
-    LIMIT | {"display_quantity": 1},
+    LIMIT | {"post_only": 1},
+    LIMIT | {"display_quantity": "0x"},
     LIMIT | {"surprise": 1},
 ]
 
@@ -184,11 +252,26 @@ def test_the_declared_order_is_the_order_that_is_read(body: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
+    "operation",
+    [LIMIT, STOP | {"op": "submit"}, MARKET | {"post_only": True}, LIMIT | {"op": "buy"}, LIMIT | {"order_id": "1"},
+     {"op": "modify", "order_id": "1", "price": 1}, {"op": "modify", "order_id": "1"}, {"op": "modify", "price": 1},
+     {"op": "modify", "order_id": 1, "price": 1}, {"op": "cancel", "order_id": "1"}, {"op": "cancel"},
+     {"op": "cancel", "order_id": "1", "price": 1}, {"order_id": "1"}, {}, 1, None],
+)  # fmt: skip
+def test_the_declared_operation_is_the_operation_that_is_read(operation: Any) -> None:
+    """Likewise, in a batch."""
+    schema = validator({"components": {"schemas": components()}}, "BatchRequest")
+    [read] = read_batch(json.dumps({"orders": [operation]}).encode())
+    assert schema.is_valid({"orders": [operation]}) is not isinstance(read, Problem)
+
+
+@pytest.mark.parametrize(
     "body",
     [{}, {"quantity": 1}, {"price": "1.5"}, {"expires_at": LATER}, {"expected_version": 1},
      {"quantity": 1, "expected_version": 0},
      {"quantity": 1, "expected_version": 2**31}, {"quantity": 1, "expected_version": "1"}, {"quantity": 0}, {"side": "BUY"},
-     {"quantity": None}, {"stop_price": 1}],
+     {"quantity": None}, {"stop_price": 1}, {"display_quantity": "5"}, {"trail_amount": 1}, {"trail_percent": 1.5},
+     {"trail_percent": 100}, {"trail_amount": 1, "trail_percent": 1}, {"limit_offset": 1}, {"stop_price": 0}],
 )  # fmt: skip
 def test_the_declared_change_is_the_change_that_is_read(body: dict[str, Any]) -> None:
     """Likewise."""
@@ -197,8 +280,13 @@ def test_the_declared_change_is_the_change_that_is_read(body: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"tick_size": "0.01"}, {"lot_size": 5}, {"tick_size": 0}, {"lot_size": "x"}, {"state": "OPEN"}, {"tick": 1}]
-)
+    "body",
+    [{}, {"tick_size": "0.01"}, {"lot_size": 5}, {"tick_size": 0}, {"lot_size": "x"}, {"state": "OPEN"}, {"tick": 1},
+     {"state": "CLOSED"}, {"state": None}, {"max_order_quantity": 0}, {"max_order_quantity": "0"}, {"max_order_quantity": -1},
+     {"price_band_percent": "12.5"}, {"price_band_percent": 0.0}, {"price_band_percent": True}, {"band_halt_seconds": 0},
+     {"band_halt_seconds": 604_800}, {"band_halt_seconds": 604_801}, {"band_halt_seconds": "1"}, {"session_close": "21:00"},
+     {"session_close": "21:00:30"}, {"session_close": "24:00"}, {"session_close": 1}],
+)  # fmt: skip
 def test_the_declared_instrument_is_the_instrument_that_is_read(body: dict[str, Any]) -> None:
     """Likewise."""
     schema = validator({"components": {"schemas": components()}}, "InstrumentRequest")

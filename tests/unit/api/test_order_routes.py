@@ -207,29 +207,40 @@ async def test_reads_are_open_with_a_key_unless_they_are_private(make_app: MakeA
 
 
 @pytest.mark.parametrize(
-    ("query", "reason", "field"),
+    ("query", "field"),
+    [("dry_run=maybe", "dry_run"), ("dry_run=", "dry_run"), ("dryrun=true", "dryrun"), ("%ff=%00", "\ufffd")],
+)
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
     [
-        ("dry_run=true", Reason.NOT_SUPPORTED, "dry_run"),
-        ("dry_run=maybe", Reason.INVALID_REQUEST, "dry_run"),
-        ("dryrun=true", Reason.INVALID_REQUEST, "dryrun"),
-        ("%ff=%00", Reason.INVALID_REQUEST, "\ufffd"),
+        ("POST", "/orders", LIMIT),
+        ("PUT", "/orders/1", {"quantity": 1}),
+        ("DELETE", "/orders/1", None),
+        ("POST", "/orders/batch", {"orders": [LIMIT]}),
     ],
 )
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 async def test_a_query_never_turns_into_an_order(
-    client: httpx.AsyncClient, exchange: FakeExchange, method: str, query: str, reason: Reason, field: str
+    client: httpx.AsyncClient, exchange: FakeExchange, method: str, path: str, body: Any, query: str, field: str
 ) -> None:
-    """A dry run, or what may have been meant as one, changes nothing."""
-    path, body = {"POST": ("/orders", LIMIT), "PUT": ("/orders/1", {"quantity": 1}), "DELETE": ("/orders/1", None)}[method]
-    document = problem(await client.request(method, f"{path}?{query}", json=body), reason)
+    """What may have been meant as a dry run changes nothing."""
+    document = problem(await client.request(method, f"{path}?{query}", json=body), Reason.INVALID_REQUEST)
     assert [error["field"] for error in document["errors"]] == [field]
     assert exchange.commands == []
 
 
+async def test_a_cancel_has_no_dry_run(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """What isn't there is refused, not ignored: the order would be gone."""
+    exchange.orders[1] = order_record(id=1)
+    for value in ("true", "false"):
+        problem(await client.delete(f"/orders/1?dry_run={value}"), Reason.INVALID_REQUEST)
+    assert exchange.orders[1].is_open
+
+
 async def test_a_dry_run_of_a_bad_order_tells_what_is_bad(client: httpx.AsyncClient) -> None:
-    """Malformed comes before not supported; dry_run=false is no dry run."""
+    """As the order itself would; dry_run=false is no dry run."""
     problem(await client.post("/orders?dry_run=true", json={}), Reason.INVALID_REQUEST)
-    assert (await client.post("/orders?dry_run=false", json=LIMIT)).status_code == 201
+    answer = await client.post("/orders?dry_run=false", json=LIMIT)
+    assert (answer.status_code, "dry_run" in answer.json(), answer.json()["order_id"] is None) == (201, False, False)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +281,8 @@ async def test_the_declared_routes_answer_like_the_dispatcher(
         order = (await client.post("/orders", json=LIMIT)).json()
         other = (await ordinary.post("/orders", json=LIMIT)).json()
         assert other == order | {"order_id": other["order_id"]}
+        batch = (await ordinary.post("/orders/batch", json={"orders": [LIMIT, {}]})).json()
+        assert [result["status"] for result in batch["results"]] == [201, 422]
         path = f"/orders/{order['order_id']}"
         assert (await ordinary.get(path)).json() == (await client.get(path)).json()
         assert (await ordinary.put(path, json={"quantity": 50})).json()["version"] == 2
@@ -313,12 +326,19 @@ async def test_hostile_requests_never_fail(app: Dispatcher, members: dict[str, A
         answers = [
             await client.request(method, target, content=content, headers=headers)
             for content in (json.dumps(LIMIT | members).encode(errors="surrogatepass"), noise)
-            for method, target in (("POST", "/orders"), ("PUT", "/orders/1"), ("PUT", f"/instruments/{path}"))
+            for method, target in (
+                ("POST", "/orders"),
+                ("POST", "/orders/batch"),
+                ("PUT", "/orders/1"),
+                ("PUT", f"/instruments/{path}"),
+                ("DELETE", f"/orders?user_id={path}&symbol={path}"),
+            )
         ]
         targets = (
             f"/orders/{path}",
             f"/orders/user/{path}",
             f"/market/{path}/depth",
+            f"/market/{path}/auction",
             f"/{path}",
             f"/trades?symbol={path}&cursor={path}",
         )

@@ -7,6 +7,7 @@ import pytest
 
 from fakes import NOW, order_record
 from ome.api import views
+from ome.api.outcomes import order_after
 from ome.api.problems import Problem
 from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.events import (
@@ -133,14 +134,14 @@ def test_a_refused_command_is_a_problem_even_after_another_orders_expiry() -> No
     """A cancel that comes too late tells so, though the same command's sweep ended the order."""
     expired = order_record(status=OrderStatus.EXPIRED)
     with pytest.raises(Problem) as caught:
-        views.order_after(Answer(ME, [OrderExpired(expired), CommandRefused(ME, Reason.ORDER_NOT_OPEN)]))
+        order_after(Answer(ME, [OrderExpired(expired), CommandRefused(ME, Reason.ORDER_NOT_OPEN)]))
     assert caught.value.reason is Reason.ORDER_NOT_OPEN
 
 
 def test_an_answer_without_a_word_about_the_order_is_a_bug() -> None:
     """It must not be guessed."""
     with pytest.raises(LookupError):
-        views.order_after(Answer(ME, []))
+        order_after(Answer(ME, []))
 
 
 def test_a_market_shows_what_follows_from_its_best_prices_and_its_day() -> None:

@@ -17,6 +17,7 @@ from ome.api.problems import FieldError, Problem
 from ome.api.routes.queries import DepthParameters, DepthQuery, PageParameters, PageQuery, SymbolPath
 from ome.api.schemas import (
     SYMBOL,
+    AuctionView,
     DepthView,
     InstrumentList,
     InstrumentRequest,
@@ -25,7 +26,7 @@ from ome.api.schemas import (
     MarketView,
 )
 from ome.api.services import JsonAnswer, Services, headers_of
-from ome.api.views import depth_view, instrument_changed, instrument_view, market_view, queue_view
+from ome.api.views import auction_view, depth_view, instrument_changed, instrument_view, market_view, queue_view
 from ome.domain.reasons import Reason
 from ome.domain.records import InstrumentRecord
 
@@ -56,6 +57,7 @@ class MarketRoutes:
         declare(app, "GET", "/market", self.list_markets, tag, answers(MarketList))
         declare(app, "GET", "/market/{symbol}", self.read_market, tag, answers(MarketView))
         declare(app, "GET", "/market/{symbol}/depth", self.read_depth, tag, answers(DepthView))
+        declare(app, "GET", "/market/{symbol}/auction", self.read_auction, tag, answers(AuctionView))
         tag, path = "Instruments", "/instruments/{symbol}"
         declare(app, "GET", "/instruments", self.list_instruments, tag, answers(InstrumentList))
         declare(app, "GET", path, self.read_instrument, tag, answers(InstrumentView))
@@ -87,6 +89,15 @@ class MarketRoutes:
             raise Problem(Reason.SYMBOL_NOT_FOUND)
         return JsonAnswer(depth_view(depth))
 
+    async def read_auction(self, symbol: SymbolPath) -> Response:
+        """What the running auction would give now; 409 while the symbol is in no auction."""
+        symbol = folded(symbol)
+        auction = self._market.auction(symbol)
+        if auction is None:
+            self._listed(symbol)
+            raise Problem(Reason.NOT_IN_AUCTION)
+        return JsonAnswer(auction_view(auction))
+
     async def _queues(self, record: InstrumentRecord, query: DepthQuery) -> Response:
         sequence, orders = await self._services.reads.open_orders(record.symbol)
         changed = max((order.updated_at for order in orders), default=record.last_trade_at or record.listed_at)
@@ -103,7 +114,11 @@ class MarketRoutes:
         return JsonAnswer(instrument_view(self._listed(folded(symbol))))
 
     async def define_instrument(self, symbol: SymbolPath, request: Request) -> Response:
-        """List a symbol (201), or change a listed one (200); its tick and lot only while it has no open orders."""
+        """List a symbol (201), or change a listed one (200).
+
+        Tick and lot can change only while it has no open orders. A maximum or a band of 0 takes it away. Leaving the state
+        AUCTION trades at the auction's price first.
+        """
         headers = headers_of(request)
         self._services.gate.operator(headers)
         if _SYMBOL.fullmatch(symbol) is None:
@@ -112,7 +127,7 @@ class MarketRoutes:
         symbol = symbol.upper()
         definition = read_instrument(await read_json(headers, request.receive, self._services.settings.max_body_bytes), symbol)
         existed = self._market.instrument(symbol) is not None
-        record = instrument_changed(await self._services.entry.define_instrument(definition)) or self._listed(symbol)
+        record = instrument_changed(await self._services.entry.define_instrument(definition), symbol) or self._listed(symbol)
         return JsonAnswer(instrument_view(record), 200 if existed else 201)
 
     def _listed(self, symbol: str) -> InstrumentRecord:

@@ -12,12 +12,7 @@ from ome.api.services import Services, headers_of
 from ome.domain.reasons import Reason
 
 NOT_BUILT: Final[tuple[tuple[str, str, str], ...]] = (
-    ("DELETE", "/orders", "Cancel a user's orders"),
-    ("POST", "/orders/batch", "Submit, modify and cancel in one request"),
-    ("GET", "/orders/{order_id}/history", "Every version and event of an order"),
-    ("GET", "/orders/{order_id}/explain", "Where an order stands, and why"),
     ("GET", "/market/{symbol}/candles", "Candles"),
-    ("GET", "/market/{symbol}/auction", "The auction's indicative price and volume"),
     ("GET", "/market/{symbol}/snapshots", "Book snapshots"),
     ("GET", "/market/{symbol}/stream", "Market data as server-sent events"),
     ("POST", "/keys", "Make a user's key"),

@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Path, Request, Response
 
-from ome.api.openapi import KEYED, MODIFY_EXAMPLES, ORDER_EXAMPLES, answers, body, declare
+from ome.api.openapi import BATCH_EXAMPLES, KEYED, MODIFY_EXAMPLES, ORDER_EXAMPLES, answers, body, declare
 from ome.api.orders import OrderRoutes
 from ome.api.paging import cut, page_after
 from ome.api.problems import FieldError, Header, Problem
-from ome.api.routes.queries import ClientOrdersParameters, TradesParameters, UserIdPath, UserOrdersParameters
-from ome.api.schemas import ModifyRequest, OrderAnswer, OrderList, OrderRequest, OrderView, TradeList
+from ome.api.routes.queries import (
+    ClientOrdersParameters,
+    MassCancelParameters,
+    TradesParameters,
+    UserIdPath,
+    UserOrdersParameters,
+)
+from ome.api.schemas import (
+    BatchAnswer,
+    BatchRequest,
+    MassCancelAnswer,
+    ModifyRequest,
+    OrderAnswer,
+    OrderList,
+    OrderRequest,
+    OrderView,
+    TradeList,
+)
 from ome.api.services import JsonAnswer, Services, headers_of
 from ome.api.views import order_view, trade_view
+from ome.domain.enums import Side
 from ome.domain.ids import parse_id
 from ome.domain.reasons import Reason
 from ome.domain.records import OrderRecord
 
 TAG: Final = "Orders"
 OrderIdPath = Annotated[str, Path(description="Digits", examples=["1000000000000001"])]
-DRY_RUN = {"name": "dry_run", "in": "query", "schema": {"type": "boolean"}, "description": "Only false: true is not built yet"}
+DRY_RUN: Final[dict[str, Any]] = {
+    "name": "dry_run",
+    "in": "query",
+    "schema": {"type": "boolean"},
+    "description": "true: only tell what would happen; nothing changes and no id is used",
+}
 
 
 class DeclaredOrders:
@@ -35,6 +57,8 @@ class DeclaredOrders:
         new = {**body(OrderRequest, ORDER_EXAMPLES), "parameters": [DRY_RUN]}
         change = {**body(ModifyRequest, MODIFY_EXAMPLES), "parameters": [DRY_RUN]}
         declare(app, "POST", "/orders", self.submit_order, TAG, answers(OrderAnswer, 201), openapi_extra=new, status_code=201)
+        many = {**body(BatchRequest, BATCH_EXAMPLES), "parameters": [DRY_RUN]}
+        declare(app, "POST", "/orders/batch", self.batch_orders, TAG, answers(BatchAnswer), openapi_extra=many)
         path = "/orders/{order_id}"
         declare(app, "GET", path, self.read_order, TAG, answers(OrderView), openapi_extra=KEYED)
         declare(app, "PUT", path, self.modify_order, TAG, answers(OrderAnswer), openapi_extra=change)
@@ -49,6 +73,14 @@ class DeclaredOrders:
         status, content, headers = await self._orders.submit(request.scope, headers_of(request), request.receive)
         return _plain(status, content, headers)
 
+    async def batch_orders(self, request: Request) -> Response:
+        """Submit, modify and cancel up to 1000 orders in one request.
+
+        The operations are carried out in their order; one that is refused, or that can't be read, does not stop the rest. Each
+        gets the status and the answer that it would have got by itself.
+        """
+        return _plain(*await self._orders.batch(request.scope, headers_of(request), request.receive))
+
     async def read_order(self, order_id: OrderIdPath, request: Request) -> Response:  # noqa: ARG002  the handler reads the path
         """Read an order as it stands."""
         return _plain(*await self._orders.read(request.scope, headers_of(request), request.receive))
@@ -57,7 +89,7 @@ class DeclaredOrders:
         """Change an open order.
 
         A smaller total keeps the place in the queue; a larger one or another price goes to the back and may trade at once.
-        `quantity` is the new total, what is filled included.
+        `quantity` is the new total, what is filled included. A waiting stop can be changed in everything and keeps its turn.
         """
         return _plain(*await self._orders.modify(request.scope, headers_of(request), request.receive))
 
@@ -70,6 +102,29 @@ def _plain(status: int, content: bytes, headers: Sequence[Header]) -> Response:
     response = Response(content, status, media_type="application/json")
     response.raw_headers.extend(headers)
     return response
+
+
+class MassCancel:
+    """Many orders at once."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def add_to(self, app: FastAPI) -> None:
+        """Declare the route."""
+        declare(app, "DELETE", "/orders", self.cancel_orders, TAG, answers(MassCancelAnswer), openapi_extra=KEYED)
+
+    async def cancel_orders(self, query: MassCancelParameters, request: Request) -> Response:
+        """Cancel all open orders of a user, of a symbol, or of a user in a symbol; with `side`, those of one side.
+
+        Waiting stops are among them. They are cancelled in the order of their acceptance.
+        """
+        self._services.gate.operator(headers_of(request))
+        if query.user_id is None and query.symbol is None:
+            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("user_id", "or symbol is required, or both")])
+        side = None if query.side is None else Side[query.side]
+        cancelled = await self._services.entry.cancel_all(query.user_id, query.symbol, side)
+        return JsonAnswer(MassCancelAnswer(cancelled=len(cancelled), order_ids=[str(order_id) for order_id in cancelled]))
 
 
 class Lists:

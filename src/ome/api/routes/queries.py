@@ -30,6 +30,10 @@ def _statuses(text: str) -> str:
     return text.upper()
 
 
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) and value.isascii() else value
+
+
 PlainInt = Annotated[int, BeforeValidator(_plain_digits)]
 SymbolText = Annotated[
     str, Field(pattern=f"^{SYMBOL}$", description="Lower case is folded", examples=["AAPL"]), AfterValidator(str.upper)
@@ -75,6 +79,14 @@ class ClientOrdersQuery(PageQuery):
     symbol: SymbolText | None = None
 
 
+class MassCancelQuery(Strict):
+    """Whose orders are cancelled: a user's, a symbol's, or a user's in a symbol; of one side or of both."""
+
+    user_id: UserIdText | None = None
+    symbol: SymbolText | None = None
+    side: Annotated[Literal["BUY", "SELL"], BeforeValidator(_upper)] | None = None
+
+
 class TradesQuery(PageQuery):
     """Trades of a symbol, a user, an order, or all of these at once."""
 
@@ -94,4 +106,5 @@ PageParameters = Annotated[PageQuery, Query()]
 UserOrdersParameters = Annotated[UserOrdersQuery, Query()]
 ClientOrdersParameters = Annotated[ClientOrdersQuery, Query()]
 TradesParameters = Annotated[TradesQuery, Query()]
+MassCancelParameters = Annotated[MassCancelQuery, Query()]
 DepthParameters = Annotated[DepthQuery, Query()]
