@@ -9,11 +9,13 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from fakes import FakeExchange, MakeApp, client_of, order_record
+from fakes import NOW, FakeExchange, MakeApp, client_of, order_record
 from ome.api.paging import encode_cursor
 from ome.api.routes.not_built import NOT_BUILT
-from ome.domain.enums import OrderStatus
+from ome.domain.enums import OrderStatus, Side
 from ome.domain.events import CommandRefused
+from ome.domain.numbers import pack
+from ome.domain.ports import Auction
 from ome.domain.reasons import TABLE, Reason
 
 LIMIT: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "price": "150.50"}
@@ -173,7 +175,9 @@ async def test_depth_shows_levels_and_for_the_operator_their_queues(make_app: Ma
 @pytest.mark.parametrize(
     "symbol", ["NONE", "%00", "a%0A", "..%2F..", "%F0%9F%92%A5", "%C3%9F", "x" * 500, "'; DROP TABLE orders"]
 )
-@pytest.mark.parametrize("path", ["/market/{}", "/market/{}/depth", "/market/{}/depth?detail=orders", "/instruments/{}"])
+@pytest.mark.parametrize(
+    "path", ["/market/{}", "/market/{}/depth", "/market/{}/depth?detail=orders", "/market/{}/auction", "/instruments/{}"]
+)
 async def test_an_unlisted_symbol_is_not_found_and_not_listed(client: httpx.AsyncClient, path: str, symbol: str) -> None:
     """Reading lists nothing, whatever the name."""
     assert code(await client.get(path.format(symbol))) in {"symbol_not_found", "route_not_found"}
@@ -193,6 +197,36 @@ async def test_an_instrument_is_listed_and_changed(client: httpx.AsyncClient, ex
     assert code(await client.put("/instruments/A", json={"tick_size": -1})) == "invalid_request"
     assert code(await client.put("/instruments/A", content=b"{}")) == "not_json"
     assert len(exchange.commands) == commands
+
+
+async def test_the_rules_of_an_instrument_are_set_shown_and_taken_away(client: httpx.AsyncClient) -> None:
+    """Each is kept until it is changed; 0 takes a limit away."""
+    rules = {"max_order_quantity": "500", "price_band_percent": "12.5", "band_halt_seconds": 60, "session_close": "21:00:00"}
+    assert (await client.put("/instruments/A", json=rules | {"session_close": "21:00"})).json().items() >= rules.items()
+    changed = (await client.put("/instruments/A", json={"max_order_quantity": "0", "state": "post_only"})).json()
+    assert changed.items() >= (rules | {"max_order_quantity": None, "state": "POST_ONLY"}).items()
+    assert (await client.get("/instruments/a")).json() == changed
+    assert (await client.get("/instruments")).json()["instruments"] == [changed]
+    assert (await client.get("/market/A")).json()["state"] == "POST_ONLY"
+
+
+async def test_an_auction_is_read_while_there_is_one(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """404 for an unlisted symbol, 409 with a code of its own while it trades, else what the auction would give."""
+    assert code(await client.get("/market/A/auction")) == "symbol_not_found"
+    await client.put("/instruments/A", json={})
+    assert code(await client.get("/market/a/auction")) == "not_in_auction"
+    await client.put("/instruments/A", json={"state": "AUCTION"})
+    exchange.auctions["A"] = Auction("A", 7, NOW, pack(15050, 2), pack(30, 0), pack(5, 0), Side.BUY)
+    assert (await client.get("/market/a/auction")).json() == {
+        "symbol": "A",
+        "state": "AUCTION",
+        "indicative_price": "150.50",
+        "indicative_volume": "30",
+        "imbalance": "5",
+        "imbalance_side": "BUY",
+        "sequence": 7,
+        "timestamp": "2026-11-22T10:00:00.000000Z",
+    }
 
 
 async def test_instruments_are_the_operators_to_change(keyed: httpx.AsyncClient, exchange: FakeExchange) -> None:
@@ -234,6 +268,7 @@ async def test_health_does_not_wait_for_a_hanging_database(
     ("method", "path", "allow"),
     [
         ("PATCH", "/orders", "DELETE, GET, POST"),
+        ("PATCH", "/orders/batch", "DELETE, GET, POST, PUT"),
         ("POST", "/orders/1", "DELETE, GET, PUT"),
         ("DELETE", "/instruments/A", "GET, PUT"),
         ("POST", "/market", "GET"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -13,6 +15,7 @@ from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePreve
 from ome.domain.events import (
     CommandRefused,
     Event,
+    InstrumentChanged,
     OrderAccepted,
     OrderCancelled,
     OrderExpired,
@@ -21,9 +24,9 @@ from ome.domain.events import (
     Traded,
 )
 from ome.domain.numbers import pack, parse
-from ome.domain.ports import Answer, Ticker
+from ome.domain.ports import Answer, Auction, Ticker
 from ome.domain.reasons import Reason
-from ome.domain.records import TradeRecord
+from ome.domain.records import InstrumentRecord, InstrumentRules, SpecialTerms, TradeRecord
 
 ME = 1_000_000_000_000_001
 TIME = "2026-11-22T10:00:00.000000Z"
@@ -56,11 +59,110 @@ def test_an_order_has_every_field_of_the_contract() -> None:
     }
 
 
+def test_a_special_order_shows_what_it_was_given_and_where_that_stands() -> None:
+    """Prices and quantities as strings, the stop where it is now; what it wasn't given, and the engine's own, isn't there."""
+    terms = SpecialTerms(
+        stop_price=pack(14700, 2),
+        trail_percent=parse("2.5"),
+        limit_offset=pack(25, 2),
+        post_only=True,
+        display_quantity=pack(10, 0),
+        shown_quantity=pack(7, 0),
+        prevented_quantity=pack(3, 0),
+        trail_extreme=pack(15080, 2),
+        triggered_at=NOW + 5,
+        is_due=True,
+    )
+    shown = msgspec.to_builtins(views.order_view(order_record(type=OrderType.TRAILING_STOP, terms=terms)))
+    plain = msgspec.to_builtins(views.order_view(order_record(type=OrderType.TRAILING_STOP)))
+    assert {name: value for name, value in shown.items() if value != plain.get(name)} == {
+        "stop_price": "147.00",
+        "trail_percent": "2.5",
+        "limit_offset": "0.25",
+        "post_only": True,
+        "display_quantity": "10",
+        "prevented_quantity": "3",
+        "triggered_at": "2026-11-22T10:00:00.000005Z",
+    }
+    assert plain.keys() <= shown.keys()
+
+
+@pytest.mark.parametrize(
+    ("terms", "shown"),
+    [
+        (SpecialTerms(trail_amount=pack(150, 2)), {"trail_amount": "1.50"}),
+        (SpecialTerms(min_quantity=pack(5, 0)), {"min_quantity": "5"}),
+        (SpecialTerms(max_slippage_bps=0), {"max_slippage_bps": 0}),
+        (SpecialTerms(stop_price=pack(0, 2)), {"stop_price": "0.00"}),
+        (SpecialTerms(prevented_quantity=pack(0, 0)), {}),
+        (SpecialTerms(), {}),
+    ],
+)
+def test_each_special_term_is_shown_by_itself(terms: SpecialTerms, shown: dict[str, Any]) -> None:
+    """Zero is something where it was given, and nothing where nothing was prevented."""
+    view = msgspec.to_builtins(views.order_view(order_record(terms=terms)))
+    assert view == msgspec.to_builtins(views.order_view(order_record())) | shown
+
+
+def test_a_trade_of_an_auction_has_no_taker() -> None:
+    """H3: the older of two orders is the maker."""
+    view = views.trade_view(msgspec.structs.replace(TRADE, taker_side=None))
+    assert (view.taker_side, view.maker_order_id) == (None, "5")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "00:00:00"), (75_600, "21:00:00"), (86_399, "23:59:59")])
+def test_a_session_close_is_shown_as_a_time_of_day(seconds: int, text: str) -> None:
+    """UTC, with seconds always."""
+    assert views.time_of_day(seconds) == text
+
+
+def test_an_instrument_shows_its_rules() -> None:
+    """Null where there is none; a halt says until when."""
+    record = InstrumentRecord("A", pack(1, 2), pack(1, 0), MarketState.OPEN, 0, None, None, None, NOW)
+    plain = views.instrument_view(record)
+    assert (plain.max_order_quantity, plain.price_band_percent, plain.halted_until) == (None, None, None)
+    assert (plain.band_halt_seconds, plain.session_close) == (0, "00:00:00")
+    rules = InstrumentRules(pack(500, 0), parse("12.5"), 300, 3600, NOW)
+    guarded = views.instrument_view(msgspec.structs.replace(record, state=MarketState.HALTED, rules=rules))
+    assert (guarded.max_order_quantity, guarded.price_band_percent, guarded.band_halt_seconds) == ("500", "12.5", 300)
+    assert (guarded.session_close, guarded.state, guarded.halted_until) == ("01:00:00", "HALTED", TIME)
+
+
+def test_the_instrument_of_a_definition_is_the_one_that_it_names() -> None:
+    """Another one may have been opened again by the same command, and its own halted after it."""
+    mine = InstrumentRecord("A", pack(1, 2), pack(1, 0), MarketState.OPEN, 0, None, None, None, NOW)
+    halted = msgspec.structs.replace(mine, state=MarketState.HALTED)
+    other = msgspec.structs.replace(mine, symbol="B")
+    events: list[Event] = [InstrumentChanged(other), InstrumentChanged(mine), InstrumentChanged(halted), InstrumentChanged(other)]
+    assert views.instrument_changed(events, "A") == halted
+    assert views.instrument_changed(events, "C") is None
+    with pytest.raises(Problem):
+        views.instrument_changed([CommandRefused(None, Reason.INSTRUMENT_IN_USE)], "A")
+
+
+@pytest.mark.parametrize(
+    ("auction", "price", "side"),
+    [
+        (Auction("A", 7, NOW, pack(15050, 2), pack(30, 0), pack(12, 0), Side.SELL), "150.50", "SELL"),
+        (Auction("A", 7, NOW, None, 0, 0, None), None, None),
+    ],
+)
+def test_an_auction_shows_what_it_would_give(auction: Auction, price: str | None, side: str | None) -> None:
+    """H3: price, volume and what is left over of which side."""
+    view = views.auction_view(auction)
+    assert (view.symbol, view.state, view.indicative_price, view.imbalance_side) == ("A", "AUCTION", price, side)
+    assert (view.indicative_volume, view.imbalance) == (("30", "12") if price else ("0", "0"))
+    assert (view.sequence, view.timestamp) == (7, TIME)
+
+
 def test_the_names_of_every_enum_member_are_shown() -> None:
     """The tables by number have each member at its place."""
-    for side, kind, time_in_force in zip(Side, list(OrderType)[:2], TimeInForce, strict=False):
-        view = views.order_view(order_record(side=side, type=kind, time_in_force=time_in_force))
-        assert (view.side, view.type, view.time_in_force) == (side.name, kind.name, time_in_force.name)
+    for side in Side:
+        assert views.order_view(order_record(side=side)).side == side.name
+    for kind in OrderType:
+        assert views.order_view(order_record(type=kind)).type == kind.name
+    for time_in_force in TimeInForce:
+        assert views.order_view(order_record(time_in_force=time_in_force)).time_in_force == time_in_force.name
     for status in OrderStatus:
         assert views.order_view(order_record(status=status)).status == status.name
     for mode in SelfTradePrevention:
