@@ -65,7 +65,7 @@ export const submit = (order) => call("POST", "/orders", order);
 export const modify = (orderId, change) => call("PUT", `/orders/${encode(orderId)}`, change);
 export const cancel = (orderId) => call("DELETE", `/orders/${encode(orderId)}`);
 
-export const openOrders = (userId) => call("GET", `/orders/user/${encode(userId)}?limit=100&status=PENDING,PARTIALLY_FILLED`);
+export const openOrders = (userId) => call("GET", `/orders/user/${encode(userId)}?limit=100&status=PENDING,PARTIALLY_FILLED,PENDING_TRIGGER`);
 
 /** [state, words] of the service: "healthy", "busy" (answers, but isn't ready) or "unreachable". */
 export async function health() {

@@ -118,7 +118,7 @@ function createChangeDialog({ changed }) {
     const change = { expected_version: order.version };
     for (const name of ["quantity", "price"]) {
       const value = field(name).value.trim();
-      if (value !== order[name]) change[name] = value;
+      if (value !== (order[name] ?? "")) change[name] = value;
     }
     if (order.expires_at && field("expires_at").value !== localInput(order.expires_at)) change.expires_at = deadline(field("expires_at"));
     try {
@@ -139,7 +139,8 @@ function createChangeDialog({ changed }) {
     order = chosen;
     find("change-order").textContent = `${order.side} ${order.symbol}, order ${order.order_id}, ${order.filled_quantity} filled`;
     field("quantity").value = order.quantity;
-    field("price").value = order.price;
+    field("price").value = order.price ?? "";
+    field("price").disabled = order.price === null;
     form.querySelector("[data-field=expires_at]").hidden = !order.expires_at;
     field("expires_at").value = order.expires_at ? localInput(order.expires_at) : "";
     markFields(form, {});
@@ -188,7 +189,8 @@ export function createOrdersView({ changed }) {
 
   const rows = new Rows(find("orders"), (row, order) => {
     const stays = order.expires_at ? `until ${momentText(order.expires_at)}` : order.time_in_force;
-    cells(row, [order.symbol, order.side, order.price, order.quantity, order.filled_quantity, words(order.status.toLowerCase()), stays]);
+    const price = order.status === "PENDING_TRIGGER" ? `stop ${order.stop_price ?? "–"}` : order.price;
+    cells(row, [order.symbol, order.side, price, order.quantity, order.filled_quantity, words(order.status.toLowerCase()), stays]);
     row.cells[1].className = order.side === "BUY" ? "buy-text" : "sell-text";
     if (row.cells.length === 7) addButtons(row, order.order_id);
   });
