@@ -136,7 +136,8 @@ def _of_parameters(error: RequestValidationError) -> Problem:
 def _of_status(error: HTTPException, routes: list[BaseRoute], request: Request, settings: ApiSettings) -> Problem:
     """What Starlette and FastAPI refuse by themselves."""
     if error.status_code == 405:
-        allowed = ", ".join(sorted(_methods_of(routes, request) or {"GET", "HEAD"}))
+        methods = _methods_of(routes, request) or {"GET"}
+        allowed = ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
         return Problem(Reason.METHOD_NOT_ALLOWED, headers=((b"allow", allowed.encode()),))
     if error.status_code == 413:
         return Problem(Reason.BODY_TOO_LARGE, limit=pack(settings.max_body_bytes, 0))

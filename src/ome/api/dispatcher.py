@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ome.api.auth import Headers
 from ome.api.bodies import ClientGone
 from ome.api.failures import problem_of
-from ome.api.orders import BATCH, PREFIX, OrderRoutes, Reply
+from ome.api.orders import BATCH, PREFIX, USERS, OrderRoutes, Reply
 from ome.api.problems import CONTENT_TYPE, Header, Problem
 from ome.api.settings import ApiSettings
 from ome.domain.reasons import Reason
@@ -39,7 +39,7 @@ SECURITY_HEADERS: Final[tuple[Header, ...]] = (
 )
 _NO_STORE: Final = (b"cache-control", b"no-store")
 _JSON_HEADERS: Final = (*SECURITY_HEADERS, _NO_STORE, (b"content-type", b"application/json"))
-_PROBLEM_HEADERS: Final = (*SECURITY_HEADERS, _NO_STORE, (b"content-type", CONTENT_TYPE.encode()))
+PROBLEM_HEADERS: Final = (*SECURITY_HEADERS, _NO_STORE, (b"content-type", CONTENT_TYPE.encode()))
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE: Final = 499
 """What the request log says of a request whose client left before it was read: nothing was answered."""
@@ -67,6 +67,8 @@ class Dispatcher:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, one lifespan or one WebSocket, as ASGI has it."""
         if scope["type"] == "http":
+            if scope["method"] == "HEAD":  # as GET, without the body
+                scope, send = {**scope, "method": "GET", "ome.head": True}, _without_body(send)
             handler, route = self._hot_route(scope["method"], scope["path"])
             if _head_bytes(scope) > self._max_head_bytes:
                 await self._serve(self._refuse_head, route or UNMATCHED, scope, receive, send)
@@ -90,8 +92,10 @@ class Dispatcher:
         if path == "/orders":
             return (self._submit if method == "POST" else None), "/orders"
         if path.startswith(PREFIX) and path.find("/", len(PREFIX)) < 0:
-            if path == BATCH and method == "POST":
-                return self._batch, BATCH
+            if path == BATCH:
+                return (self._batch if method == "POST" else _refuse_method), BATCH
+            if path == USERS:
+                return _refuse_path, UNMATCHED
             return self._by_id.get(method), "/orders/{order_id}"
         return None, ""
 
@@ -108,7 +112,7 @@ class Dispatcher:
             return
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets a problem document
             problem = problem_of(error, request_id, self._retry_after_seconds)
-            status, further, code, base = problem.status, problem.headers, problem.reason.code, _PROBLEM_HEADERS
+            status, further, code, base = problem.status, problem.headers, problem.reason.code, PROBLEM_HEADERS
             body = problem.render(scope["method"], scope["path"], request_id)
         own = ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode()))
         await send({"type": "http.response.start", "status": status, "headers": [*base, *own, *further]})
@@ -153,9 +157,19 @@ class Dispatcher:
         request_id = self._request_id(dict(scope["headers"]))
         problem = Problem(Reason.NOT_SUPPORTED)
         body = problem.render("GET", scope["path"], request_id)
-        headers = [*_PROBLEM_HEADERS, (b"x-request-id", request_id.encode())]
+        headers = [*PROBLEM_HEADERS, (b"x-request-id", request_id.encode())]
         await send({"type": "websocket.http.response.start", "status": problem.status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})
+
+
+async def _refuse_method(_scope: Scope, _headers: Headers, _receive: Receive) -> Reply:
+    """`batch` is no order's id: its path takes POST alone."""
+    raise Problem(Reason.METHOD_NOT_ALLOWED, headers=((b"allow", b"POST"),))
+
+
+async def _refuse_path(_scope: Scope, _headers: Headers, _receive: Receive) -> Reply:
+    """Nor is `user`."""
+    raise Problem(Reason.ROUTE_NOT_FOUND)
 
 
 class _Answer:
@@ -185,7 +199,18 @@ class _Answer:
 
 def _method(scope: Scope) -> str:
     """The request's method for logs and metrics: one of a closed set."""
+    if "ome.head" in scope:
+        return "HEAD"
     return scope["method"] if scope["method"] in _METHODS else "OTHER"
+
+
+def _without_body(send: Send) -> Send:
+    """What answers HEAD: the headers of GET, its Content-Length included."""
+
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
 
 
 def _head_bytes(scope: Scope) -> int:

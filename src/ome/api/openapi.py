@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -166,7 +167,7 @@ BATCH_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
             "orders": [
                 {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 10, "price": "148.00"},
                 {"op": "submit", "user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 10, "price": "147.00"},
-                {"op": "cancel", "order_id": "1000000000000001"},
+                {"op": "cancel", "order_id": "1"},
             ]
         },
     },
@@ -199,16 +200,25 @@ def answers(struct: type[msgspec.Struct], *statuses: int) -> dict[int | str, dic
     return {**good, **PROBLEMS}
 
 
+def path_parameters(path: str) -> list[dict[str, Any]]:
+    """The parameters in a path, for an endpoint that doesn't take them one by one."""
+    names = re.findall(r"\{([a-z_]+)\}", path)
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+
+
 def _ref(struct: type[msgspec.Struct]) -> dict[str, str]:
     return {"$ref": _REF.format(name=struct.__name__)}
 
 
+_PROBLEM: Final = {CONTENT_TYPE: {"schema": _ref(ProblemDocument)}}
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
-    "default": {
-        "description": "A problem (RFC 9457); /docs/problems lists every code",
-        "content": {CONTENT_TYPE: {"schema": _ref(ProblemDocument)}},
-    }
+    "default": {"description": "A problem (RFC 9457); /docs/problems lists every code", "content": _PROBLEM}
 }
+REFUSED: Final[dict[int | str, dict[str, Any]]] = {
+    422: {"description": "`not_supported`: not built yet", "content": _PROBLEM},
+    **PROBLEMS,
+}
+"""The `responses` of an operation that isn't built yet."""
 
 
 def declare(
@@ -220,8 +230,8 @@ def declare(
     responses: dict[int | str, dict[str, Any]],
     **options: Any,
 ) -> None:
-    """Add a route to the application; `options` are those of `add_api_route`."""
-    app.add_api_route(path, endpoint, methods=[method], tags=[tag], responses=responses, **options)
+    """Add a route to the application; `options` are those of `add_api_route`. `responses` are all that it can answer."""
+    app.add_api_route(path, endpoint, methods=[method], tags=[tag], responses=responses, response_class=Response, **options)
 
 
 def components() -> dict[str, Any]:

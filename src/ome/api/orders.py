@@ -1,8 +1,8 @@
 """The routes that carry orders: POST /orders, POST /orders/batch; GET, PUT and DELETE of /orders/{order_id}.
 
 The dispatcher calls them. Each takes a request as ASGI hands it over and returns (status, body, further headers), or raises
-Problem. An answer is made from its commands' events alone, after they are durable (D3). Writes refuse query parameters that they
-don't know: a misspelt `dry_run` must not place an order.
+Problem. An answer is made from its commands' events alone, after they are durable (D3). Query parameters that aren't
+known are refused: a misspelt `dry_run` must not place an order.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ome.domain.reasons import Reason
 
 PREFIX: Final = "/orders/"
 BATCH: Final = "/orders/batch"
+USERS: Final = "/orders/user"
 Outcome = Answer | OmeError | Problem
 """What comes of one operation of a batch: a Problem for one that could not be read."""
 Reply = tuple[int, bytes, Sequence[Header]]
@@ -68,7 +69,7 @@ class OrderRoutes:
         """PUT /orders/{order_id}: 200 and the order after its change, with the trades that it made."""
         self._gate.operator(headers)
         order_id = _order_id(scope)
-        dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
+        dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"], "symbol")
         change = read_modify(await read_json(headers, receive, self._max_body_bytes), order_id)
         if dry_run:
             shown = dry_run_answer(await self._entry.modify(change, dry_run=True), [])
@@ -81,7 +82,7 @@ class OrderRoutes:
         self._gate.operator(headers)
         order_id = _order_id(scope)
         if scope["query_string"]:
-            _check_query(scope["query_string"], ())
+            _check_query(scope["query_string"], ("symbol",))
         order, _ = order_after(await self._entry.cancel(order_id))
         return 200, _encoder.encode(order_view(order)), _NO_HEADERS
 
@@ -115,6 +116,8 @@ class OrderRoutes:
     async def read(self, scope: Scope, headers: Headers, _receive: Receive) -> Reply:
         """GET /orders/{order_id}: 200 and the order as it stands."""
         self._gate.private_read(headers)
+        if scope["query_string"]:
+            _check_query(scope["query_string"], ("symbol",))
         order = await self._reads.order(_order_id(scope))
         if order is None:
             raise Problem(Reason.ORDER_NOT_FOUND)
@@ -138,18 +141,18 @@ def _order_id(scope: Scope) -> int:
     return order_id
 
 
-def _dry_run(query: bytes) -> bool:
-    """What the query says of `dry_run`; raises Problem for any parameter that isn't known."""
-    value = _check_query(query, ("dry_run",)).get("dry_run", "false")
+def _dry_run(query: bytes, *known: str) -> bool:
+    """What the query says of `dry_run`; raises Problem for any other parameter that isn't known."""
+    value = _check_query(query, ("dry_run", *known)).get("dry_run", "false")
     if value not in {"true", "false"}:
         raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("dry_run", "must be true or false")])
     return value == "true"
 
 
 def _check_query(query: bytes, known: Collection[str]) -> dict[str, str]:
-    """The parameters; raises Problem for any that is neither known nor `symbol`, which is accepted, never needed."""
+    """The parameters; raises Problem for any that isn't known. `symbol` beside an order's id is accepted, never needed."""
     given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, errors="replace"))
-    unknown = [name for name in given if name not in {*known, "symbol"}]
+    unknown = [name for name in given if name not in known]
     if unknown:
         raise Problem(Reason.INVALID_REQUEST, errors=[FieldError(name[:64], "is no parameter of this route") for name in unknown])
     return given

@@ -61,7 +61,7 @@ ClientOrderId = Annotated[
         examples=["my-order-1"],
     ),
 ]
-OrderId = Annotated[str, Meta(description="Digits", pattern=whole(ORDER_ID), examples=["1000000000000001"])]
+OrderId = Annotated[str, Meta(description="Digits", pattern=whole(ORDER_ID), examples=["1"])]
 StateName = Annotated[
     str,
     _names(
@@ -255,7 +255,7 @@ class InstrumentRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 Decimal = Annotated[str, Meta(description="An exact decimal", examples=["150.50"])]
 Time = Annotated[str, Meta(description="RFC 3339, UTC, microseconds", examples=["2026-11-22T10:00:00.000000Z"])]
-Id = Annotated[str, Meta(description="Digits", examples=["1000000000000001"])]
+Id = Annotated[str, Meta(description="Digits", examples=["1"])]
 
 
 class _Order(Struct, frozen=True, kw_only=True, gc=False):
@@ -334,7 +334,7 @@ class TradeView(ExecutedTrade, frozen=True, kw_only=True, gc=False):
 class OrderAnswer(_Order, frozen=True, kw_only=True):
     """The order after its command, and the trades that it made as taker, in order."""
 
-    order_id: Annotated[str | None, Meta(description="Digits; null for a new order in a dry run", examples=["1000000000000001"])]
+    order_id: Annotated[str | None, Meta(description="Digits; null for a new order in a dry run", examples=["1"])]
     executed_trades: list[ExecutedTrade]
     replayed: Annotated[
         bool | UnsetType, Meta(description="true: the answer to an earlier request with this client_order_id")

@@ -232,9 +232,9 @@ async def test_the_engines_refusals_come_in_their_places(client: httpx.AsyncClie
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_a_batch_is_no_order(client: httpx.AsyncClient, method: str) -> None:
-    """The other methods take the path for an order's."""
+    """Its path takes POST alone."""
     body = {"quantity": 1} if method == "PUT" else None
-    assert code(await client.request(method, "/orders/batch", json=body)) == "order_not_found"
+    assert code(await client.request(method, "/orders/batch", json=body)) == "method_not_allowed"
 
 
 # Mass cancel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import httpx
@@ -73,6 +74,35 @@ def test_every_operation_says_what_it_answers(document: dict[str, Any]) -> None:
             assert content["schema"]["$ref"], (method, path)
 
 
+def test_every_parameter_of_a_path_is_declared_once(document: dict[str, Any]) -> None:
+    """OpenAPI wants each, and as required; no operation declares one that isn't in its path."""
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            declared = [each for each in operation.get("parameters", []) if each["in"] == "path"]
+            assert sorted(each["name"] for each in declared) == sorted(re.findall(r"\{(\w+)\}", path)), (method, path)
+            assert all(each["required"] and each["schema"] for each in declared)
+            names = [(each["name"], each["in"]) for each in operation.get("parameters", [])]
+            assert len(names) == len(set(names)), (method, path)
+
+
+def test_only_the_statuses_that_an_operation_answers_are_declared(document: dict[str, Any]) -> None:
+    """Success where it is built, 422 alone where it isn't; problems by `default`."""
+    created = {("POST", "/orders"): {"201"}, ("PUT", "/instruments/{symbol}"): {"200", "201"}}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            key = (method.upper(), path)
+            expected = created.get(key, {"200"}) if key in BUILT else {"422"}
+            assert set(operation["responses"]) == expected | {"default"}, key
+    assert list(document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
+
+
+def test_the_symbol_beside_an_orders_id_is_declared(document: dict[str, Any]) -> None:
+    """Accepted, never needed: of each route that takes it."""
+    for path, method in (("", "get"), ("", "put"), ("", "delete"), ("/history", "get"), ("/explain", "get")):
+        operation = document["paths"]["/orders/{order_id}" + path][method]
+        assert "symbol" in [each["name"] for each in operation["parameters"] if each["in"] == "query"]
+
+
 def test_writes_tell_of_the_key(document: dict[str, Any]) -> None:
     """Swagger's Authorize sends it where it is wanted."""
     assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
@@ -117,7 +147,7 @@ async def test_the_examples_of_a_batch_work_when_tried(
     client: httpx.AsyncClient, exchange: FakeExchange, document: dict[str, Any], name: str
 ) -> None:
     """Likewise: each operation of them."""
-    exchange.orders[1_000_000_000_000_001] = order_record()
+    exchange.orders[1] = order_record(id=1)
     operation = document["paths"]["/orders/batch"]["post"]
     shown = operation["requestBody"]["content"]["application/json"]["examples"][name]["value"]
     validator(document, "BatchRequest").validate(shown)

@@ -119,7 +119,7 @@ async def test_a_bug_is_a_500_without_insides_and_is_logged(
 
 
 @pytest.mark.parametrize(
-    "order_id", ["0", "1", "01", "-1", "x", "1e3", "9" * 19, "9" * 400, "%00", "%0D%0A", "%D9%A1", "1%20", "é", "user"]
+    "order_id", ["0", "1", "01", "-1", "x", "1e3", "9" * 19, "9" * 400, "%00", "%0D%0A", "%D9%A1", "1%20", "é"]
 )
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_an_unknown_order_is_not_found(client: httpx.AsyncClient, method: str, order_id: str) -> None:

@@ -267,12 +267,12 @@ async def test_health_does_not_wait_for_a_hanging_database(
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PATCH", "/orders", "DELETE, GET, POST"),
-        ("PATCH", "/orders/batch", "DELETE, GET, POST, PUT"),
-        ("POST", "/orders/1", "DELETE, GET, PUT"),
-        ("DELETE", "/instruments/A", "GET, PUT"),
-        ("POST", "/market", "GET"),
-        ("TRACE", "/health", "GET"),
+        ("PATCH", "/orders", "DELETE, GET, HEAD, POST"),
+        ("POST", "/orders/1", "DELETE, GET, HEAD, PUT"),
+        ("DELETE", "/instruments/A", "GET, HEAD, PUT"),
+        ("POST", "/market", "GET, HEAD"),
+        ("TRACE", "/health", "GET, HEAD"),
+        *((method, "/orders/batch", "POST") for method in ("GET", "PUT", "DELETE", "PATCH")),
         ("POST", "/static/page.js", "GET, HEAD"),
     ],
 )
@@ -283,7 +283,28 @@ async def test_a_wrong_method_is_told_the_right_ones(client: httpx.AsyncClient, 
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/orders/", "/orders/1/2", "/Orders", "/market/", "/static/", "/static/none.js", "/%00"]
+    "path",
+    ["/orders/1", "/orders/2", "/orders/batch", "/market", "/market/NONE", "/health", "/docs", "/static/docs.js", "/nothing"],
+)
+async def test_head_answers_as_get_without_the_body(client: httpx.AsyncClient, exchange: FakeExchange, path: str) -> None:
+    """The same status and headers, the length of what GET would send included."""
+    exchange.orders[1] = order_record(id=1)
+    own = {"X-Request-ID": "mine"}
+    whole, head = await client.get(path, headers=own), await client.head(path, headers=own)
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    if path != "/health":  # which tells the time
+        assert head.headers == whole.headers
+        assert int(head.headers["content-length"]) == len(whole.content)
+
+
+async def test_head_is_refused_where_there_is_no_get(client: httpx.AsyncClient) -> None:
+    """405, with the methods that there are."""
+    response = await client.head("/keys")
+    assert (response.status_code, response.headers["allow"], response.content) == (405, "POST", b"")
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/orders/", "/orders/user", "/orders/1/2", "/Orders", "/market/", "/static/", "/static/none.js", "/%00"]
 )
 async def test_an_unknown_path_is_a_problem(client: httpx.AsyncClient, path: str) -> None:
     """404 as everything else: a problem, not a page."""
@@ -294,7 +315,7 @@ async def test_an_unknown_path_is_a_problem(client: httpx.AsyncClient, path: str
 async def test_what_is_not_built_says_so(client: httpx.AsyncClient, method: str, path: str, summary: str) -> None:
     """Each route of the contract that is to come."""
     assert summary
-    concrete = path.format(order_id="1", symbol="AAPL", user_id="alice", key_id="k")
+    concrete = path.format(order_id="1", symbol="AAPL", user_id="alice", key_id="k", snapshot_id="1")
     assert code(await client.request(method, concrete)) == "not_supported"
 
 
@@ -302,7 +323,7 @@ async def test_what_is_not_built_is_closed_already(keyed: httpx.AsyncClient) -> 
     """Writes and the operator's routes ask for the key first."""
     for method, path, _ in NOT_BUILT:
         if method != "GET" or path.startswith("/admin"):
-            concrete = path.format(order_id="1", symbol="AAPL", user_id="alice", key_id="k")
+            concrete = path.format(order_id="1", symbol="AAPL", user_id="alice", key_id="k", snapshot_id="1")
             assert code(await keyed.request(method, concrete)) == "unauthorized"
 
 

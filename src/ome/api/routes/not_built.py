@@ -6,7 +6,7 @@ from typing import Final
 
 from fastapi import FastAPI, Request, Response
 
-from ome.api.openapi import PROBLEMS, declare
+from ome.api.openapi import REFUSED, declare, path_parameters
 from ome.api.problems import Problem
 from ome.api.services import Services, headers_of
 from ome.domain.reasons import Reason
@@ -14,6 +14,7 @@ from ome.domain.reasons import Reason
 NOT_BUILT: Final[tuple[tuple[str, str, str], ...]] = (
     ("GET", "/market/{symbol}/candles", "Candles"),
     ("GET", "/market/{symbol}/snapshots", "Book snapshots"),
+    ("GET", "/market/{symbol}/snapshots/{snapshot_id}", "A book snapshot in full"),
     ("GET", "/market/{symbol}/stream", "Market data as server-sent events"),
     ("POST", "/keys", "Make a user's key"),
     ("DELETE", "/keys/{key_id}", "Revoke a user's key"),
@@ -48,7 +49,9 @@ class NotBuilt:
                 path,
                 self.refuse,
                 "Not built yet",
-                PROBLEMS,
+                REFUSED,
+                status_code=422,
+                openapi_extra={"parameters": path_parameters(path)},
                 name=f"{method} {path}",
                 operation_id=f"not_built_{method.lower()}_{path.strip('/').replace('/', '_').replace('{', '').replace('}', '')}",
                 summary=f"{summary} (not built yet)",

@@ -37,12 +37,19 @@ from ome.domain.reasons import Reason
 from ome.domain.records import OrderRecord
 
 TAG: Final = "Orders"
-OrderIdPath = Annotated[str, Path(description="Digits", examples=["1000000000000001"])]
+OrderIdPath = Annotated[str, Path(description="Digits", examples=["1"])]
 DRY_RUN: Final[dict[str, Any]] = {
     "name": "dry_run",
     "in": "query",
     "schema": {"type": "boolean"},
     "description": "true: only tell what would happen; nothing changes and no id is used",
+}
+
+SYMBOL_HINT: Final[dict[str, Any]] = {
+    "name": "symbol",
+    "in": "query",
+    "schema": {"type": "string"},
+    "description": "Accepted, never needed: an order is named by its id alone",
 }
 
 
@@ -55,14 +62,15 @@ class DeclaredOrders:
     def add_to(self, app: FastAPI) -> None:
         """Declare the routes."""
         new = {**body(OrderRequest, ORDER_EXAMPLES), "parameters": [DRY_RUN]}
-        change = {**body(ModifyRequest, MODIFY_EXAMPLES), "parameters": [DRY_RUN]}
+        change = {**body(ModifyRequest, MODIFY_EXAMPLES), "parameters": [DRY_RUN, SYMBOL_HINT]}
+        one = {**KEYED, "parameters": [SYMBOL_HINT]}
         declare(app, "POST", "/orders", self.submit_order, TAG, answers(OrderAnswer, 201), openapi_extra=new, status_code=201)
         many = {**body(BatchRequest, BATCH_EXAMPLES), "parameters": [DRY_RUN]}
         declare(app, "POST", "/orders/batch", self.batch_orders, TAG, answers(BatchAnswer), openapi_extra=many)
         path = "/orders/{order_id}"
-        declare(app, "GET", path, self.read_order, TAG, answers(OrderView), openapi_extra=KEYED)
+        declare(app, "GET", path, self.read_order, TAG, answers(OrderView), openapi_extra=one)
         declare(app, "PUT", path, self.modify_order, TAG, answers(OrderAnswer), openapi_extra=change)
-        declare(app, "DELETE", path, self.cancel_order, TAG, answers(OrderView), openapi_extra=KEYED)
+        declare(app, "DELETE", path, self.cancel_order, TAG, answers(OrderView), openapi_extra=one)
 
     async def submit_order(self, request: Request) -> Response:
         """Submit an order.
