@@ -27,6 +27,7 @@ import structlog
 import uvicorn
 
 from ome.api.app import build_app
+from ome.api.protocol import Connection
 from ome.api.settings import ApiSettings
 from ome.config import Settings, load_settings, not_built
 from ome.db import open_storage
@@ -243,6 +244,7 @@ def _loop_factory() -> Any:
 def _uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         service.app,
+        http=Connection,
         lifespan="off",
         log_config=None,
         access_log=False,

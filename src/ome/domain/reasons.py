@@ -23,6 +23,7 @@ class Reason(IntEnum):
     NOT_SUPPORTED = 105
     ROUTE_NOT_FOUND = 106
     METHOD_NOT_ALLOWED = 107
+    MALFORMED_REQUEST = 108
     # 200: who asks
     UNAUTHORIZED = 200
     # 300: the service's state
@@ -99,6 +100,9 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.NOT_SUPPORTED: ReasonInfo(422, "", "This is not built yet", "Leave it out; see the release notes for what is built."),
     Reason.ROUTE_NOT_FOUND: ReasonInfo(404, "", "There is nothing at this path", "See /docs for every route."),
     Reason.METHOD_NOT_ALLOWED: ReasonInfo(405, "", "This path does not take this method", "See the Allow header, and /docs."),
+    Reason.MALFORMED_REQUEST: ReasonInfo(
+        400, "", "This is not HTTP as it should be", "Send one method, path, Content-Length or well-formed chunks; see RFC 9112."
+    ),
     Reason.UNAUTHORIZED: ReasonInfo(401, "", "A valid API key is needed", "Send the key in the header X-API-Key."),
     Reason.OVERLOADED: ReasonInfo(
         503, "", "The engine's queue is full", "Nothing was executed; try again after Retry-After seconds."
