@@ -86,8 +86,8 @@ class Server:
 
     def output(self) -> str:
         """What it has written so far."""
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        descriptor = self.log.fileno()  # read in place: the process writes at the offset that it shares with us
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
 
     def close(self) -> None:
         """End it and drop its log."""
