@@ -85,6 +85,7 @@ class Service:
                 api_key=settings.api_key.get_secret_value(),
                 private_reads=settings.private_reads,
                 max_body_bytes=settings.max_body_bytes,
+                max_batch_bytes=settings.max_batch_bytes,
             ),
             metrics=self._metrics,
             lifespan=self._lifespan,

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     )
     drain_sec: float = Field(default=10.0, gt=0, le=3600, allow_inf_nan=False, description="seconds that stopping may take")
     max_body_bytes: int = Field(default=65_536, ge=1024, description="largest request body, in bytes")
+    max_batch_bytes: int = Field(default=1_048_576, ge=1024, description="largest body of POST /orders/batch, in bytes")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least severe log lines to write")
     log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: console on a terminal, else JSON")
 

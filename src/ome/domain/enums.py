@@ -11,7 +11,7 @@ class Side(IntEnum):
 
 
 class OrderType(IntEnum):
-    """How an order is priced. What is not built yet is refused at the edge with `not_supported`."""
+    """How an order is priced, and whether it waits for a price first."""
 
     LIMIT = 0
     MARKET = 1
