@@ -57,6 +57,7 @@ class Reason(IntEnum):
     DISPLAY_ABOVE_QUANTITY = 507
     MIN_ABOVE_QUANTITY = 508
     TRAIL_TOO_LARGE = 509
+    DISPLAY_TOO_SMALL = 510
     # 550: price bounds
     PRICE_OUTSIDE_BAND = 550
     # 600: time
@@ -164,6 +165,9 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     ),
     Reason.MIN_ABOVE_QUANTITY: ReasonInfo(422, "T7", "The minimum is above the quantity", "Ask for at most the whole {limit}."),
     Reason.TRAIL_TOO_LARGE: ReasonInfo(422, "S6", "The trail is the whole price or more", "Trail by less than {limit} percent."),
+    Reason.DISPLAY_TOO_SMALL: ReasonInfo(
+        422, "T6", "The iceberg would have too many slices", "Show at least {limit}: a thousandth of the quantity."
+    ),
     Reason.PRICE_OUTSIDE_BAND: ReasonInfo(422, "H2", "The price is outside the price band", "The band ends at {limit}."),
     Reason.EXPIRES_AT_IN_PAST: ReasonInfo(422, "T5", "The deadline has passed", "Give an expires_at in the future."),
     Reason.POST_ONLY_WOULD_TAKE: ReasonInfo(

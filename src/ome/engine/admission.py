@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ome.domain.commands import ModifyOrder, NewOrder
 from ome.domain.enums import MarketState, OrderType, Side, TimeInForce
@@ -74,7 +74,7 @@ def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int)
     price = order.price if command.price is None else instrument.prices.steps(command.price)
     quantity = order.quantity if command.quantity is None else instrument.quantities.steps(command.quantity)
     special = _changed_special(command, order)
-    requeues = not order.is_waiting and (price != order.price or quantity > order.quantity or quantity == BEYOND)
+    requeues = not order.is_waiting and (price != order.price or quantity > order.quantity or quantity < 0)
     if requeues and book.state in _STATE_REASONS:
         raise Refusal(_STATE_REASONS[book.state])
     _check_steps(instrument, [price, *_prices(special)], [quantity, *_quantities(special)])
@@ -83,7 +83,7 @@ def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int)
         raise Refusal(Reason.QUANTITY_BELOW_FILLED, instrument.quantities.number(used))
     if quantity > order.quantity:
         _check_maximum(book, quantity)
-    if command.display_quantity is not None and special is not None:
+    if special is not None and (command.display_quantity is not None or quantity > order.quantity):
         _check_display(book, quantity, special)
     if order.is_waiting:
         _check_minimum(book, quantity, special)
@@ -97,7 +97,9 @@ def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int)
     return Change(price, quantity, order.expires_at if command.expires_at is None else command.expires_at, special)
 
 
-_STATE_REASONS = {MarketState.HALTED: Reason.MARKET_HALTED, MarketState.CANCEL_ONLY: Reason.MARKET_CANCEL_ONLY}
+MAX_SLICES: Final = 1000
+"""Slices that an iceberg may have: one taker can meet all of them, and each is a trade of the same command."""
+_STATE_REASONS: Final = {MarketState.HALTED: Reason.MARKET_HALTED, MarketState.CANCEL_ONLY: Reason.MARKET_CANCEL_ONLY}
 
 
 def _check_state(command: NewOrder, book: OrderBook) -> None:
@@ -223,8 +225,13 @@ def _check_minimum(book: OrderBook, quantity: int, special: Special | None) -> N
 
 
 def _check_display(book: OrderBook, quantity: int, special: Special) -> None:
-    if special.display is not None and special.display > quantity:
-        raise Refusal(Reason.DISPLAY_ABOVE_QUANTITY, book.instrument.quantities.number(quantity))
+    if special.display is None:
+        return
+    quantities = book.instrument.quantities
+    if special.display > quantity:
+        raise Refusal(Reason.DISPLAY_ABOVE_QUANTITY, quantities.number(quantity))
+    if quantity > special.display * MAX_SLICES:
+        raise Refusal(Reason.DISPLAY_TOO_SMALL, quantities.number(-(-quantity // MAX_SLICES)))
 
 
 def _check_band(book: OrderBook, price: int | None) -> None:
