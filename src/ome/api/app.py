@@ -28,6 +28,7 @@ from ome.api.routes.market import MarketRoutes
 from ome.api.routes.not_built import NotBuilt
 from ome.api.routes.orders import DeclaredOrders, Lists, MassCancel
 from ome.api.routes.service import ServiceRoutes
+from ome.api.schemas import SYMBOL, SYMBOL_WORDS, USER_ID, USER_ID_WORDS
 from ome.api.services import Services
 from ome.api.settings import ApiSettings
 from ome.domain.errors import OmeError
@@ -120,16 +121,33 @@ def _answer_errors(app: FastAPI, settings: ApiSettings) -> None:
         app.add_exception_handler(kind, answer)
 
 
-_MESSAGES: Final = {"extra_forbidden": "is no parameter of this route", "missing": "is required"}
-"""Of pydantic's complaints, those that would puzzle a reader."""
+_MESSAGES: Final = {
+    "extra_forbidden": "is no parameter of this route",
+    "missing": "is required",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_long": "must be at most {max_length} characters long",
+    "literal_error": "must be {expected}",
+}
+"""What is said for each of pydantic's complaints, from what it knows of it."""
+_PATTERNS: Final = {f"^{USER_ID}$": USER_ID_WORDS, f"^{SYMBOL}$": SYMBOL_WORDS}
+
+
+def _in_words(found: dict[str, Any]) -> str:
+    """One of pydantic's complaints, as a sentence that starts with the parameter's name."""
+    kind, about = found["type"], found.get("ctx", {})
+    if kind == "value_error":
+        return str(about["error"])
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(about["pattern"], "has characters that it can't have, or too many")
+    return _MESSAGES.get(kind, "is not as /docs says").format_map(about).replace("'", "")
 
 
 def _of_parameters(error: RequestValidationError) -> Problem:
     errors = []
     for found in error.errors():
         field = ".".join(str(part) for part in found["loc"][1:])[:64]
-        message = _MESSAGES.get(found["type"]) or found["msg"].removeprefix("Value error, ")
-        errors.append(FieldError(field, message))
+        errors.append(FieldError(field, _in_words(found)))
     return Problem(Reason.INVALID_REQUEST, errors=errors)
 
 

@@ -24,6 +24,8 @@ async def read_json(headers: Headers, receive: Receive, max_bytes: int) -> bytes
     declared = headers.get(b"content-type", b"")
     if declared != _JSON and not _is_json(declared):
         raise Problem(Reason.NOT_JSON)
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise Problem(Reason.NOT_JSON, "Send the JSON as it is: leave out Content-Encoding.")
     length = headers.get(b"content-length")
     if length is not None and _too_long(length, max_bytes):
         raise _too_large(max_bytes)

@@ -22,12 +22,15 @@ from ome.api.order_rules import has_limit, order_rules
 from ome.api.problems import FieldError, Problem
 from ome.api.schemas import (
     CLIENT_ORDER_ID,
+    CLIENT_ORDER_ID_WORDS,
     MAX_HALT_SECONDS,
     MAX_OPERATIONS,
     MAX_VERSION,
     SYMBOL,
+    SYMBOL_WORDS,
     TIME_OF_DAY,
     USER_ID,
+    USER_ID_WORDS,
     PlainOrderRequest,
 )
 from ome.domain.clock import parse_time
@@ -268,8 +271,8 @@ def _no_rules(_values: Mapping[str, Any], _given: Collection[str]) -> list[Field
 
 ORDER_FORM: Final = Form(
     {
-        "user_id": _text(USER_ID, "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : @ -"),
-        "symbol": _text(SYMBOL, "must be 1 to 32 of the characters A-Z 0-9 . _ - and start with a letter or digit"),
+        "user_id": _text(USER_ID, USER_ID_WORDS),
+        "symbol": _text(SYMBOL, SYMBOL_WORDS),
         "side": _name_reader(_SIDES),
         "type": _name_reader(_TYPES),
         "quantity": read_number,
@@ -285,7 +288,7 @@ ORDER_FORM: Final = Form(
         "min_quantity": read_number,
         "max_slippage_bps": _whole_reader(0, 10_000, "must be a whole number from 0 to 10000, in hundredths of a percent"),
         "self_trade_prevention": _name_reader(_MODES),
-        "client_order_id": _text(CLIENT_ORDER_ID, "must be 1 to 64 printable ASCII characters"),
+        "client_order_id": _text(CLIENT_ORDER_ID, CLIENT_ORDER_ID_WORDS),
     },
     ("user_id", "symbol", "side", "quantity"),
     order_rules,

@@ -60,7 +60,10 @@ def _time_rules(order_type: OrderType | None, time_in_force: TimeInForce | None,
             "TRAILING_STOP order without a limit_offset" if order_type is OrderType.TRAILING_STOP else f"{order_type.name} order"
         )
         errors.append(
-            FieldError("time_in_force", f"must be IOC, or left out, for a {kind}: it never rests in the book, and fills in part")
+            FieldError(
+                "time_in_force",
+                f"must be IOC or GTC, which reads IOC, or left out, for a {kind}: it never rests and may fill in part",
+            )
         )
     elif time_in_force is TimeInForce.GTD and "expires_at" not in given:
         errors.append(FieldError("expires_at", "is required with GTD"))

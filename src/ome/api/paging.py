@@ -1,4 +1,6 @@
-"""Cursors: where a list goes on, opaque to clients, made of the last id or name that was seen (D5)."""
+"""Cursors: where a list goes on, opaque to clients, made of the last id or name that was seen (D5) and of what the list
+holds, so that one list's cursor is not taken for another's.
+"""
 
 from __future__ import annotations
 
@@ -28,41 +30,42 @@ class HasId(Protocol):
 Item = TypeVar("Item", bound=HasId)
 
 
-def encode_cursor(place: str) -> str:
-    """The cursor of a place in a list."""
-    return urlsafe_b64encode(place.encode()).decode().rstrip("=")
+def encode_cursor(kind: str, place: str) -> str:
+    """The cursor of a place in a list of this kind of things."""
+    return urlsafe_b64encode(f"{kind}:{place}".encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str) -> str:
-    """The place that a cursor stands for; raises Problem for what was never one."""
+def decode_cursor(kind: str, cursor: str) -> str:
+    """The place that a cursor stands for; raises Problem for what was never one, or one of another list."""
     try:
-        place = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        of, _, place = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii").partition(":")
     except ValueError:  # of base64 as of text
         raise _bad_cursor() from None
-    if encode_cursor(place) != cursor:
+    if of != kind or encode_cursor(kind, place) != cursor:
         raise _bad_cursor()
     return place
 
 
-def page_after(cursor: str | None, limit: int) -> Page:
+def page_after(kind: str, cursor: str | None, limit: int) -> Page:
     """What to ask the database for: one item more than `limit`, to know whether the list goes on."""
     if cursor is None:
         return Page(None, limit + 1)
-    before_id = parse_id(decode_cursor(cursor))
+    before_id = parse_id(decode_cursor(kind, cursor))
     if before_id is None:
         raise _bad_cursor()
     return Page(before_id, limit + 1)
 
 
-def cut(items: Sequence[Item], limit: int) -> tuple[Sequence[Item], str | None]:
+def cut(kind: str, items: Sequence[Item], limit: int) -> tuple[Sequence[Item], str | None]:
     """The page, and the cursor of the next one; None at the end."""
     if len(items) <= limit:
         return items, None
     page = items[:limit]
-    return page, encode_cursor(str(page[-1].id))
+    return page, encode_cursor(kind, str(page[-1].id))
 
 
 def _bad_cursor() -> Problem:
     return Problem(
-        Reason.INVALID_REQUEST, errors=[FieldError("cursor", "must be the next_cursor of an earlier answer, as it was given")]
+        Reason.INVALID_REQUEST,
+        errors=[FieldError("cursor", "must be the next_cursor of an earlier answer of this list, as it was given")],
     )

@@ -15,7 +15,10 @@ from ome.api.problems import ProblemDocument
 
 USER_ID: Final = r"[A-Za-z0-9._:@-]{1,64}"
 SYMBOL: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}"
-CLIENT_ORDER_ID: Final = r"[ -~]{1,64}"
+CLIENT_ORDER_ID: Final = r"(?! *$)[ -~]{1,64}"
+USER_ID_WORDS: Final = "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : @ -"
+SYMBOL_WORDS: Final = "must be 1 to 32 of the characters A-Z 0-9 . _ - and start with a letter or digit"
+CLIENT_ORDER_ID_WORDS: Final = "must be 1 to 64 printable ASCII characters, not only blanks"
 TIME_OF_DAY: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?"
 ORDER_ID: Final = r"[0-9]{1,19}"
 MAX_OPERATIONS: Final = 1000

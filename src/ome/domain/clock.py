@@ -43,7 +43,10 @@ def parse_time(text: str) -> int:
     if match is None:
         raise ValueError("must be an RFC 3339 time with its zone, such as 2026-11-22T10:00:00Z")
     year, month, day, hour, minute, second, fraction, sign, zone_hour, zone_minute = match.groups()
-    moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+    try:
+        moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+    except ValueError:
+        raise ValueError("must be an RFC 3339 time that the calendar and the clock have") from None
     if sign:
         if int(zone_hour) > 23 or int(zone_minute) > 59:
             raise ValueError("has a zone that is no time of day")

@@ -145,6 +145,25 @@ async def test_json_by_any_of_its_names_is_taken(client: httpx.AsyncClient, give
     assert response.status_code == 201
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "", "identity, gzip"])
+async def test_a_packed_body_is_refused_with_a_hint(client: httpx.AsyncClient, coding: str) -> None:
+    """415, not a complaint about JSON."""
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    response = await client.post("/orders", content=b"\x1f\x8b", headers=headers)
+    assert "Content-Encoding" in problem(response, Reason.NOT_JSON)["detail"]
+    response = await client.post("/orders", content=json.dumps(LIMIT), headers=headers | {"Content-Encoding": "identity"})
+    assert response.status_code == 201
+
+
+async def test_only_the_routes_of_one_order_take_a_symbol(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """Accepted beside its id; elsewhere it would read as if it meant something."""
+    exchange.orders[1] = order_record(id=1)
+    assert (await client.get("/orders/1?symbol=AAPL")).status_code == 200
+    assert (await client.put("/orders/1?symbol=AAPL", json={"quantity": 50})).status_code == 200
+    assert (await client.delete("/orders/1?symbol=AAPL")).status_code == 200
+    problem(await client.post("/orders?symbol=AAPL", json=LIMIT), Reason.INVALID_REQUEST)
+
+
 async def test_the_body_limit_holds_by_header_and_by_count(make_app: MakeApp, exchange: FakeExchange) -> None:
     """A body of exactly the limit is read; one byte more is not, whether it was announced or came in pieces."""
     body = json.dumps(LIMIT).encode()
@@ -208,7 +227,13 @@ async def test_reads_are_open_with_a_key_unless_they_are_private(make_app: MakeA
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("dry_run=maybe", "dry_run"), ("dry_run=", "dry_run"), ("dryrun=true", "dryrun"), ("%ff=%00", "\ufffd")],
+    [
+        ("sybmol=AAPL", "sybmol"),
+        ("dry_run=maybe", "dry_run"),
+        ("dry_run=", "dry_run"),
+        ("dryrun=true", "dryrun"),
+        ("%ff=%00", "\ufffd"),
+    ],
 )
 @pytest.mark.parametrize(
     ("method", "path", "body"),

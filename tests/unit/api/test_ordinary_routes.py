@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from starlette.types import Message
 
@@ -104,8 +106,10 @@ async def test_trades_are_listed_newest_first_by_any_filter(client: httpx.AsyncC
         ("/orders/user/alice?statsu=FILLED", "statsu"),
         ("/orders/user/alice?cursor=zzz", "cursor"),
         ("/orders/user/alice?cursor=%00", "cursor"),
-        ("/orders/user/alice?cursor=" + encode_cursor("-1"), "cursor"),
-        ("/orders/user/alice?cursor=" + encode_cursor("9" * 30), "cursor"),
+        ("/orders/user/alice?cursor=" + encode_cursor("orders", "-1"), "cursor"),
+        ("/orders/user/alice?cursor=" + encode_cursor("orders", "9" * 30), "cursor"),
+        ("/trades?cursor=" + encode_cursor("orders", "1"), "cursor"),
+        ("/instruments?cursor=" + encode_cursor("markets", "A"), "cursor"),
         ("/orders/user/al%20ice", "user_id"),
         ("/orders/user/alice%0A", "user_id"),
         ("/orders?user_id=%C3%A9", "user_id"),
@@ -116,14 +120,52 @@ async def test_trades_are_listed_newest_first_by_any_filter(client: httpx.AsyncC
         ("/market?limit=x", "limit"),
         ("/market/AAPL/depth?levels=0", "levels"),
         ("/market/AAPL/depth?detail=all", "detail"),
-        ("/market/AAPL/depth?as_of=now", "as_of"),
+        ("/market/AAPL?x=1", "x"),
+        ("/market/AAPL/auction?x=1", "x"),
+        ("/instruments?x=1", "x"),
+        ("/instruments/AAPL?x=1", "x"),
+        ("/orders/1?x=1", "x"),
+        ("/orders/1/explain?x=1", "x"),
+        ("/orders?user_id=a&client_order_id=%C3%A9", "client_order_id"),
+        ("/orders?user_id=a&client_order_id=%20", "client_order_id"),
+        ("/trades?symbol=" + "x" * 33, "symbol"),
+        ("/orders/user/alice?cursor=" + "x" * 129, "cursor"),
     ],
 )
 async def test_a_bad_parameter_is_named(client: httpx.AsyncClient, path: str, field: str) -> None:
     """422 with the parameter's name; its value is never echoed."""
     response = await client.get(path)
     assert code(response) == "invalid_request"
-    assert [error["field"] for error in response.json()["errors"]] == [field]
+    [error] = response.json()["errors"]
+    assert error["field"] == field
+    assert error["message"].startswith(("must ", "is "))
+    assert re.search(r"[Ss]tring|[Ii]nput|[Vv]alue|[Pp]attern|\^|'", error["message"]) is None
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/problems", "/static/docs.js", "/metrics", "/health", "/health/live"])
+async def test_pages_and_probes_take_any_parameter(client: httpx.AsyncClient, path: str) -> None:
+    """Browsers and monitors add their own."""
+    assert (await client.get(f"{path}?x=1")).status_code == 200
+
+
+@pytest.mark.parametrize("query", ["as_of=2026-11-22T10:00:00Z", "as_of_sequence=1", "as_of_sequence=1&detail=orders"])
+async def test_the_past_of_a_book_is_not_built(client: httpx.AsyncClient, query: str) -> None:
+    """A parameter of the contract that is to come says so."""
+    assert code(await client.get(f"/market/AAPL/depth?{query}")) == "not_supported"
+
+
+async def test_the_queues_are_of_the_moment_of_plain_depth(
+    client: httpx.AsyncClient, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same sequence and time where the database and the view agree; the time of its orders where they don't."""
+    await client.post("/orders", json=LIMIT)
+    plain = exchange.depth("AAPL", 10)
+    assert plain is not None
+    for sequence, time in ((len(exchange.commands), "2026-11-22T10:00:05.000000Z"), (99, "2026-11-22T10:00:00.000000Z")):
+        depth = msgspec.structs.replace(plain, sequence=sequence, time=NOW + 5_000_000)
+        monkeypatch.setattr(exchange, "depth", lambda _symbol, _levels, depth=depth: depth)
+        answer = (await client.get("/market/AAPL/depth?detail=orders")).json()
+        assert (answer["sequence"], answer["timestamp"]) == (len(exchange.commands), time)
 
 
 async def test_private_lists_need_the_key(keyed: httpx.AsyncClient) -> None:

@@ -14,9 +14,10 @@ from ome.api.decoding import read_instrument
 from ome.api.openapi import INSTRUMENT_EXAMPLES, answers, body, declare
 from ome.api.paging import decode_cursor, encode_cursor
 from ome.api.problems import FieldError, Problem
-from ome.api.routes.queries import DepthParameters, DepthQuery, PageParameters, PageQuery, SymbolPath
+from ome.api.routes.queries import DepthParameters, DepthQuery, NoParameters, PageParameters, PageQuery, SymbolPath
 from ome.api.schemas import (
     SYMBOL,
+    SYMBOL_WORDS,
     AuctionView,
     DepthView,
     InstrumentList,
@@ -66,12 +67,12 @@ class MarketRoutes:
 
     async def list_markets(self, query: PageParameters) -> Response:
         """Every symbol at a glance, by name."""
-        records, next_cursor = _page(self._market.instruments(), query)
+        records, next_cursor = _page("markets", self._market.instruments(), query)
         tickers = [self._market.ticker(record.symbol) for record in records]
         markets = [market_view(ticker) for ticker in tickers if ticker is not None]
         return JsonAnswer(MarketList(markets=markets, count=len(markets), next_cursor=next_cursor))
 
-    async def read_market(self, symbol: SymbolPath) -> Response:
+    async def read_market(self, symbol: SymbolPath, query: NoParameters) -> Response:  # noqa: ARG002  read to refuse others
         """A symbol at a glance: best prices, last trade, 24 hours."""
         ticker = self._market.ticker(folded(symbol))
         if ticker is None:
@@ -81,6 +82,8 @@ class MarketRoutes:
     async def read_depth(self, symbol: SymbolPath, query: DepthParameters, request: Request) -> Response:
         """A book's best levels; with detail=orders, the queue of each."""
         symbol = folded(symbol)
+        if query.as_of is not None or query.as_of_sequence is not None:
+            raise Problem(Reason.NOT_SUPPORTED, "The past of a book can't be read yet; leave out as_of and as_of_sequence.")
         if query.detail == "orders":
             self._services.gate.operator(headers_of(request))
             return await self._queues(self._listed(symbol), query)
@@ -89,7 +92,7 @@ class MarketRoutes:
             raise Problem(Reason.SYMBOL_NOT_FOUND)
         return JsonAnswer(depth_view(depth))
 
-    async def read_auction(self, symbol: SymbolPath) -> Response:
+    async def read_auction(self, symbol: SymbolPath, query: NoParameters) -> Response:  # noqa: ARG002  read to refuse others
         """What the running auction would give now; 409 while the symbol is in no auction."""
         symbol = folded(symbol)
         auction = self._market.auction(symbol)
@@ -99,21 +102,26 @@ class MarketRoutes:
         return JsonAnswer(auction_view(auction))
 
     async def _queues(self, record: InstrumentRecord, query: DepthQuery) -> Response:
+        """Sequence and orders are of one moment of the database; the time is that of plain depth at this sequence."""
         sequence, orders = await self._services.reads.open_orders(record.symbol)
-        changed = max((order.updated_at for order in orders), default=record.last_trade_at or record.listed_at)
+        depth = self._market.depth(record.symbol, query.levels)
+        if depth is not None and depth.sequence == sequence:
+            changed = depth.time
+        else:  # the database and the view are a batch apart: what its orders tell
+            changed = max((order.updated_at for order in orders), default=record.last_trade_at or record.listed_at)
         return JsonAnswer(queue_view(record.symbol, sequence, changed, orders, query.levels))
 
     async def list_instruments(self, query: PageParameters) -> Response:
         """Every listed symbol and what it trades in, by name."""
-        records, next_cursor = _page(self._market.instruments(), query)
+        records, next_cursor = _page("instruments", self._market.instruments(), query)
         views = [instrument_view(record) for record in records]
         return JsonAnswer(InstrumentList(instruments=views, count=len(views), next_cursor=next_cursor))
 
-    async def read_instrument(self, symbol: SymbolPath) -> Response:
+    async def read_instrument(self, symbol: SymbolPath, query: NoParameters) -> Response:  # noqa: ARG002  read to refuse others
         """What a symbol trades in."""
         return JsonAnswer(instrument_view(self._listed(folded(symbol))))
 
-    async def define_instrument(self, symbol: SymbolPath, request: Request) -> Response:
+    async def define_instrument(self, symbol: SymbolPath, query: NoParameters, request: Request) -> Response:  # noqa: ARG002
         """List a symbol (201), or change a listed one (200).
 
         Tick and lot can change only while it has no open orders. A maximum or a band of 0 takes it away. Leaving the state
@@ -122,8 +130,7 @@ class MarketRoutes:
         headers = headers_of(request)
         self._services.gate.operator(headers)
         if _SYMBOL.fullmatch(symbol) is None:
-            message = "must be 1 to 32 of the characters A-Z 0-9 . _ - and start with a letter or digit"
-            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("symbol", message)])
+            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("symbol", SYMBOL_WORDS)])
         symbol = symbol.upper()
         definition = read_instrument(await read_json(headers, request.receive, self._services.settings.max_body_bytes), symbol)
         existed = self._market.instrument(symbol) is not None
@@ -144,11 +151,11 @@ def folded(symbol: str) -> str:
     return symbol.upper()
 
 
-def _page(items: Sequence[Item], query: PageQuery) -> tuple[Sequence[Item], str | None]:
+def _page(kind: str, items: Sequence[Item], query: PageQuery) -> tuple[Sequence[Item], str | None]:
     """The part of a list by symbol that comes after the cursor, and where it goes on."""
     start = 0
     if query.cursor is not None:
-        start = bisect_right(items, decode_cursor(query.cursor), key=lambda item: item.symbol)
+        start = bisect_right(items, decode_cursor(kind, query.cursor), key=lambda item: item.symbol)
     page = items[start : start + query.limit]
     more = start + query.limit < len(items)
-    return page, encode_cursor(page[-1].symbol) if more else None
+    return page, encode_cursor(kind, page[-1].symbol) if more else None

@@ -153,13 +153,13 @@ class Lists:
         reads = self._services.reads
         if query.client_order_id is not None:
             return _orders(await reads.orders_by_client_id(query.user_id, query.client_order_id, query.symbol), query.limit)
-        page = page_after(query.cursor, query.limit)
+        page = page_after("orders", query.cursor, query.limit)
         return _orders(await reads.orders_of_user(query.user_id, page, symbol=query.symbol), query.limit)
 
     async def list_orders(self, user_id: UserIdPath, query: UserOrdersParameters, request: Request) -> Response:
         """List a user's orders."""
         self._services.gate.private_read(headers_of(request))
-        page = page_after(query.cursor, query.limit)
+        page = page_after("orders", query.cursor, query.limit)
         found = await self._services.reads.orders_of_user(user_id, page, symbol=query.symbol, statuses=query.statuses)
         return _orders(found, query.limit)
 
@@ -171,14 +171,12 @@ class Lists:
         if query.symbol is not None and services.market.instrument(query.symbol) is None:
             raise Problem(Reason.SYMBOL_NOT_FOUND)
         order_id = None if query.order_id is None else parse_id(query.order_id)
-        if query.order_id is not None and order_id is None:
-            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("order_id", "must be an order id, as answers show it")])
-        page = page_after(query.cursor, query.limit)
+        page = page_after("trades", query.cursor, query.limit)
         found = await services.reads.trades(page, symbol=query.symbol, user_id=query.user_id, order_id=order_id)
-        trades, next_cursor = cut(found, query.limit)
+        trades, next_cursor = cut("trades", found, query.limit)
         return JsonAnswer(TradeList(trades=[trade_view(trade) for trade in trades], count=len(trades), next_cursor=next_cursor))
 
 
 def _orders(found: list[OrderRecord], limit: int) -> Response:
-    orders, next_cursor = cut(found, limit)
+    orders, next_cursor = cut("orders", found, limit)
     return JsonAnswer(OrderList(orders=[order_view(order) for order in orders], count=len(orders), next_cursor=next_cursor))

@@ -9,11 +9,13 @@ from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ome.api.paging import MAX_CURSOR, MAX_LIMIT
-from ome.api.schemas import CLIENT_ORDER_ID, SYMBOL, USER_ID
+from ome.api.schemas import CLIENT_ORDER_ID, CLIENT_ORDER_ID_WORDS, SYMBOL, USER_ID
 from ome.domain.enums import OrderStatus
+from ome.domain.ids import parse_id
 
 MAX_LEVELS: Final = 1000
 """Most levels of a side in one depth answer."""
+_PRINTABLE: Final = re.compile(CLIENT_ORDER_ID, re.ASCII)
 _DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
@@ -28,6 +30,18 @@ def _statuses(text: str) -> str:
     if unknown:
         raise ValueError(f"must be one or more of {', '.join(OrderStatus.__members__)}, with commas between them")
     return text.upper()
+
+
+def _order_id(text: str) -> str:
+    if parse_id(text) is None:
+        raise ValueError("must be an order id, as answers show it")
+    return text
+
+
+def _client_order_id(text: str) -> str:
+    if _PRINTABLE.fullmatch(text) is None:
+        raise ValueError(CLIENT_ORDER_ID_WORDS)
+    return text
 
 
 def _upper(value: Any) -> Any:
@@ -75,7 +89,7 @@ class ClientOrdersQuery(PageQuery):
     """A user's orders by client id."""
 
     user_id: UserIdText
-    client_order_id: str | None = Field(default=None, pattern=f"^{CLIENT_ORDER_ID}$", examples=["my-order-1"])
+    client_order_id: Annotated[str, AfterValidator(_client_order_id)] | None = Field(default=None, examples=["my-order-1"])
     symbol: SymbolText | None = None
 
 
@@ -92,7 +106,7 @@ class TradesQuery(PageQuery):
 
     symbol: SymbolText | None = None
     user_id: UserIdText | None = None
-    order_id: str | None = Field(default=None, pattern="^[0-9]{1,19}$", description="Digits")
+    order_id: Annotated[str, AfterValidator(_order_id)] | None = Field(default=None, description="Digits", examples=["1"])
 
 
 class DepthQuery(Strict):
@@ -100,8 +114,12 @@ class DepthQuery(Strict):
 
     levels: PlainInt = Field(default=10, ge=1, le=MAX_LEVELS, description="Most levels of each side")
     detail: Literal["levels", "orders"] = Field(default="levels", description="orders: the queue of each level (operator)")
+    as_of_sequence: str | None = Field(default=None, description="Not built yet")
+    as_of: str | None = Field(default=None, description="Not built yet")
 
 
+NoParameters = Annotated[Strict, Query()]
+"""Of a route that has none."""
 PageParameters = Annotated[PageQuery, Query()]
 UserOrdersParameters = Annotated[UserOrdersQuery, Query()]
 ClientOrdersParameters = Annotated[ClientOrdersQuery, Query()]
