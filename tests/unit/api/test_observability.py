@@ -88,6 +88,15 @@ def test_two_services_count_apart(metrics: Metrics) -> None:
     assert value(metrics, "ome_queue_depth") == 0
 
 
+def test_no_series_tells_when_it_was_made(metrics: Metrics) -> None:
+    """`_created` samples would double every counter and histogram; all others are there."""
+    metrics.batch_committed(1, 0.1, 5)
+    text = metrics.render(1).decode()
+    assert "_created" not in text
+    assert "ome_commit_seconds_sum 0.1" in text
+    assert "ome_trades_total 0.0" in text
+
+
 async def test_requests_are_counted_by_route_and_code(make_app: MakeApp, metrics: Metrics) -> None:
     """Hot and ordinary alike, by the route's template: a path from outside is never a label."""
     async with client_of(make_app()) as client:
