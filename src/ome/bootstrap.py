@@ -88,6 +88,7 @@ class Service:
                 max_batch_bytes=settings.max_batch_bytes,
             ),
             metrics=self._metrics,
+            durability=lambda: self._storage.repository.durability,
             lifespan=self._lifespan,
         )
 

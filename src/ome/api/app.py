@@ -29,7 +29,7 @@ from ome.api.routes.not_built import NotBuilt
 from ome.api.routes.orders import DeclaredOrders, Lists, MassCancel
 from ome.api.routes.service import ServiceRoutes
 from ome.api.schemas import SYMBOL, SYMBOL_WORDS, USER_ID, USER_ID_WORDS
-from ome.api.services import Services
+from ome.api.services import FULL, Durability, Services
 from ome.api.settings import ApiSettings
 from ome.domain.errors import OmeError
 from ome.domain.numbers import pack
@@ -55,9 +55,13 @@ def build_app(
     bus: CommandBus,
     settings: ApiSettings,
     metrics: Metrics,
+    durability: Durability = lambda: FULL,
     lifespan: Lifespan | None = None,
 ) -> Dispatcher:
-    """An ASGI application over these ports; `lifespan` is FastAPI's, for whoever starts and stops what is behind them."""
+    """An ASGI application over these ports; `lifespan` is FastAPI's, for whoever starts and stops what is behind them.
+
+    `durability` tells how far commits can be relied on now, "full" or "relaxed" (DUR1).
+    """
     gate = Gate(settings)
     request_log = RequestLog(metrics, settings.request_log_seconds)
     services = Services(
@@ -69,6 +73,7 @@ def build_app(
         metrics=metrics,
         request_log=request_log,
         gate=gate,
+        durability=durability,
     )
     orders = OrderRoutes(entry, reads, gate, settings)
     app = FastAPI(
@@ -93,7 +98,7 @@ def build_app(
     ):
         routes.add_to(app)
     describe(app)
-    dispatcher = Dispatcher(app, orders, request_log, settings)
+    dispatcher = Dispatcher(app, orders, request_log, settings, durability)
     _answer_errors(app, settings)
     return dispatcher
 

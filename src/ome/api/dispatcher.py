@@ -23,6 +23,7 @@ from ome.api.bodies import ClientGone
 from ome.api.failures import problem_of
 from ome.api.orders import BATCH, PREFIX, USERS, OrderRoutes, Reply
 from ome.api.problems import CONTENT_TYPE, Header, Problem
+from ome.api.services import FULL, Durability
 from ome.api.settings import ApiSettings
 from ome.domain.reasons import Reason
 from ome.observability import RequestLog
@@ -45,6 +46,7 @@ CLIENT_GONE: Final = 499
 """What the request log says of a request whose client left before it was read: nothing was answered."""
 UNMATCHED: Final = "unmatched"
 """The route of a request that matched none, in logs and metrics: a path from outside is never a label."""
+_CHANGES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 Handler = Callable[[Scope, Headers, Receive], Awaitable[Reply]]
@@ -53,11 +55,14 @@ Handler = Callable[[Scope, Headers, Receive], Awaitable[Reply]]
 class Dispatcher:
     """`orders` serves the hot routes, `app` all others; `request_log` gets a line for each answer."""
 
-    def __init__(self, app: ASGIApp, orders: OrderRoutes, request_log: RequestLog, settings: ApiSettings) -> None:
+    def __init__(
+        self, app: ASGIApp, orders: OrderRoutes, request_log: RequestLog, settings: ApiSettings, durability: Durability
+    ) -> None:
         self._app = app
         self._submit = orders.submit
         self._by_id: dict[str, Handler] = {"GET": orders.read, "PUT": orders.modify, "DELETE": orders.cancel}
         self._request_log = request_log
+        self._durability = durability
         self._batch = orders.batch
         self._retry_after_seconds = settings.retry_after_seconds
         self._max_head_bytes = settings.max_head_bytes
@@ -114,7 +119,7 @@ class Dispatcher:
             problem = problem_of(error, request_id, self._retry_after_seconds)
             status, further, code, base = problem.status, problem.headers, problem.reason.code, PROBLEM_HEADERS
             body = problem.render(scope["method"], scope["path"], request_id)
-        own = ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode()))
+        own = ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode()), *self._caveat(scope, status))
         await send({"type": "http.response.start", "status": status, "headers": [*base, *own, *further]})
         await send({"type": "http.response.body", "body": body})
         self._request_log.add(_method(scope), route, status, started, request_id, code, len(body))
@@ -127,7 +132,7 @@ class Dispatcher:
         request_id = self._request_id(dict(scope["headers"]))
         scope["ome.request_id"] = request_id
         root = scope.get("root_path", "")
-        answer = _Answer(send, request_id)
+        answer = _Answer(send, request_id, lambda status: self._caveat(scope, status))
         try:
             await self._app(scope, receive, answer)
         except ClientGone:
@@ -141,6 +146,12 @@ class Dispatcher:
         route = getattr(scope.get("route"), "path", mounted) or UNMATCHED
         code = scope.get("ome.code", answer.code)
         self._request_log.add(_method(scope), route, answer.status, started, request_id, code, answer.size)
+
+    def _caveat(self, scope: Scope, status: int) -> Sequence[Header]:
+        """What goes with the good answer to a change where commits are less than durable (DUR1)."""
+        if status >= 300 or scope["method"] not in _CHANGES or (durability := self._durability()) == FULL:
+            return ()
+        return ((b"x-durability", durability.encode()),)
 
     def _request_id(self, headers: Headers) -> str:
         given = headers.get(b"x-request-id")
@@ -175,9 +186,10 @@ async def _refuse_path(_scope: Scope, _headers: Headers, _receive: Receive) -> R
 class _Answer:
     """What FastAPI sends, on its way out: gets the headers that every answer has, and is measured."""
 
-    __slots__ = ("_request_id", "_send", "code", "size", "status")
+    __slots__ = ("_caveat", "_request_id", "_send", "code", "size", "status")
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, caveat: Callable[[int], Sequence[Header]]) -> None:
+        self._caveat = caveat
         self._send = send
         self._request_id = request_id
         self.status = 0
@@ -191,7 +203,7 @@ class _Answer:
             if not any(name == b"cache-control" for name, _ in headers):
                 headers.append(_NO_STORE)
             own = (b"x-request-id", self._request_id.encode())
-            message = {**message, "headers": [*headers, *SECURITY_HEADERS, own]}
+            message = {**message, "headers": [*headers, *SECURITY_HEADERS, own, *self._caveat(self.status)]}
         else:
             self.size += len(message.get("body", b""))
         await self._send(message)

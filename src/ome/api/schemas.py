@@ -491,6 +491,13 @@ class HealthView(Struct, frozen=True, kw_only=True):
     state: Annotated[str, Meta(description="STARTING, RECOVERING, RUNNING, STALLED, DRAINING or HALTED")]
     position: Annotated[int, Meta(description="The last committed position")]
     database: str
+    durability: Annotated[
+        str,
+        Meta(
+            description="relaxed: the database doesn't flush, so that a power cut can lose what was answered",
+            extra_json_schema={"enum": ["full", "relaxed"]},
+        ),
+    ]
     version: str
     uptime_seconds: float
 

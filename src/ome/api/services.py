@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,10 @@ from ome.observability import Metrics, RequestLog
 
 _encoder: Final = msgspec.json.Encoder()
 
+Durability = Callable[[], str]
+FULL: Final = "full"
+"""What `Durability` answers where a commit survives a power cut; anything else is shown to whoever changes something (DUR1)."""
+
 
 class Services(Struct, frozen=True, kw_only=True):
     """The ports, the settings and what watches over them."""
@@ -27,6 +32,7 @@ class Services(Struct, frozen=True, kw_only=True):
     metrics: Metrics
     request_log: RequestLog
     gate: Gate
+    durability: Durability
 
 
 class JsonAnswer(Response):

@@ -35,10 +35,10 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def make(exchange: FakeExchange, metrics: Metrics, **settings: object) -> Dispatcher:
-    """An application over this exchange with these settings."""
+def make(exchange: FakeExchange, metrics: Metrics, durability: str = "full", **settings: object) -> Dispatcher:
+    """An application over this exchange with these settings, which commits like this."""
     ports = {"entry": exchange, "reads": exchange, "market": exchange, "bus": exchange}
-    return build_app(**ports, settings=ApiSettings(**settings), metrics=metrics)  # type: ignore[arg-type]
+    return build_app(**ports, settings=ApiSettings(**settings), metrics=metrics, durability=lambda: durability)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -296,6 +296,26 @@ async def test_every_answer_has_the_security_headers(client: httpx.AsyncClient) 
         assert "cache-control" in response.headers
 
 
+@pytest.mark.parametrize(("durability", "shown"), [("full", None), ("relaxed", "relaxed")])
+async def test_a_commit_that_is_not_durable_says_so(make_app: MakeApp, durability: str, shown: str | None) -> None:
+    """DUR1: each 2xx that changed something carries it, on the hot routes and the others; reads and refusals don't."""
+    async with client_of(make_app(durability=durability)) as client:
+        order = await client.post("/orders", json=LIMIT)
+        path = f"/orders/{order.json()['order_id']}"
+        changes = [
+            order,
+            await client.put(path, json={"quantity": 50}),
+            await client.post("/orders/batch", json={"orders": [LIMIT]}),
+            await client.delete(path),
+            await client.delete("/orders?user_id=alice"),
+            await client.put("/instruments/A", json={}),
+        ]
+        assert [answer.headers.get("x-durability") for answer in changes] == [shown] * 6
+        others = [await client.get(path), await client.delete(path), await client.post("/orders", json={})]
+        assert ["x-durability" in answer.headers for answer in others] == [False] * 3
+        assert (await client.get("/health")).json()["durability"] == durability
+
+
 async def test_the_declared_routes_answer_like_the_dispatcher(
     make_app: MakeApp, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

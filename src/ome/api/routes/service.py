@@ -64,6 +64,7 @@ class ServiceRoutes:
                 state=bus.state,
                 position=bus.position,
                 database="reachable",
+                durability=self._services.durability(),
                 version=self._version,
                 uptime_seconds=round(monotonic() - self._started, 3),
             )
