@@ -53,6 +53,7 @@ class Pair:
             assert picture(record) == self.twin.orders[record.id].picture()
         told = outcome_of(events)
         symbols = {symbol for symbol, *_ in told.markets} | set(told.books) | {trade.symbol for trade in told.trades}
+        symbols |= set(told.auctions)
         assert sorted(record.symbol for record in changes.instruments) == sorted(symbols)
         for instrument in changes.instruments:
             assert_same_market(self.twin, instrument)
@@ -63,9 +64,8 @@ class Pair:
         state = self.engine.state()
         assert_same_state(self.twin, state)
         self.ledger.assert_levels_are_orders()
-        assert all(self.engine.is_open(order.id) for order in self.twin.resting)
-        deadlines = [order.expires_at for order in self.twin.resting if order.expires_at is not None]
-        assert self.engine.next_deadline() == min(deadlines, default=None)
+        assert all(self.engine.is_open(order.id) for order in (*self.twin.resting, *self.twin.waiting))
+        assert self.engine.next_deadline() == self.twin.next_deadline()
         restored = Engine.restore(state)
         restored.check_invariants()
         assert restored.state_hash() == self.engine.state_hash(), "a restored engine knows the same"

@@ -12,12 +12,13 @@ from msgspec import structs
 from ome.domain.commands import CancelOrder, Command, ModifyOrder, NewOrder, Stamped
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.numbers import canonical, pack
+from ome.domain.records import SpecialTerms
 from ome.engine.engine import Engine
 from properties.flow import SECOND, Flow, price_of, quantity_of
 from properties.pair import START
 from properties.profiles import flow_settings
 from reference.compare import outcome_of
-from reference.twin import Outcome, Picture, Trade, exact
+from reference.pictures import Outcome, Picture, Trade, exact, maybe_exact
 
 CENTRE = exact(price_of("AAA", 0))
 """The price that mirrored prices keep their distance from."""
@@ -47,11 +48,11 @@ def run(commands: list[Command]) -> tuple[Engine, list[Outcome]]:
     return engine, outcomes
 
 
-def book(engine: Engine) -> dict[tuple[str, Side], list[tuple[int, int]]]:
-    """Every side of every book: price and remaining of each order, in the order of priority."""
+def book(engine: Engine) -> dict[tuple[str, Side], list[tuple[int | None, int]]]:
+    """Every open order of every side: price (None for a stop that waits without one) and remaining, in the order of priority."""
     sides = defaultdict(list)
     for order in sorted(engine.state().orders, key=lambda order: order.priority):
-        sides[order.symbol, order.side].append((exact(order.price or 0), exact(order.remaining_quantity)))
+        sides[order.symbol, order.side].append((maybe_exact(order.price), exact(order.remaining_quantity)))
     return dict(sides)
 
 
@@ -64,17 +65,24 @@ def mirrored(command: Command) -> Command:
     """The same command in the mirror: sides swapped, prices reflected."""
     match command:
         case NewOrder():
-            return structs.replace(command, side=Side(1 - command.side), price=mirrored_price(command.price))
+            terms = command.terms
+            if terms is not None:
+                terms = structs.replace(terms, stop_price=mirrored_price(terms.stop_price))
+            return structs.replace(command, side=Side(1 - command.side), price=mirrored_price(command.price), terms=terms)
         case ModifyOrder():
-            return structs.replace(command, price=mirrored_price(command.price))
+            return structs.replace(command, price=mirrored_price(command.price), stop_price=mirrored_price(command.stop_price))
         case _:
             return command
 
 
 def reflectable(command: Command) -> bool:
-    """Whether a command's price has a mirror image above zero on the grid."""
-    price = getattr(command, "price", None)
-    return price is None or (exact(price) % CENT == 0 and exact(price) < 2 * CENTRE)
+    """Whether a command's prices have a mirror image above zero on the grid; percentages and basis points have none."""
+    terms = (command.terms if isinstance(command, NewOrder) else None) or SpecialTerms()
+    shares = (terms.trail_percent, terms.max_slippage_bps, getattr(command, "trail_percent", None))
+    prices = (getattr(command, "price", None), getattr(command, "stop_price", None), terms.stop_price)
+    return all(share is None for share in shares) and all(
+        price is None or (exact(price) % CENT == 0 and exact(price) < 2 * CENTRE) for price in prices
+    )
 
 
 @flow_settings()
@@ -93,7 +101,7 @@ def test_a_mirrored_flow_trades_in_the_mirror(seed: int) -> None:
         ]
         assert here.refused == there.refused
     sides = {
-        (symbol, Side(1 - side)): [(2 * CENTRE - price, quantity) for price, quantity in orders]
+        (symbol, Side(1 - side)): [(None if price is None else 2 * CENTRE - price, left) for price, left in orders]
         for (symbol, side), orders in book(straight).items()
     }
     assert sides == book(reflected)
@@ -114,7 +122,8 @@ def _trade(trade: Trade, names: dict[int, int]) -> Trade:
 
 
 def _picture(order: Picture, names: dict[int, int]) -> Picture:
-    return order._replace(id=names[order.id], created_at=0, updated_at=0, expires_at=None, client_order_id=None)
+    terms = order.terms._replace(triggered_at=None)
+    return order._replace(id=names[order.id], created_at=0, updated_at=0, client_order_id=None, terms=terms)
 
 
 @flow_settings()
@@ -139,7 +148,7 @@ def _without_deadlines(commands: list[Command]) -> list[Command]:
 
 def _without_deadline(command: Command) -> Command:
     match command:
-        case NewOrder(time_in_force=TimeInForce.GTD):
+        case NewOrder(time_in_force=TimeInForce.GTD | TimeInForce.DAY):
             return structs.replace(command, time_in_force=TimeInForce.GTC, expires_at=None)
         case ModifyOrder():
             return structs.replace(command, expires_at=None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Sequence
 from decimal import Decimal
 from itertools import count
 from typing import Any
@@ -15,8 +16,8 @@ from typing import Any
 import httpx
 
 from ome.domain.clock import format_time, now_us
-from scenarios.language import Change, Fill, Listing, Settings, Submit, read_rule_book
-from scenarios.venue import Answer, OrderView, needs, play
+from scenarios.language import Cancel, CancelAll, Change, Fill, Listing, Settings, Submit, read_rule_book
+from scenarios.venue import Answer, Indicated, OrderView, needs, play
 
 CAN = frozenset({"service"})
 _venues = count(1)
@@ -34,36 +35,96 @@ class OverHttp:
 
     def submit(self, order: Submit) -> Answer:
         """POST /orders."""
+        return self._answer("POST", "/orders", self._order_body(order))
+
+    def _order_body(self, order: Submit) -> Json:
         body: Json = {
             "user_id": self.prefix + order.user,
             "symbol": self.prefix + order.symbol,
             "side": order.side,
-            "type": "MARKET" if order.price is None else "LIMIT",
+            "type": order.type,
             "quantity": order.quantity,
+            "price": order.price,
+            "stop_price": order.stop_price,
+            "trail_amount": order.trail_amount,
+            "trail_percent": order.trail_percent,
+            "limit_offset": order.limit_offset,
+            "time_in_force": order.time_in_force,
+            "display_quantity": order.display_quantity,
+            "min_quantity": order.min_quantity,
+            "max_slippage_bps": order.max_slippage_bps,
+            "client_order_id": order.client_order_id,
         }
-        if order.price is not None:
-            body |= {"price": order.price, "time_in_force": order.time_in_force}
-        if order.meeting_own:
-            body["self_trade_prevention"] = "NONE"
-        if order.client_order_id is not None:
-            body["client_order_id"] = order.client_order_id
-        return self._answer("POST", "/orders", body | _deadline(order.deadline_s))
+        if order.post_only:
+            body["post_only"] = True
+        if order.prevention != "CANCEL_NEWEST":
+            body["self_trade_prevention"] = order.prevention
+        return _given(body) | _deadline(order.deadline_s)
 
     def modify(self, order_id: str, change: Change) -> Answer:
         """PUT /orders/{order_id}."""
-        fields = {"quantity": change.quantity, "price": change.price, "expected_version": change.version}
-        body = {name: value for name, value in fields.items() if value is not None}
-        return self._answer("PUT", f"/orders/{order_id}", body | _deadline(change.deadline_s))
+        return self._answer("PUT", f"/orders/{order_id}", self._change_body(change))
+
+    @staticmethod
+    def _change_body(change: Change) -> Json:
+        body: Json = {
+            "quantity": change.quantity,
+            "price": change.price,
+            "stop_price": change.stop_price,
+            "trail_amount": change.trail_amount,
+            "trail_percent": change.trail_percent,
+            "display_quantity": change.display_quantity,
+            "expected_version": change.version,
+        }
+        return _given(body) | _deadline(change.deadline_s)
 
     def cancel(self, order_id: str) -> Answer:
         """DELETE /orders/{order_id}."""
         return self._answer("DELETE", f"/orders/{order_id}")
 
+    def cancel_all(self, command: CancelAll) -> list[str]:
+        """DELETE /orders?user_id=&symbol=&side=."""
+        query = {"user_id": command.user, "symbol": command.symbol, "side": command.side}
+        asked = "&".join(
+            f"{name}={value if name == 'side' else self.prefix + value}" for name, value in query.items() if value is not None
+        )
+        status, answer = self._call("DELETE", f"/orders?{asked}")
+        assert status == 200, answer
+        assert answer["cancelled"] == len(answer["order_ids"])
+        ended: list[str] = answer["order_ids"]
+        return ended
+
+    def batch(self, actions: Sequence[tuple[Submit | Change | Cancel, str]]) -> list[Answer]:
+        """POST /orders/batch."""
+        operations = [self._operation(action, order_id) for action, order_id in actions]
+        status, answer = self._call("POST", "/orders/batch", {"orders": operations})
+        assert status == 200, answer
+        return [
+            self._read(result["status"], result.get("order") or result["problem"], is_new=operation["op"] == "submit")
+            for operation, result in zip(operations, answer["results"], strict=True)
+        ]
+
+    def _operation(self, action: Submit | Change | Cancel, order_id: str) -> Json:
+        match action:
+            case Submit():
+                return {"op": "submit"} | self._order_body(action)
+            case Change():
+                return {"op": "modify", "order_id": order_id} | self._change_body(action)
+            case Cancel():
+                return {"op": "cancel", "order_id": order_id}
+
     def list_symbol(self, listing: Listing) -> Answer:
         """PUT /instruments/{symbol}."""
-        fields = {"tick_size": listing.tick, "lot_size": listing.lot}
-        body = {name: value for name, value in fields.items() if value is not None}
-        status, answer = self._call("PUT", f"/instruments/{self.prefix}{listing.symbol}", body)
+        body: Json = {
+            "tick_size": listing.tick,
+            "lot_size": listing.lot,
+            "max_order_quantity": listing.maximum,
+            "price_band_percent": listing.band_percent,
+            "band_halt_seconds": listing.band_halt_s,
+            "session_close": listing.session_close,
+            "state": listing.state,
+        }
+        status, answer = self._call("PUT", f"/instruments/{self.prefix}{listing.symbol}", _given(body))
         return Answer(refused=answer["code"] if status >= 400 else None)
 
     def configure(self, settings: Settings) -> None:
@@ -96,6 +157,27 @@ class OverHttp:
         status, answer = self._call("GET", f"/market/{self.prefix}{symbol}")
         return Decimal(answer["last_price"]) if status == 200 and answer["last_price"] is not None else None
 
+    def tape(self, symbol: str) -> list[tuple[Fill, str]]:
+        """GET /trades."""
+        status, answer = self._call("GET", f"/trades?symbol={self.prefix}{symbol}&limit=1000")
+        rows = reversed(answer["trades"]) if status == 200 else ()
+        return [(_fill(trade), _taker(trade)) for trade in rows]
+
+    def state(self, symbol: str) -> str:
+        """GET /market/{symbol}."""
+        _, answer = self._call("GET", f"/market/{self.prefix}{symbol}")
+        state: str = answer["state"]
+        return state
+
+    def auction(self, symbol: str) -> Indicated | None:
+        """GET /market/{symbol}/auction."""
+        _, answer = self._call("GET", f"/market/{self.prefix}{symbol}/auction")
+        if answer["indicative_price"] is None:
+            return None
+        sign = -1 if answer["imbalance_side"] == "SELL" else 1
+        volume, price, imbalance = (Decimal(answer[name]) for name in ("indicative_volume", "indicative_price", "imbalance"))
+        return Indicated(volume, price, sign * imbalance)
+
     def _depth(self, symbol: str, detail: str = "") -> Json:
         """The depth of a symbol; an unlisted one has an empty book."""
         query = "levels=1000" + (f"&detail={detail}" if detail else "")
@@ -104,16 +186,17 @@ class OverHttp:
 
     def _answer(self, method: str, path: str, body: Json | None = None) -> Answer:
         status, answer = self._call(method, path, body)
+        return self._read(status, answer, is_new=method == "POST")
+
+    def _read(self, status: int, answer: Json, *, is_new: bool) -> Answer:
+        """What an order's answer, or a problem, says."""
         replayed = answer.get("replayed", False)
         if status >= 400:
-            if method == "POST" and "order_id" in answer:  # taken down as REJECTED
+            if is_new and "order_id" in answer:  # taken down as REJECTED
                 order_id = answer["order_id"]
                 return Answer(None, order_id, self.order(order_id), prevented=None, replayed=replayed)
             return Answer(refused=answer["code"], prevented=None)
-        trades = tuple(
-            Fill(Decimal(trade["quantity"]), Decimal(trade["price"]), trade["maker_order_id"])
-            for trade in answer.get("executed_trades", [])
-        )
+        trades = tuple(_fill(trade) for trade in answer.get("executed_trades", []))
         return Answer(None, answer["order_id"], _order_view(answer), trades, None, replayed)
 
     def _call(self, method: str, path: str, body: Json | None = None) -> tuple[int, Json]:
@@ -127,9 +210,32 @@ def _deadline(seconds: int | None) -> Json:
     return {} if seconds is None else {"expires_at": format_time(now_us() + seconds * 1_000_000)}
 
 
+def _given(body: Json) -> Json:
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _fill(trade: Json) -> Fill:
+    return Fill(Decimal(trade["quantity"]), Decimal(trade["price"]), trade["maker_order_id"])
+
+
+def _taker(trade: Json) -> str:
+    buyer, seller, maker = trade["buy_order_id"], trade["sell_order_id"], trade["maker_order_id"]
+    taker: str = buyer if maker == seller else seller
+    return taker
+
+
 def _order_view(order: Json) -> OrderView:
-    filled, left = Decimal(order["filled_quantity"]), Decimal(order["remaining_quantity"])
-    return OrderView(order["status"], order["reason"], filled, left, order["version"])
+    numbers = {name: None if order.get(name) is None else Decimal(order[name]) for name in ("price", "stop_price")}
+    return OrderView(
+        order["status"],
+        order["reason"],
+        Decimal(order["filled_quantity"]),
+        Decimal(order["remaining_quantity"]),
+        order["version"],
+        numbers["price"],
+        numbers["stop_price"],
+        Decimal(order.get("prevented_quantity") or 0),
+    )
 
 
 def _levels(levels: list[Json]) -> list[tuple[Decimal, Decimal]]:

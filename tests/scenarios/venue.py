@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
 from scenarios.language import (
     Cancel,
+    CancelAll,
     Change,
     Expected,
     Fill,
     Listing,
+    LookAtAuction,
     LookAtBook,
     LookAtLast,
     LookAtOrder,
     LookAtQueue,
+    LookAtState,
+    LookAtTape,
     Pass,
     Scenario,
     Settings,
     Step,
     Submit,
+    Together,
 )
 
 
 class OrderView(NamedTuple):
-    """An order as a venue shows it; `reason` is its code."""
+    """An order as a venue shows it; `reason` is its code, `lost` what prevention took off, `stop` where its stop stands."""
 
     status: str
     reason: str | None
     filled: Decimal
     left: Decimal
     version: int
+    price: Decimal | None = None
+    stop: Decimal | None = None
+    lost: Decimal = Decimal(0)
 
 
 class Answer(NamedTuple):
-    """What a step led to: a refusal's code, or an order with the trades that this very step made.
+    """What a step led to: a refusal's code, or an order with the trades that it made as taker in this very step.
 
     The names in fills are order ids. `prevented` is None where the venue can't tell.
     """
@@ -45,6 +54,14 @@ class Answer(NamedTuple):
     trades: tuple[Fill, ...] = ()
     prevented: tuple[Fill, ...] | None = ()
     replayed: bool = False
+
+
+class Indicated(NamedTuple):
+    """What an uncross would give; `surplus` is above 0 of buyers, below 0 of sellers."""
+
+    volume: Decimal
+    price: Decimal
+    surplus: Decimal
 
 
 class Venue(Protocol):
@@ -60,6 +77,12 @@ class Venue(Protocol):
 
     def cancel(self, order_id: str) -> Answer:
         """Cancel an order."""
+
+    def cancel_all(self, command: CancelAll) -> list[str]:
+        """Cancel many: the ids of those that it ended, in order."""
+
+    def batch(self, actions: Sequence[tuple[Submit | Change | Cancel, str]]) -> list[Answer]:
+        """Send many at once, each with the id of the order that it names ("" for a new one)."""
 
     def list_symbol(self, listing: Listing) -> Answer:
         """List a symbol or change it."""
@@ -81,6 +104,15 @@ class Venue(Protocol):
 
     def last(self, symbol: str) -> Decimal | None:
         """The price of the last trade."""
+
+    def tape(self, symbol: str) -> list[tuple[Fill, str]]:
+        """Every trade, oldest first: what was traded with the maker, and the taker."""
+
+    def state(self, symbol: str) -> str:
+        """What the symbol takes."""
+
+    def auction(self, symbol: str) -> Indicated | None:
+        """What an uncross would give now; None for nothing."""
 
 
 NOBODYS_ORDER = "999999999999"
@@ -127,12 +159,27 @@ class _Player:
                 self._compare(step.expected, self.venue.modify(self._id(name), change))
             case Cancel(name):
                 self._compare(step.expected, self.venue.cancel(self._id(name)))
+            case CancelAll() as command:
+                ended = [self._name(order_id) for order_id in self.venue.cancel_all(command)]
+                _same("cancelled", list(step.expected.cancelled), ended)
+            case Together() as batch:
+                self._send_together(batch)
             case Listing() as listing:
                 self._compare(step.expected, self.venue.list_symbol(listing))
             case Settings() as settings:
                 self.venue.configure(settings)
             case Pass(seconds):
                 self.venue.let_pass(seconds)
+
+    def _send_together(self, batch: Together) -> None:
+        """A batch's items name orders from before it."""
+        items = [(action, "" if isinstance(action, Submit) else self._id(action.name)) for action in batch.actions]
+        answers = self.venue.batch(items)
+        _same("answers", len(items), len(answers))
+        for action, expected, answer in zip(batch.actions, batch.expected, answers, strict=True):
+            if isinstance(action, Submit) and answer.order_id:
+                self.ids[action.name] = answer.order_id
+            self._compare(expected, answer)
 
     def _look(self, step: Step) -> None:
         match step.action:
@@ -145,6 +192,13 @@ class _Player:
                 _same("queue", list(orders), queue)
             case LookAtLast(symbol, price):
                 _same("last", price, self.venue.last(symbol))
+            case LookAtTape(symbol, trades):
+                tape = [(fill._replace(name=self._name(fill.name)), self._name(taker)) for fill, taker in self.venue.tape(symbol)]
+                _same("tape", list(trades), tape)
+            case LookAtState(symbol, state):
+                _same("state", state, self.venue.state(symbol))
+            case LookAtAuction(symbol, found):
+                _same("auction", found, self.venue.auction(symbol))
 
     def _id(self, name: str) -> str:
         return self.ids.get(name, NOBODYS_ORDER)
@@ -167,7 +221,7 @@ class _Player:
     def _compare_order(self, expected: Expected, order: OrderView) -> None:
         _same("status", expected.status, order.status)
         _same("reason", expected.reason, order.reason)
-        for name in ("filled", "left", "version"):
+        for name in ("filled", "left", "version", "price", "stop", "lost"):
             wanted = getattr(expected, name)
             if wanted is not None:
                 _same(name, wanted, getattr(order, name))

@@ -127,8 +127,8 @@ def test_a_json_number_with_too_many_digits_is_advised_to_be_a_string() -> None:
 def test_ratios_round_half_even(numerator: int, denominator: int, places: int) -> None:
     """N1: averages, mid prices and percentages are rounded half-even."""
     exact = Fraction(numerator, denominator) * 10**places
-    expected = Decimal(round(exact)).scaleb(-places)  # round() of a Fraction is half-even
-    assert Decimal(ratio_text(numerator, denominator, places)) == expected
+    expected = Fraction(round(exact), 10**places)  # round() of a Fraction is half-even
+    assert Fraction(ratio_text(numerator, denominator, places)) == expected
 
 
 def test_a_ratio_that_rounds_to_nothing_has_no_sign() -> None:

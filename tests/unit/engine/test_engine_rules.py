@@ -14,7 +14,7 @@ from ome.domain.errors import InvariantBroken
 from ome.domain.events import BookChanged, OrderAccepted, OrderCancelled, OrderExpired, OrderFilled, SelfTradePrevented, Traded
 from ome.domain.numbers import pack, value_of
 from ome.domain.reasons import Reason
-from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, OrderRecord
+from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, InstrumentRules, OrderRecord, SpecialTerms
 from ome.engine.engine import Engine
 
 NOW = 1_700_000_000_000_000
@@ -153,13 +153,23 @@ def varied(value: object) -> object:
             return value + 10
         case str():
             return value + "0"
-        case _:
+        case InstrumentRules():
+            return InstrumentRules(session_close_s=60)
+        case None:
             return 7
+        case _:
+            raise TypeError(f"no other value for {value}")
 
 
 def known_state() -> EngineState:
     """A state with a bit of everything in it: one symbol that has traded, one order that is partly filled and has a deadline."""
     return engine_after(order("ann", S, 5, 100, expires_at=NOW + 10**9, client="mine"), order("bob", B, 2, 100)).state()
+
+
+def varied_order(record: OrderRecord, field: str) -> OrderRecord:
+    """The same order but for one field."""
+    value = SpecialTerms(post_only=True) if field == "terms" else varied(getattr(record, field))
+    return structs.replace(record, **{field: value})
 
 
 STATE = known_state()
@@ -193,9 +203,23 @@ def test_the_state_hash_covers_every_field_of_a_symbol(field: str) -> None:
 def test_the_state_hash_covers_every_field_of_an_order(field: str) -> None:
     """M6, HOLE17: every field of an open order counts, its place in the queue above all."""
     [record] = STATE.orders
-    changed = structs.replace(record, **{field: varied(getattr(record, field))})
-    other = Engine.restore(structs.replace(STATE, orders=[changed]))
+    other = Engine.restore(structs.replace(STATE, orders=[varied_order(record, field)]))
     assert other.state_hash() != Engine.restore(STATE).state_hash()
+
+
+@pytest.mark.parametrize("field", SpecialTerms.__struct_fields__)
+def test_the_state_hash_covers_every_term_of_a_stop(field: str) -> None:
+    """M6, S6: where a trail stands, what it has seen and whether it is due are part of what the engine knows."""
+    trail = NewOrder(
+        "ann", "X", S, OrderType.TRAILING_STOP, TimeInForce.GTC, pack(5, 0), terms=SpecialTerms(trail_amount=pack(3, 0))
+    )
+    state = engine_after(order("ann", S, 1, 100), order("bob", B, 1, 100), trail).state()
+    [record] = state.orders
+    assert record.terms is not None
+    value = getattr(record.terms, field)
+    changed = structs.replace(record, terms=structs.replace(record.terms, **{field: varied(value)}))
+    other = Engine.restore(structs.replace(state, orders=[changed]))
+    assert other.state_hash() != Engine.restore(state).state_hash()
 
 
 def test_an_engine_goes_on_where_its_state_left_off() -> None:
