@@ -22,14 +22,21 @@ class OrderRequest(BaseModel):
     user_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@-]{1,64}$")]
     symbol: Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9._-]{0,31}$")]
     side: Literal["BUY", "SELL"]
-    type: Literal["LIMIT", "MARKET"] = "LIMIT"
+    type: Literal["LIMIT", "MARKET", "STOP", "STOP_LIMIT", "TRAILING_STOP"] = "LIMIT"
     quantity: Number
     price: Number | None = None
-    time_in_force: Literal["GTC", "IOC", "FOK", "GTD"] = "GTC"
+    time_in_force: Literal["GTC", "IOC", "FOK", "GTD", "DAY"] = "GTC"
     expires_at: datetime | None = None
     self_trade_prevention: Literal["CANCEL_NEWEST", "CANCEL_OLDEST", "CANCEL_BOTH", "DECREMENT", "NONE"] = "CANCEL_NEWEST"
     client_order_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    post_only: Literal[False] = False
+    post_only: bool = False
+    stop_price: Number | None = None
+    trail_amount: Number | None = None
+    trail_percent: Number | None = None
+    limit_offset: Number | None = None
+    display_quantity: Number | None = None
+    min_quantity: Number | None = None
+    max_slippage_bps: Annotated[int, Field(ge=0, le=10_000)] | None = None
 
 
 class Trade(BaseModel):
@@ -48,7 +55,7 @@ class Trade(BaseModel):
 
 
 class OrderAnswer(BaseModel):
-    """The fields of the answer to POST /orders."""
+    """The fields of the answer to a plain POST /orders."""
 
     order_id: str
     client_order_id: str | None
@@ -64,7 +71,6 @@ class OrderAnswer(BaseModel):
     average_price: Decimal | None
     stop_price: Decimal | None
     self_trade_prevention: str
-    expires_at: datetime | None
     status: str
     reason: str | None
     version: int
@@ -96,7 +102,6 @@ def create_app() -> FastAPI:
             average_price=None,
             stop_price=None,
             self_trade_prevention=order.self_trade_prevention,
-            expires_at=order.expires_at,
             status="PENDING",
             reason=None,
             version=1,
