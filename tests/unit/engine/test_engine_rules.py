@@ -8,7 +8,7 @@ from enum import IntEnum
 import pytest
 from msgspec import structs
 
-from ome.domain.commands import AdvanceTime, CancelOrder, Command, DefineInstrument, NewOrder, Stamped
+from ome.domain.commands import AdvanceTime, CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, Stamped
 from ome.domain.enums import OrderStatus, OrderType, Side, TimeInForce
 from ome.domain.errors import InvariantBroken
 from ome.domain.events import BookChanged, OrderAccepted, OrderCancelled, OrderExpired, OrderFilled, SelfTradePrevented, Traded
@@ -228,6 +228,50 @@ def test_an_engine_goes_on_where_its_state_left_off() -> None:
     events = engine.apply(Stamped(3, NOW + 3, order("cat", B, 3, 100)))
     assert [event.trade.id for event in events if isinstance(event, Traded)] == [2]
     assert engine.priority_count > STATE.priority_count
+
+
+def trailing(percent: int) -> NewOrder:
+    """A sell in X that trails by a percentage."""
+    terms = SpecialTerms(trail_percent=percent)
+    return NewOrder("cat", "X", S, OrderType.TRAILING_STOP, TimeInForce.IOC, pack(5, 0), terms=terms)
+
+
+def test_a_trail_is_less_than_the_whole_price() -> None:
+    """S6: from 100 percent on a trail is refused, new or changed: a sell would never fire, a buy's stop would have no bound."""
+    engine = engine_after(
+        trailing(pack(99999, 3)), trailing(pack(100, 0)), ModifyOrder(1, exists=True, trail_percent=pack(101, 0))
+    )
+    changes = engine.take_changes()
+    rejected = [(record.id, record.reason) for record in changes.orders if record.status is OrderStatus.REJECTED]
+    assert rejected == [(2, Reason.TRAIL_TOO_LARGE)]
+    assert [record.version for record in engine.state().orders] == [1]
+
+
+def test_a_passing_of_time_ends_a_crowd_in_chunks() -> None:
+    """I2, T5: one AdvanceTime ends at most 500 orders, the next goes on; any other command ends all that are due."""
+    engine = engine_after(*[order("ann", S, 1, 100, expires_at=NOW + 2000) for _ in range(1100)])
+    ended = [len(engine.apply(Stamped(1101 + n, NOW + 2000, AdvanceTime()))) - 1 for n in range(2)]
+    assert ended == [500, 500]
+    assert engine.next_deadline() == NOW + 2000
+    events = engine.apply(Stamped(1103, NOW + 2000, order("bob", B, 1, 100)))
+    assert [type(event) for event in events[:100]] == [OrderExpired] * 100
+    assert len(engine.state().orders) == 1
+
+
+def test_a_taker_meets_a_bounded_number_of_slices() -> None:
+    """T6: an iceberg is cut into a thousand slices at most, however it came by its size, so that one command ends."""
+    thin = SpecialTerms(display_quantity=pack(2, 0))
+    iceberg = NewOrder("ann", "X", S, OrderType.LIMIT, TimeInForce.GTC, pack(2000, 0), pack(100, 0), terms=thin)
+    engine = engine_after(
+        structs.replace(iceberg, quantity=pack(2001, 0)),
+        iceberg,
+        ModifyOrder(2, exists=True, quantity=pack(2001, 0)),
+        ModifyOrder(2, exists=True, display_quantity=pack(1, 0)),
+    )
+    [resting] = engine.state().orders
+    assert (resting.id, resting.version) == (2, 1)
+    events = engine.apply(Stamped(5, NOW + 5, order("bob", B, 5000, 100)))
+    assert len([event for event in events if isinstance(event, Traded)]) == 1000
 
 
 def test_what_changed_is_handed_over_once() -> None:
