@@ -1,0 +1,406 @@
+"""Mistakes that people make in matching engines, each as a replacement of a few lines of ours.
+
+`old` must stand exactly once in its file below `src/ome`: one that has gone is an error, never a mistake that was passed over.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mistake(NamedTuple):
+    """What a person got wrong, and how it looks in `file`."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+
+
+MATCHING, ENGINE, ADMISSION = "engine/matching.py", "engine/engine.py", "engine/admission.py"
+AUCTION, STOPS, SPECIAL = "engine/auction.py", "engine/stop_book.py", "engine/special.py"
+BOOK, BOUNDS, ORDER = "engine/order_book.py", "engine/price_bounds.py", "engine/order.py"
+
+MISTAKES = [
+    # Price, time and the book
+    Mistake("the last to come is the first served", MATCHING, "maker = level.head\n", "maker = level.tail\n"),
+    Mistake(
+        "trades print at the taker's price",
+        MATCHING,
+        "events.append(self._trade(book, taker, maker, level.price, position, time))",
+        "events.append(self._trade(book, taker, maker, limit or level.price, position, time))",
+    ),
+    Mistake(
+        "equal prices do not trade",
+        MATCHING,
+        "            level = side.best\n"
+        "            if level is None or (limit is not None and (level.price > limit if buys else level.price < limit)):",
+        "            level = side.best\n"
+        "            if level is None or (limit is not None and (level.price >= limit if buys else level.price <= limit)):",
+    ),
+    Mistake(
+        "a taker goes one tick beyond its limit",
+        MATCHING,
+        "            level = side.best\n"
+        "            if level is None or (limit is not None and (level.price > limit if buys else level.price < limit)):",
+        "            level = side.best\n"
+        "            if level is None or (limit is not None and (level.price > limit + 1 if buys else level.price < limit - 1)):",
+    ),
+    Mistake(
+        "the best level is the last that was made",
+        "engine/book_side.py",
+        "if best is None or (price > best.price if self._best_index else price < best.price):",
+        "if True:",
+    ),
+    Mistake(
+        "an emptied level stays",
+        "engine/book_side.py",
+        "            del self._levels[level.price]\n            if level is self.best:",
+        "            if level is self.best:",
+    ),
+    Mistake(
+        "an order that leaves the middle of a queue takes those behind with it",
+        "engine/price_level.py",
+        "            before.next = after\n",
+        "            before.next = None\n",
+    ),
+    Mistake(
+        "what a taker leaves over is forgotten",
+        ENGINE,
+        "        elif time_in_force.rests(order):\n            self._rest(book, order)",
+        "        elif time_in_force.rests(order) and not order.filled:\n            self._rest(book, order)",
+    ),
+    Mistake("trade ids begin anew", MATCHING, "self.trade_count += 1", "self.trade_count = max(1, self.trade_count)"),
+    Mistake("the last price is not kept", BOOK, "self.last_ticks = price\n", "self.last_ticks = self.last_ticks or price\n"),
+    # Time in force
+    Mistake(
+        "IOC rests",
+        "engine/time_in_force.py",
+        "_RESTING = frozenset({TimeInForce.GTC,",
+        "_RESTING = frozenset({TimeInForce.IOC, TimeInForce.GTC,",
+    ),
+    Mistake(
+        "FOK fills in part",
+        "engine/time_in_force.py",
+        "return order.time_in_force is TimeInForce.FOK",
+        "return order.time_in_force is TimeInForce.FOK and order.quantity < 0",
+    ),
+    Mistake(
+        "FOK counts what lies beyond its limit",
+        MATCHING,
+        "            break\n        if mode in _ENDS_TAKER",
+        "            pass\n        if mode in _ENDS_TAKER",
+    ),
+    Mistake(
+        "FOK counts own orders",
+        MATCHING,
+        "if mode in _ENDS_TAKER and any(maker.user_id == user_id for maker in level):",
+        "if False:",
+    ),
+    Mistake(
+        "FOK counts slices that stand behind an own order",
+        MATCHING,
+        "                found += maker.shown\n",
+        "                found += maker.remaining\n",
+    ),
+    Mistake(
+        "FOK does not see what is hidden",
+        MATCHING,
+        "                found += maker.remaining\n",
+        "                found += maker.shown\n",
+    ),
+    Mistake(
+        "an order lives until after its deadline",
+        "engine/expiry.py",
+        "if not self._orders or self._orders.peekitem(0)[0][0] > time:",
+        "if not self._orders or self._orders.peekitem(0)[0][0] >= time:",
+    ),
+    Mistake(
+        "deadlines are swept after the command",
+        ENGINE,
+        "        self._expire_due(EXPIRY_CHUNK if isinstance(stamped.command, AdvanceTime) else None)\n"
+        "        self._resume_due()\n        self._carry_out(stamped.command)\n",
+        "        self._resume_due()\n        self._carry_out(stamped.command)\n"
+        "        self._expire_due(EXPIRY_CHUNK if isinstance(stamped.command, AdvanceTime) else None)\n",
+    ),
+    Mistake(
+        "a DAY order at the close lives another minute",
+        "engine/time_in_force.py",
+        "(_DAY_US if close <= into_day else 0)",
+        "(_DAY_US if close <= into_day else 60 * MICROSECONDS)",
+    ),
+    # Modify
+    Mistake(
+        "a smaller order loses its place",
+        ENGINE,
+        "elif change.price == order.price and change.quantity <= order.quantity:",
+        "elif change.price == order.price and change.quantity == order.quantity:",
+    ),
+    Mistake(
+        "a larger order keeps its place",
+        ENGINE,
+        "elif change.price == order.price and change.quantity <= order.quantity:",
+        "elif change.price == order.price:",
+    ),
+    Mistake(
+        "the new quantity counts without what is filled",
+        ENGINE,
+        "order.remaining = change.quantity - order.filled - order.prevented",
+        "order.remaining = change.quantity",
+    ),
+    Mistake("a change does not make a version", ENGINE, "order.version += 1", "order.version += 0"),
+    Mistake(
+        "the expected version is not looked at",
+        ADMISSION,
+        "if command.expected_version is not None and command.expected_version != order.version:",
+        "if False:",
+    ),
+    Mistake(
+        "a total below what is filled is taken",
+        ADMISSION,
+        "    used = order.filled + order.prevented\n    if quantity < used:",
+        "    used = order.filled + order.prevented\n    if quantity < 0:",
+    ),
+    Mistake(
+        "a changed order that crosses does not trade",
+        ENGINE,
+        "        if book.state is MarketState.AUCTION:\n            self._rest(book, order)\n        else:\n"
+        "            self._match_and_settle(book, order, *self._limit_of(book, order))",
+        "        self._rest(book, order)",
+    ),
+    Mistake(
+        "the old deadline still counts after a change",
+        ENGINE,
+        "            self._deadlines.drop(order)\n            order.expires_at = change.expires_at",
+        "            order.expires_at = change.expires_at",
+    ),
+    # Post-only, icebergs, minimum, slippage
+    Mistake(
+        "post-only may take at an equal price",
+        MATCHING,
+        "return best is not None and (best.price <= price if side is Side.BUY else best.price >= price)",
+        "return best is not None and (best.price < price if side is Side.BUY else best.price > price)",
+    ),
+    Mistake(
+        "a post-only order may be moved to where it takes",
+        ADMISSION,
+        "    if requeues:\n        _check_post_only(book, order.side, price, special)\n",
+        "",
+    ),
+    Mistake(
+        "an iceberg keeps its place for the next slice",
+        MATCHING,
+        "            book.remove(maker)\n            maker.priority = self._hooks.next_priority()\n"
+        "            maker.show_slice()\n            book.add(maker)",
+        "            shown, hidden = maker.shown, maker.hidden\n            maker.show_slice()\n"
+        "            book.resized(maker, shown, hidden)",
+    ),
+    Mistake(
+        "the book shows all of an iceberg", ORDER, "self.hidden = max(0, self.remaining - special.display)", "self.hidden = 0"
+    ),
+    Mistake(
+        "an iceberg may show more than it has",
+        ADMISSION,
+        "    if special.display > quantity:",
+        "    if special.display > quantity * 2:",
+    ),
+    Mistake(
+        "a larger slice is shown at once, in front of those behind",
+        ENGINE,
+        "            now_shown = min(now_shown, order.special.display)",
+        "            now_shown = min(order.remaining, order.special.display)",
+    ),
+    Mistake(
+        "a minimum is met by less",
+        ENGINE,
+        "wanted = max(wanted, special.min_quantity)",
+        "wanted = max(wanted, special.min_quantity - 1)",
+    ),
+    Mistake(
+        "a buyer's slippage is rounded up",
+        BOUNDS,
+        "return best * (BASIS_POINTS + max_slippage_bps) // BASIS_POINTS",
+        "return -(-best * (BASIS_POINTS + max_slippage_bps) // BASIS_POINTS)",
+    ),
+    Mistake(
+        "slippage is not bounded",
+        ENGINE,
+        "if special is not None and special.max_slippage_bps is not None and best is not None:",
+        "if False:",
+    ),
+    # Stops
+    Mistake(
+        "a buy stop fires only above its price",
+        STOPS,
+        "while self._buys and self._buys.peekitem(0)[0][0] <= last:",
+        "while self._buys and self._buys.peekitem(0)[0][0] < last:",
+    ),
+    Mistake(
+        "stops are on the wrong side",
+        STOPS,
+        "return self._buys if order.side is Side.BUY else self._sells",
+        "return self._sells if order.side is Side.BUY else self._buys",
+    ),
+    Mistake(
+        "a stop that is through at entry waits",
+        ENGINE,
+        "        self._deadlines.add(order)\n        self._stirred_books[book.instrument.symbol] = book\n"
+        "        self._events.append(OrderAccepted(order.record()))",
+        "        self._deadlines.add(order)\n        self._events.append(OrderAccepted(order.record()))",
+    ),
+    Mistake(
+        "of due stops the last that came fires first",
+        ENGINE,
+        "self._fire(book, book.stops.due.peekitem(0)[1])",
+        "self._fire(book, book.stops.due.peekitem(-1)[1])",
+    ),
+    Mistake("a cascade has no bound", ENGINE, "            left -= 1\n", "            left -= 0\n"),
+    Mistake(
+        "a fired stop has the priority of its entry",
+        ENGINE,
+        "        order.status = OrderStatus.PENDING\n        order.priority = self._next_priority()\n",
+        "        order.status = OrderStatus.PENDING\n",
+    ),
+    Mistake(
+        "what sets a stop off is not written down", ENGINE, "special.triggered_at = self.time", "special.triggered_at = None"
+    ),
+    Mistake(
+        "a trail goes back with the price",
+        SPECIAL,
+        "if extreme is not None and (last <= extreme if side is Side.SELL else last >= extreme):",
+        "if extreme is not None and last == extreme:",
+    ),
+    Mistake(
+        "a trail is on the wrong side",
+        SPECIAL,
+        "return max(0, self.extreme - distance) if side is Side.SELL else self.extreme + distance",
+        "return max(0, self.extreme - distance) if side is Side.BUY else self.extreme + distance",
+    ),
+    Mistake(
+        "a changed trail begins anew",
+        ADMISSION,
+        "        changed.stop = changed.trailed(order.side)",
+        "        changed.extreme = changed.stop = None",
+    ),
+    Mistake(
+        "a trail forgets its extreme in a restart",
+        SPECIAL,
+        "special.extreme = ticks(terms.trail_extreme)",
+        "special.extreme = None",
+    ),
+    Mistake("what is due is forgotten in a restart", SPECIAL, "special.is_due = terms.is_due", "special.is_due = False"),
+    Mistake(
+        "an iceberg's slice is filled up in a restart",
+        ORDER,
+        "order.hidden = order.remaining - quantities.steps_of_own(record.terms.shown_quantity)",
+        "order.show_slice()",
+    ),
+    # Self-trade prevention
+    Mistake(
+        "one user's orders trade with each other",
+        MATCHING,
+        "            if maker.user_id == taker.user_id and taker.self_trade_prevention is not SelfTradePrevention.NONE:\n"
+        "                if self._prevent(",
+        "            if False:\n                if self._prevent(",
+    ),
+    Mistake(
+        "the maker's mode decides",
+        MATCHING,
+        "        events.append(_prevented(book, taker, maker, price, lots))\n        mode = taker.self_trade_prevention\n"
+        "        if mode is",
+        "        events.append(_prevented(book, taker, maker, price, lots))\n        mode = maker.self_trade_prevention\n"
+        "        if mode is",
+    ),
+    Mistake(
+        "cancelling both leaves the new one",
+        MATCHING,
+        "        return mode is SelfTradePrevention.CANCEL_BOTH",
+        "        return mode is SelfTradePrevention.DECREMENT",
+    ),
+    Mistake("only the taker is decremented", MATCHING, "            maker.prevent(lots, time)\n", ""),
+    Mistake(
+        "what was prevented is not told",
+        MATCHING,
+        "        lots = min(taker.remaining, maker.shown)\n        events.append(_prevented(book, taker, maker, price, lots))\n",
+        "        lots = min(taker.remaining, maker.shown)\n",
+    ),
+    # The market's state, bands and auctions
+    Mistake(
+        "a halted symbol takes orders",
+        ADMISSION,
+        "    if state in _STATE_REASONS:\n",
+        "    if state is MarketState.CANCEL_ONLY:\n",
+    ),
+    Mistake(
+        "POST_ONLY lets orders take",
+        ADMISSION,
+        "not (asked or book.state is MarketState.POST_ONLY)",
+        "not asked",
+    ),
+    Mistake(
+        "stops fire in a halt",
+        BOOK,
+        "return bool(self.stops.due) and self.state is MarketState.OPEN",
+        "return bool(self.stops.due)",
+    ),
+    Mistake("a limit price outside the band is taken", ADMISSION, "not band.holds(price)", "band.lowest > band.highest"),
+    Mistake(
+        "a taker goes through the band", ENGINE, "bounds.append((band.worst(order.side), Reason.PRICE_BAND_REACHED))", "pass"
+    ),
+    Mistake("nobody ends a halt", ENGINE, "            if until <= self.time:\n", "            if until < 0:\n"),
+    Mistake(
+        "an auction is left without an uncross",
+        ENGINE,
+        "if book.state is MarketState.AUCTION and state is not MarketState.AUCTION:",
+        "if book.state is MarketState.AUCTION and state is MarketState.AUCTION:",
+    ),
+    Mistake(
+        "an auction matches at once",
+        ENGINE,
+        "        if book.state is MarketState.AUCTION:\n            self._rest(book, order)\n            return\n",
+        "",
+    ),
+    Mistake(
+        "an auction does not look at the imbalance",
+        AUCTION,
+        "tied = [candidate for candidate in tied if abs(candidate.imbalance) == least]",
+        "tied = list(tied)",
+    ),
+    Mistake(
+        "a surplus of buyers lowers an auction's price",
+        AUCTION,
+        "        return max(tied)\n",
+        "        return min(tied)\n",
+    ),
+    Mistake(
+        "the younger order is the maker in an auction",
+        AUCTION,
+        "if one.id > other.id else (other, one)",
+        "if one.id < other.id else (other, one)",
+    ),
+    Mistake(
+        "an auction does not count what is hidden",
+        AUCTION,
+        "bids = [(level.price, level.quantity + level.hidden)",
+        "bids = [(level.price, level.quantity)",
+    ),
+    # Numbers, ids, cancels, restarts
+    Mistake("a price off the tick is rounded", "domain/instrument.py", "return OFF_GRID if rest else count", "return count"),
+    Mistake(
+        "a cancelled order stays in the book",
+        ENGINE,
+        "        if order.level is not None:\n            book.remove(order)\n",
+        "        if order.level is not None and order.filled:\n            book.remove(order)\n",
+    ),
+    Mistake("a mass cancel goes by price, not by acceptance", ENGINE, "    return order.id\n", "    return order.price or 0\n"),
+    Mistake("a mass cancel leaves the waiting stops", ENGINE, "chain(book.orders(), book.stops)", "chain(book.orders())"),
+    Mistake(
+        "every order is restored at the back of its queue",
+        ENGINE,
+        "sorted(state.orders, key=lambda order: order.priority)",
+        "sorted(state.orders, key=lambda order: -order.id)",
+    ),
+    Mistake(
+        "the tick changes under open orders", ENGINE, "            if not book.is_empty:\n", "            if book.is_empty:\n"
+    ),
+]
