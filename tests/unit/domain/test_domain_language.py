@@ -14,6 +14,7 @@ from ome.domain.clock import LAST_MOMENT_US, format_time, now_us, parse_time
 from ome.domain.commands import (
     AdvanceTime,
     CancelOrder,
+    CancelOrders,
     Configure,
     DefineInstrument,
     ModifyOrder,
@@ -22,24 +23,42 @@ from ome.domain.commands import (
     decode_commands,
     encode_commands,
 )
-from ome.domain.enums import LAST_OPEN, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.enums import LAST_OPEN, MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.ids import MAX_ID, SHARD_STEP, make_id, parse_id
 from ome.domain.reasons import TABLE, Reason
-from ome.domain.records import EngineSettings, OrderRecord, TradeRecord
+from ome.domain.records import EngineSettings, OrderRecord, SpecialTerms, TradeRecord
 
 moments = st.integers(0, LAST_MOMENT_US)
 ids = st.integers(1, MAX_ID)
 maybe_numbers = st.none() | st.integers(0, 2**63 - 1)
+maybe_steps = st.none() | st.integers(0, 10**6)
+terms = st.builds(
+    SpecialTerms,
+    maybe_numbers,
+    maybe_numbers,
+    maybe_numbers,
+    maybe_numbers,
+    st.booleans(),
+    maybe_numbers,
+    maybe_numbers,
+    maybe_steps,
+)
 commands = st.one_of(
     st.builds(
         NewOrder, st.text(), st.text(), st.sampled_from(Side), st.sampled_from(OrderType), st.sampled_from(TimeInForce), ids,
-        maybe_numbers, st.sampled_from(SelfTradePrevention), st.none() | st.text(), maybe_numbers,
+        maybe_numbers, st.sampled_from(SelfTradePrevention), st.none() | st.text(), maybe_numbers, st.none() | terms,
     ),
-    st.builds(ModifyOrder, ids, st.booleans(), maybe_numbers, maybe_numbers, maybe_numbers, maybe_numbers),
+    st.builds(ModifyOrder, ids, st.booleans(), *[maybe_numbers] * 8),
     st.builds(CancelOrder, ids, st.booleans()),
-    st.builds(DefineInstrument, st.text(), maybe_numbers, maybe_numbers),
-    st.builds(Configure, st.builds(EngineSettings, st.booleans(), st.integers(0, 10**9))),
+    st.builds(
+        DefineInstrument, st.text(), maybe_numbers, maybe_numbers, st.none() | st.sampled_from(MarketState), maybe_numbers,
+        maybe_numbers, maybe_steps, maybe_steps,
+    ),
+    st.builds(Configure, st.builds(EngineSettings, st.booleans(), st.integers(0, 10**9), st.integers(1, 10**6))),
     st.just(AdvanceTime()),
+    st.builds(
+        CancelOrders, st.none() | st.text(), st.none() | st.text(), st.none() | st.sampled_from(Side), st.integers(1, 10**6)
+    ),
 )  # fmt: skip
 
 
@@ -148,6 +167,12 @@ class TestRecords:
         """The maker is the order on the other side of the taker's."""
         trade = TradeRecord(1, "X", 10, 10, 1, 2, taker, 0, 1, 1)
         assert (trade.maker_order_id, trade.taker_order_id) == (maker_id, 3 - maker_id)
+
+    @pytest.mark.parametrize(("buy_id", "sell_id"), [(1, 2), (2, 1)])
+    def test_the_older_order_is_an_auctions_maker(self, buy_id: int, sell_id: int) -> None:
+        """H3: where nobody took, the older of the two orders is the maker."""
+        trade = TradeRecord(1, "X", 10, 10, buy_id, sell_id, None, 0, 1, 1)
+        assert (trade.maker_order_id, trade.taker_order_id) == (1, 2)
 
     @given(st.lists(st.builds(Stamped, ids, moments, commands), max_size=20))
     def test_every_command_reads_back_from_the_journal(self, journal: list[Stamped]) -> None:
