@@ -97,11 +97,5 @@ def taker_and_maker(one: Order, other: Order) -> tuple[Order, Order]:
     return (one, other) if one.id > other.id else (other, one)
 
 
-def is_crossed(book: OrderBook) -> bool:
-    """Whether anything would trade."""
-    bid, ask = book.bids.best, book.asks.best
-    return bid is not None and ask is not None and bid.price >= ask.price
-
-
 def _first(side: BookSide) -> Order | None:
     return None if side.best is None else side.best.head

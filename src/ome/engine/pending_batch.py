@@ -35,8 +35,8 @@ class Waiting(Struct, eq=False):
     command: Command
     future: Future[Sequence[Event]] | None = None
     settled: Callable[[], None] | None = None
-    since: float = 0.0
-    """When it joined the queue, on the event loop's clock, in seconds."""
+    since: float = inf
+    """When it joined the queue, on the event loop's clock, in seconds; never, where nobody waits for it."""
 
     def answer(self, events: Sequence[Event]) -> None:
         """Hand over the events of a command that is durable now."""
@@ -96,6 +96,11 @@ class PendingBatch:
         self._stamped.append(stamped)
         self._events.append(events)
         self.waiting.append(waiting)
+
+    @property
+    def waiting_since(self) -> float:
+        """When the first of those who wait began to; infinity where nobody waits."""
+        return min((waiting.since for waiting in self.waiting), default=inf)
 
     def add_preview(self, preview: Preview, events: list[list[Event]]) -> None:
         """Keep the result of a dry run back until what it has seen is durable (D3)."""

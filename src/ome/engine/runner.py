@@ -318,7 +318,7 @@ class EngineRunner:
         """Answer those who have waited too long: what was matched is unknown, what only waits was certainly not executed."""
         loop = asyncio.get_running_loop()
         since = loop.time() - self._limits.client_wait_s
-        if self._in_flight.waiting and self._in_flight.waiting[0].since <= since:
+        if self._in_flight.waiting_since <= since:
             self.stalled(stalled=True)
         unknown = OutcomeUnknown("the database has not confirmed it yet")
         self._in_flight.fail(unknown, since)

@@ -352,3 +352,16 @@ async def test_a_stop_that_cannot_save_everything_says_so() -> None:
         with pytest.raises(OutcomeUnknown):
             await task
     assert rig.halted == []
+
+
+async def test_a_passing_of_time_in_flight_is_no_stall() -> None:
+    """Nobody waits for the timer's own command: a commit of it alone never makes the engine refuse others."""
+    rig = Rig()
+    async with rig.running(RunnerLimits(client_wait_s=0.2)) as runner:
+        tif = TimeInForce.GTD
+        await runner.send(NewOrder("ann", "ABC", Side.BUY, OrderType.LIMIT, tif, 10, 1000, expires_at=rig.clock_us + 10_000))
+        rig.repository.delay_s = 0.12
+        rig.clock_us += 10_000
+        while not any(isinstance(event, OrderExpired) for event in rig.seen):
+            await asyncio.sleep(0.005)
+    assert "STALLED" not in rig.states
