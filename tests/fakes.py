@@ -33,9 +33,10 @@ from ome.domain.events import (
     PrivateEvent,
     SelfTradePrevented,
     Traded,
+    users_of,
 )
 from ome.domain.numbers import canonical, format_number, pack, value_of
-from ome.domain.ports import Answer, Auction, Depth, Operation, Page, Ticker
+from ome.domain.ports import Answer, Auction, Depth, Operation, Page, Quote, Ticker
 from ome.domain.reasons import Reason
 from ome.domain.records import InstrumentRecord, InstrumentRules, OrderRecord, TradeRecord
 
@@ -345,6 +346,15 @@ class FakeExchange:
         named = [(each, [event for event in each.events if order_id in _orders_named(event)]) for each in self.kept]
         return [CommandEvents(each.position, each.time, events) for each, events in named if events]
 
+    async def events_of_user(self, user_id: str, since: int, limit: int) -> list[CommandEvents]:
+        """What was kept of them, up to the command that fills the limit."""
+        found: list[CommandEvents] = []
+        for each in self.kept:
+            mine = [event for event in each.events if user_id in users_of(event)]
+            if mine and each.position >= since and sum(len(command.events) for command in found) < limit:
+                found.append(CommandEvents(each.position, each.time, mine))
+        return found
+
     async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
         """The older open orders of its side at its price."""
         ahead = [
@@ -433,6 +443,15 @@ class FakeExchange:
             day[2],
             _sum(sizes),
         )
+
+    def quote(self, symbol: str) -> Quote | None:
+        """As the ticker."""
+        ticker = self.ticker(symbol)
+        if ticker is None:
+            return None
+        last = (ticker.last_price, ticker.last_quantity)
+        place = (symbol, ticker.sequence, ticker.time, ticker.state)
+        return Quote(*place, ticker.best_bid, ticker.best_ask, *last, self.auction(symbol))
 
     def auction(self, symbol: str) -> Auction | None:
         """What a test has put into `auctions`, else an empty one, while the symbol is in AUCTION."""

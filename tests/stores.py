@@ -100,6 +100,10 @@ class MemoryReads:
         """Not needed."""
         raise NotImplementedError
 
+    async def events_of_user(self, user_id: str, since: int, limit: int) -> list[CommandEvents]:
+        """Not needed."""
+        raise NotImplementedError
+
     async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
         """Not needed."""
         raise NotImplementedError

@@ -2,7 +2,7 @@
 
     edge (api) -> order entry -> runner -> engine
                                    |-> repository (database)
-                                   |-> market view, metrics   (told of every committed batch)
+                                   |-> feed -> market view; metrics   (told of every committed batch)
     edge (api) -> market view, read models (database)
 
 Starting takes the lock and the fence, recovers, verifies, and only then listens; whatever stands against it ends the process
@@ -36,6 +36,7 @@ from ome.domain.errors import OmeError, StorageError
 from ome.domain.records import EngineSettings
 from ome.engine.order_entry import OrderEntryDesk
 from ome.engine.runner import EngineRunner, RunnerLimits
+from ome.marketdata.feed import Feed
 from ome.marketdata.view import MarketView
 from ome.observability import Metrics, configure_logging
 
@@ -76,6 +77,7 @@ class Service:
             on_halt=self._halt,
         )
         self._market = MarketView()
+        self._feed = Feed(self._market)
         self.app = build_app(
             entry=OrderEntryDesk(self._runner, self._storage.reads),
             reads=self._storage.reads,
@@ -103,7 +105,8 @@ class Service:
         self._market.load(
             [(book.record(), book.depth(engine.time)) for book in engine.books()], trades, engine.running_auctions()
         )
-        await self._runner.run([self._market, self._metrics])
+        self._feed.load(trades)
+        await self._runner.run([self._feed, self._metrics])
 
     async def stop(self, within_s: float | None = None) -> bool:
         """Finish what was taken and give back the database; whether all of it is durable."""

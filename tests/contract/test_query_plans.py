@@ -81,6 +81,13 @@ PLANS: list[tuple[Query, list[str]]] = [
             "SEARCH event_batches USING INDEX sqlite_autoindex_event_batches_1 (shard=? AND last_position=?)",
         ],
     ),
+    (
+        queries.batches_of_user(SQLITE),
+        [
+            "SEARCH event_users USING PRIMARY KEY (user_id=? AND shard=? AND last_position>?)",
+            "SEARCH event_batches USING INDEX sqlite_autoindex_event_batches_1 (shard=? AND last_position=?)",
+        ],
+    ),
 ]
 
 

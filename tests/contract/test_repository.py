@@ -14,7 +14,17 @@ from ome.db import Storage, open_storage
 from ome.domain.batch import CHAIN_START, chain_hash
 from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.errors import InvariantBroken
-from ome.domain.events import CommandRefused, OrderAccepted, OrderCancelled, SelfTradePrevented, Traded
+from ome.domain.events import (
+    CommandEvents,
+    CommandRefused,
+    OrderAccepted,
+    OrderCancelled,
+    OrderFilled,
+    SelfTradePrevented,
+    Traded,
+    decode_events,
+    users_of,
+)
 from ome.domain.ids import make_id
 from ome.domain.numbers import pack
 from ome.domain.ports import Page
@@ -330,6 +340,24 @@ async def test_the_events_of_a_command_are_found_by_its_position(storage: Storag
     refused = happened(4, CommandRefused(1, Reason.VERSION_CONFLICT, 1))
     assert await reads.events_of_order(1) == [events[0], events[1], refused, cancelled]
     assert await reads.events_of_order(77) == []
+
+
+async def test_the_events_of_a_user_come_oldest_first_from_any_position(storage: Storage) -> None:
+    """D2: whole commands with the user's events alone, up to the one that fills the limit; fewer only at the end."""
+    batches = [trading_batch(2 * n - 1, n, buyer="carol" if n % 2 else "dave") for n in range(1, 31)]
+    for batch in batches:
+        await storage.repository.commit(batch)
+    reads = storage.reads
+    stored = [command for batch in batches for command in decode_events(batch.events)]
+    carols = [command for command in stored if isinstance(command.events[-1], OrderFilled) and command.position % 4 == 2]
+    bobs = [CommandEvents(each.position, each.time, [e for e in each.events if "bob" in users_of(e)]) for each in stored]
+    assert await reads.events_of_user("carol", 0, 1000) == carols
+    assert await reads.events_of_user("bob", 0, 1000) == bobs
+    assert await reads.events_of_user("bob", 7, 1000) == bobs[6:]
+    assert await reads.events_of_user("carol", 6, 7) == carols[1:4]
+    assert await reads.events_of_user("carol", carols[-1].position, 1) == carols[-1:]
+    assert await reads.events_of_user("carol", 10**6, 10) == []
+    assert await reads.events_of_user("nobody", 0, 10) == []
 
 
 async def test_trades_since_a_moment_come_oldest_first(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

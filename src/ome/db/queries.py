@@ -148,6 +148,23 @@ def batches_with(dialect: Dialect, what: Literal["order", "user's trade"], *, be
     return _query(dialect, _page(query, last, before=before))
 
 
+@cache
+def batches_of_user(dialect: Dialect) -> Query:
+    """At most `limit` (end, events) of batches of `shard`, oldest first, that end at `since` or later: with an event of
+    `user_id`.
+    """
+    last = event_users.c.last_position
+    batch = and_(event_batches.c.shard == _shard(), event_batches.c.last_position == last)
+    query = (
+        select(last, event_batches.c.events)
+        .select_from(event_users.join(event_batches, batch))
+        .where(event_users.c.user_id == _text("user_id"), event_users.c.shard == _shard(), last >= _big("since"))
+        .order_by(last)
+        .limit(bindparam("limit", type_=Integer))
+    )
+    return _query(dialect, query)
+
+
 def _page(query: Select[Any], identity: ColumnElement[int], *, before: bool) -> Select[Any]:
     if before:
         query = query.where(identity < _big("before"))

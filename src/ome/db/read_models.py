@@ -24,7 +24,7 @@ from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl
 from ome.domain.enums import OrderStatus
 from ome.domain.errors import StorageUnusable
-from ome.domain.events import CommandEvents, CommandRefused, PrivateEvent, SelfTradePrevented, Traded, decode_events
+from ome.domain.events import CommandEvents, CommandRefused, PrivateEvent, SelfTradePrevented, Traded, decode_events, users_of
 from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import pack, unpack
 from ome.domain.ports import Page
@@ -111,6 +111,26 @@ class StoredReads:
                 if events:
                     found.append(CommandEvents(command.position, command.time, events))
         return found[::-1]
+
+    async def events_of_user(self, user_id: str, since: int, limit: int) -> list[CommandEvents]:
+        """Out of the batches that the index of users names, a few at a time, giving way to others between them."""
+        query = queries.batches_of_user(self._dialect)
+        found: list[CommandEvents] = []
+        count, from_end = 0, since
+        while True:
+            rows = await self._rows(query, user_id=user_id, shard=self._shard, since=from_end, limit=BATCHES_AT_ONCE)
+            for end, events in rows:
+                for command in decode_events(events):
+                    mine = [each for each in command.events if user_id in users_of(each)]
+                    if mine and command.position >= since:
+                        found.append(CommandEvents(command.position, command.time, mine))
+                        count += len(mine)
+                if count >= limit:
+                    return found
+                from_end = end + 1
+                await asyncio.sleep(0)  # decoding takes a while; others come first
+            if len(rows) < BATCHES_AT_ONCE:
+                return found
 
     async def trades_since(self, moment_us: int) -> list[TradeRecord]:
         """Back from the newest trade, page by page, since ids and times grow together."""

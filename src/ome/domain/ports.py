@@ -15,7 +15,7 @@ from ome.domain.batch import Batch
 from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder
 from ome.domain.enums import MarketState, OrderStatus, Side
 from ome.domain.errors import OmeError
-from ome.domain.events import CommandEvents, Event
+from ome.domain.events import BookChanged, CommandEvents, Event
 from ome.domain.records import EngineState, InstrumentRecord, OrderRecord, TradeRecord
 
 
@@ -80,6 +80,11 @@ class ReadModels(Protocol):
 
     async def events_of_order(self, order_id: int) -> list[CommandEvents]:
         """Every stored event that names the order, oldest first."""
+
+    async def events_of_user(self, user_id: str, since: int, limit: int) -> list[CommandEvents]:
+        """A user's stored events, oldest first, from the command at position `since` on: whole commands, each with the user's
+        events alone, so many that they have `limit` events or more; fewer only where there are no more (D2).
+        """
 
     async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
         """How many resting orders stand before a resting order at its price, and the quantity that they show, a number."""
@@ -214,6 +219,91 @@ class Auction(Struct, frozen=True):
     surplus_side: Side | None
 
 
+class Quote(Struct, frozen=True):
+    """A symbol as a ticker tells it: its state, best prices as (price, quantity), last trade, and what an auction would give
+    now (None while it is in none). `sequence` and `time` are those of the symbol's last change.
+    """
+
+    symbol: str
+    sequence: int
+    time: int
+    state: MarketState
+    best_bid: tuple[int, int] | None
+    best_ask: tuple[int, int] | None
+    last_price: int | None
+    last_quantity: int | None
+    auction: Auction | None
+
+    def says_the_same_as(self, other: Quote) -> bool:
+        """Whether nothing but sequence and time differs."""
+        return (
+            self.best_bid == other.best_bid
+            and self.best_ask == other.best_ask
+            and self.last_price == other.last_price
+            and self.last_quantity == other.last_quantity
+            and self.state is other.state
+            and _auction_prices(self.auction) == _auction_prices(other.auction)
+        )
+
+
+def _auction_prices(auction: Auction | None) -> tuple[int | None, int, int, Side | None] | None:
+    return None if auction is None else (auction.price, auction.volume, auction.imbalance, auction.surplus_side)
+
+
+class Candle(Struct, frozen=True):
+    """What traded from `open_time`, inclusive, to `close_time`, exclusive (D4). Prices and `volume` are numbers, `vwap` is text,
+    rounded half-even to 9 decimals; `sequence` is that of its last trade.
+    """
+
+    symbol: str
+    interval: str
+    open_time: int
+    close_time: int
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: int
+    vwap: str
+    trades: int
+    sequence: int
+
+
+class FeedSink(Protocol):
+    """Whoever tells the public what changed. Called on the event loop, with everything before it taken in by the view."""
+
+    def depth_changed(self, change: BookChanged, previous_sequence: int) -> None:
+        """Levels of a watched symbol changed; `previous_sequence` is that of the change before, or where watching began."""
+
+    def traded(self, trade: TradeRecord, previous_sequence: int) -> None:
+        """A watched symbol traded; `previous_sequence` as above, of trades."""
+
+    def quote_changed(self, quote: Quote, previous_sequence: int) -> None:
+        """A watched symbol's ticker is another after a batch; `previous_sequence` as above, of tickers."""
+
+    def candles_changed(self, symbol: str) -> None:
+        """A watched symbol's running candles are others."""
+
+    def batch_ended(self) -> None:
+        """All that a batch had to tell was told."""
+
+
+class MarketFeed(Protocol):
+    """What is told about symbols as it happens, for those that somebody watches."""
+
+    def attach(self, sink: FeedSink) -> None:
+        """Tell this sink from now on."""
+
+    def watch(self, symbol: str) -> bool:
+        """Begin to tell of a symbol; watching it already is fine. Whether it is listed."""
+
+    def unwatch(self, symbol: str) -> None:
+        """Stop telling of a symbol."""
+
+    def candle(self, symbol: str, interval: str) -> Candle | None:
+        """The running candle of an interval (1s 1m 5m 15m 1h 4h 1d): the one with the latest trade; None before the first."""
+
+
 class MarketData(Protocol):
     """Public data folded from committed events, in memory. None for a symbol that isn't listed; reading lists nothing."""
 
@@ -229,6 +319,9 @@ class MarketData(Protocol):
     def ticker(self, symbol: str) -> Ticker | None:
         """The symbol at a glance, with statistics over the 24 hours up to now."""
 
+    def quote(self, symbol: str) -> Quote | None:
+        """The symbol as a ticker tells it; O(1)."""
+
     def auction(self, symbol: str) -> Auction | None:
         """What the running auction would give now; None where the symbol isn't listed or isn't in AUCTION."""
 
@@ -241,6 +334,15 @@ class EngineMetrics(Protocol):
 
     def state_changed(self, state: str) -> None:
         """The engine's state is now another."""
+
+
+class CommandListener(Protocol):
+    """Whoever follows what was committed command by command. Called on the event loop, like EventListener and right behind it."""
+
+    def commands_committed(self, position: int, commands: Sequence[CommandEvents]) -> None:
+        """Take in the private events of the commands of one batch, in order; `position` is the last committed one now. Must
+        not fail and must not wait.
+        """
 
 
 class EventListener(Protocol):

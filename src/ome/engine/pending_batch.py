@@ -86,6 +86,8 @@ class PendingBatch:
         self._stamped: list[Stamped] = []
         self._events: list[list[Event]] = []
         self.waiting: list[Waiting] = []
+        self.private: list[CommandEvents] = []
+        """The stored events of its commands, once it is sealed."""
         self._previews: list[tuple[Preview, list[list[Event]]]] = []
 
     def __len__(self) -> int:
@@ -128,7 +130,7 @@ class PendingBatch:
 
     def seal(self, engine: Engine) -> Batch:
         """The transaction's worth of it. Called once, before the engine applies another command."""
-        stored: list[CommandEvents] = []
+        stored = self.private
         trades: list[TradeRecord] = []
         user_ids: dict[str, None] = {}
         named: dict[int, None] = {}

@@ -24,7 +24,7 @@ from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.commands import AdvanceTime, CancelOrder, CancelOrders, Command, Configure, Stamped
 from ome.domain.errors import InvariantBroken, NotAccepting, OmeError, OutcomeUnknown, Overloaded, StateMismatch
 from ome.domain.events import Event
-from ome.domain.ports import EngineMetrics, EventListener, Repository
+from ome.domain.ports import CommandListener, EngineMetrics, EventListener, Repository
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Preview, Waiting
@@ -82,6 +82,7 @@ class EngineRunner:
         self._on_halt = on_halt
         self._clock_us = clock_us
         self._listeners: list[EventListener] = []
+        self._command_listeners: list[CommandListener] = []
         self._queue: asyncio.Queue[_Note] = asyncio.Queue(maxsize=limits.queue + _SPARE_SLOTS)
         self._engine = Engine()
         self._pending = PendingBatch()
@@ -178,9 +179,9 @@ class EngineRunner:
         log.info("recovered", position=engine.position, open_orders=len(recovered.state.orders), trades=engine.trade_count)
         return engine
 
-    async def run(self, listeners: Sequence[EventListener]) -> None:
-        """Begin to take commands; `listeners` are told of every batch, in this order, once it is durable."""
-        self._listeners = list(listeners)
+    async def run(self, listeners: Sequence[EventListener], command_listeners: Sequence[CommandListener] = ()) -> None:
+        """Begin to take commands; `listeners`, then `command_listeners`, are told of every batch once it is durable."""
+        self._listeners, self._command_listeners = list(listeners), list(command_listeners)
         self._task = asyncio.create_task(self._loop(), name="engine")
         self._enter("RUNNING")
         self._look_for_impatience()
@@ -306,6 +307,8 @@ class EngineRunner:
         events = durable.events()
         for listener in self._listeners:
             listener.committed(events)
+        for command_listener in self._command_listeners:
+            command_listener.commands_committed(self._position, durable.private)
         durable.answer()
         self._committing, self._in_flight = None, PendingBatch()
         if self._state == "STALLED":

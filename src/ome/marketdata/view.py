@@ -9,7 +9,7 @@ from msgspec import structs
 from ome.domain.clock import now_us
 from ome.domain.enums import MarketState, Side
 from ome.domain.events import AuctionIndicated, BookChanged, Event, InstrumentChanged, Traded
-from ome.domain.ports import Auction, Depth, Ticker
+from ome.domain.ports import Auction, Depth, Quote, Ticker
 from ome.domain.records import InstrumentRecord, TradeRecord
 from ome.marketdata.depth import DepthView
 from ome.marketdata.statistics import RollingDay
@@ -119,6 +119,23 @@ class MarketView:
             market.last_price,
             market.last_quantity,
             *market.day.statistics(self._clock_us()),
+        )
+
+    def quote(self, symbol: str) -> Quote | None:
+        """See MarketData."""
+        market = self._markets.get(symbol)
+        if market is None:
+            return None
+        return Quote(
+            symbol,
+            market.sequence,
+            market.time,
+            market.instrument.state,
+            market.depth.best(Side.BUY),
+            market.depth.best(Side.SELL),
+            market.last_price,
+            market.last_quantity,
+            self.auction(symbol),
         )
 
     def auction(self, symbol: str) -> Auction | None:

@@ -13,7 +13,7 @@ from ome.domain.batch import CHAIN_START, chain_hash
 from ome.domain.commands import CancelOrder, NewOrder, decode_commands
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.errors import Fenced, NotAccepting, OutcomeUnknown, Overloaded
-from ome.domain.events import Event, OrderAccepted, OrderExpired, Traded, decode_events
+from ome.domain.events import CommandEvents, Event, OrderAccepted, OrderExpired, Traded, decode_events
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
 from ome.engine.runner import EngineRunner, RunnerLimits
@@ -38,6 +38,7 @@ class Rig:
     clock_us: int = 1_000_000
     halted: list[BaseException] = field(default_factory=list)
     seen: list[Event] = field(default_factory=list)
+    private: list[tuple[int, list[CommandEvents]]] = field(default_factory=list)
     committed_sizes: list[int] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
 
@@ -55,6 +56,10 @@ class Rig:
         """EventListener."""
         self.seen.extend(events)
 
+    def commands_committed(self, position: int, commands: Sequence[CommandEvents]) -> None:
+        """CommandListener."""
+        self.private.append((position, list(commands)))
+
     @asynccontextmanager
     async def running(self, limits: RunnerLimits | None = None) -> AsyncIterator[EngineRunner]:
         """A runner that takes commands."""
@@ -67,7 +72,7 @@ class Rig:
             clock_us=lambda: self.clock_us,
         )
         await runner.recover()
-        await runner.run([self])
+        await runner.run([self], [self])
         try:
             yield runner
         finally:
@@ -113,6 +118,17 @@ async def test_commands_are_matched_while_a_batch_commits_and_share_the_next() -
     assert rig.committed_sizes in ([1, 19], [10, 10])
     positions = [stamped.position for batch in rig.repository.batches for stamped in decode_commands(batch.commands)]
     assert positions == list(range(1, 21))
+
+
+async def test_private_events_are_told_as_they_are_stored() -> None:
+    """D2: batch by batch, with the position of each command and the last one committed, exactly what the database has."""
+    rig = Rig()
+    async with rig.running() as runner:
+        for number in range(5):
+            await runner.send(buy(1, 100 + number))
+    assert [position for position, _ in rig.private] == [batch.last_position for batch in rig.repository.batches]
+    assert [commands for _, commands in rig.private] == [decode_events(batch.events) for batch in rig.repository.batches]
+    assert sum(len(commands) for _, commands in rig.private) == 5
 
 
 async def test_a_batch_holds_no_more_than_its_bound() -> None:

@@ -6,8 +6,9 @@ import random
 
 from msgspec import structs
 
-from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, Stamped
-from ome.domain.enums import OrderType, Side, TimeInForce
+from market_flow import random_command
+from ome.domain.commands import Stamped
+from ome.domain.enums import Side
 from ome.domain.events import BookChanged, Traded
 from ome.domain.numbers import parse, value_of
 from ome.domain.records import TradeRecord
@@ -16,20 +17,6 @@ from ome.marketdata.statistics import MINUTE_US, RollingDay
 from ome.marketdata.view import MarketView
 
 DAY_US = 24 * 60 * MINUTE_US
-
-
-def random_command(rng: random.Random, position: int) -> Command:
-    """An order, cancel or modify around one price, or now and then a new instrument."""
-    kind, quantity, price = rng.random(), rng.randrange(1, 9) * 10, rng.randrange(95, 106) * 10
-    if kind < 0.55 or position < 10:
-        side, tif = rng.choice(list(Side)), rng.choice([TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK])
-        symbol = rng.choice(["AAA", "BBB"])
-        return NewOrder(f"u{rng.randrange(5)}", symbol, side, OrderType.LIMIT, tif, quantity, price)
-    if kind < 0.75:
-        return CancelOrder(rng.randrange(1, position), exists=True)
-    if kind < 0.98:
-        return ModifyOrder(rng.randrange(1, position), exists=True, quantity=quantity, price=price)
-    return DefineInstrument(rng.choice(["AAA", "BBB", "CCC"]), parse("0.5"), parse("1"))
 
 
 def test_the_view_always_equals_the_book() -> None:
