@@ -6,18 +6,22 @@ import asyncio
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from ome.config import SettingsError, load_settings
+from ome.config import Settings, SettingsError, load_settings
+from ome.domain.errors import StorageError
 from ome.replay import FlowError, ReplayError, generate, print_report, progress_bar, replay_file
 from ome.replay.generate import FlowKind
 
 EXIT_USAGE = 2
 """Exit status for a setting or argument that is wrong."""
 EXIT_DISAGREES = 1
-"""Exit status of a replay whose results differ from what was expected."""
+"""Exit status of a replay or a verification that found a difference."""
+
+_DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help=str(Settings.model_fields["database_url"].description))]
+_DEFAULT_DATABASE_URL = Settings.model_fields["database_url"].default
 
 app = typer.Typer(
     name="ome",
@@ -113,6 +117,30 @@ def generate_command(
     typer.echo(f"{rows} rows in {file}")
 
 
-def _fail(message: str) -> None:
+@app.command("verify")
+def verify_command(
+    *,
+    database_url: _DatabaseUrl = _DEFAULT_DATABASE_URL,
+    json: Annotated[bool, typer.Option("--json", help="Write the report as one JSON object.")] = False,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Read the SQLite file itself, not a copy; only where no engine is running on it.")
+    ] = False,
+) -> None:
+    """Replay the journal and compare every table with what it makes; an engine may be running. Writes nothing.
+
+    Exit status: 0 no difference, 1 differences, 2 usage, 6 the database can't be read.
+    """
+    from ome.verification import verify  # noqa: PLC0415  takes a while to import, and only this command needs it
+
+    try:
+        with progress_bar("verify") as progress:
+            report = verify(database_url, in_place=in_place, progress=progress)
+    except StorageError as error:
+        _fail(str(error), error.exit_code)
+    typer.echo(report.as_json() if json else "\n".join(report.lines()))
+    raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
+
+
+def _fail(message: str, status: int = EXIT_USAGE) -> NoReturn:
     sys.stderr.write(f"ome: {message}\n")
-    raise typer.Exit(EXIT_USAGE)
+    raise typer.Exit(status)

@@ -19,6 +19,7 @@ ALLOWED = {
     "marketdata": {"domain"},
     "api": {"domain", "observability"},
     "replay": {"domain", "engine"},
+    "verification": {"domain", "engine", "db"},
     "observability": {"domain"},
     "config": set[str](),
     "bootstrap": {"api", "config", "db", "domain", "engine", "marketdata", "observability"},

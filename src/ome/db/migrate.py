@@ -6,6 +6,8 @@ half done. A database that a newer version has migrated is refused.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -17,15 +19,35 @@ from ome.domain.errors import StorageUnusable
 
 def migrate(connection: Connection) -> None:
     """Apply every revision that is missing. Raises StorageUnusable for a schema that this version doesn't know."""
+    config = _config()
+    config.attributes["connection"] = connection
+    _check_known(MigrationContext.configure(connection).get_current_heads())
+    command.upgrade(config, "head")
+
+
+def check_revision(found: Iterable[str]) -> None:
+    """Raises StorageUnusable where the revisions found in a database aren't this version's newest."""
+    found = tuple(found)
+    _check_known(found)
+    newest = ScriptDirectory.from_config(_config()).get_heads()
+    if set(found) != set(newest):
+        raise StorageUnusable(
+            f"The database has schema revision {', '.join(found) or 'none'}, this version of OME reads {', '.join(newest)}."
+            " Bring it up to date first: ome migrate."
+        )
+
+
+def _check_known(found: Iterable[str]) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    for revision in found:
+        if revision not in known:
+            raise StorageUnusable(
+                f"The database has schema revision {revision}, which this version of OME doesn't know:"
+                " a newer version has used it. Run that version, or restore a backup from before."
+            )
+
+
+def _config() -> Config:
     config = Config()
     config.set_main_option("script_location", "ome.db:migrations")
-    config.attributes["connection"] = connection
-    scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
-    for found in MigrationContext.configure(connection).get_current_heads():
-        if found not in known:
-            raise StorageUnusable(
-                f"The database has schema revision {found}, which this version of OME doesn't know: a newer version has used it."
-                " Run that version, or restore a backup from before."
-            )
-    command.upgrade(config, "head")
+    return config

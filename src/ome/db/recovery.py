@@ -168,7 +168,7 @@ def _check_journal(row: EngineRow, journal: JournalRow | None) -> None:
     _agree("the journal's last position", journal.last_position, "the engine row", row.position)
     _agree("the journal's last time", journal.time, "the engine row", row.time)
     _agree("the journal's chain hash", journal.chain_hash.hex(), "the engine row", row.chain_hash.hex())
-    _agree("the hash of the journal's last row", _hash_of(journal).hex(), "its chain hash", journal.chain_hash.hex())
+    _agree("the hash of the journal's last row", hash_of(journal).hex(), "its chain hash", journal.chain_hash.hex())
 
 
 def _check_orders(shard: int, row: EngineRow, orders: list[OrderRecord]) -> None:
@@ -190,7 +190,8 @@ def _check_orders(shard: int, row: EngineRow, orders: list[OrderRecord]) -> None
             raise StateMismatch(f"Order {order.id} waits for a price, and its terms are missing. Restore a backup.")
 
 
-def _hash_of(journal: JournalRow) -> bytes:
+def hash_of(journal: JournalRow) -> bytes:
+    """What a journal row's chain hash has to be, by what else is in it."""
     batch = Batch(
         first_position=journal.first_position,
         last_position=journal.last_position,

@@ -35,7 +35,7 @@ from sqlalchemy.sql.selectable import CTE
 
 from ome.db import schema
 from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, chain_hash, hash_text
-from ome.domain.records import EngineSettings
+from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord
 
 Row = Sequence[Any]
 """Plain values, one for each column."""
@@ -122,14 +122,29 @@ def rows_of(change: Change) -> list[list[Row]]:
     last = batch.last_position
     traded = _users_who_traded(batch)
     return [
-        [row if row[-1] is None else [*row[:-1], _json(row[-1])] for row in to_builtins(batch.orders)],
+        order_rows(batch.orders),
         to_builtins(batch.trades),
-        [[*row, _json(rules) if rules else None, shard] for *row, rules in to_builtins(batch.instruments)],
+        instrument_rows(batch.instruments, shard),
         [(user_id, shard, last, int(user_id in traded)) for user_id in batch.user_ids],
         [(order_id, last) for order_id in batch.touched_order_ids],
         [(shard, batch.first_position, last, batch.events)],
         [_journal_row(change)],
     ]
+
+
+def rows_by_table(change: Change) -> dict[Table, list[Row]]:
+    """The rows of a change by the table that they go to; an order's or instrument's row replaces the one before it."""
+    return {table: rows for (table, _), rows in zip(_WRITES, rows_of(change), strict=True)}
+
+
+def order_rows(orders: list[OrderRecord]) -> list[Row]:
+    """The rows of `stored_orders` for orders as they stand."""
+    return [row if row[-1] is None else [*row[:-1], _json(row[-1])] for row in to_builtins(orders)]
+
+
+def instrument_rows(instruments: list[InstrumentRecord], shard: int) -> list[Row]:
+    """The rows of `stored_instruments` for a shard's instruments."""
+    return [[*row, _json(rules) if rules else None, shard] for *row, rules in to_builtins(instruments)]
 
 
 def columns_of(change: Change) -> list[list[Any]]:

@@ -1,0 +1,302 @@
+"""All of a database at one moment, table by table in the order in which the journal made it, for those who check it.
+
+Nothing is written to the database and the engine's lock isn't touched, so that an engine may be running on it.
+
+- SQLite: the file is copied first, in one read transaction (SQLite's backup: pages as they are, damaged ones too), and the copy
+  is read. The transaction lasts as long as the copying: an engine that is running goes on, its WAL grows that long. The copy is
+  in the folder for temporary files (TMPDIR) and needs as much room as the file. `in_place` reads the file itself: for one that
+  no engine is running on.
+- PostgreSQL: one read-only snapshot (REPEATABLE READ), held as long as the reading takes; vacuum doesn't remove what has died
+  since.
+
+Rows come in chunks, so that memory doesn't grow with the tables. Synchronous: called where no event loop is running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import tempfile
+from collections.abc import Awaitable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+import asyncpg
+from sqlalchemy import Dialect, StaticPool, Table, create_engine, func, select
+
+from ome.db import schema
+from ome.db.migrate import check_revision, migrate
+from ome.db.postgres import connect
+from ome.db.recovery import shard_ids
+from ome.db.statements import POSTGRESQL, SQLITE
+from ome.db.url import DatabaseUrl, parse_url
+from ome.domain.errors import OmeError, StorageUnusable
+
+Row = tuple[Any, ...]
+
+ORDERED_BY: Final[dict[Table, str]] = {
+    schema.engine: "shard",
+    schema.journal: "last_position",
+    schema.event_batches: "last_position",
+    schema.stored_orders: "id",
+    schema.stored_trades: "id",
+    schema.stored_instruments: "symbol",
+    schema.event_users: "last_position",
+    schema.event_orders: "last_position",
+}
+"""Every table that an engine writes to, and the column that its rows are read in the order of."""
+
+_BLOBS: Final = frozenset({schema.journal, schema.event_batches})
+_BLOBS_AT_ONCE: Final = 16
+_ROWS_AT_ONCE: Final = 5_000
+_OWNER: Final = {schema.stored_orders: "id", schema.stored_trades: "id", schema.event_orders: "order_id"}
+"""The column whose ids say which shard a row is of, where there is no column for that."""
+_DAMAGE_SHOWN: Final = 20
+
+_T = TypeVar("_T")
+
+
+class Unreadable(OmeError):
+    """The database is there, and a table of it can't be read; the message says which and why."""
+
+
+class History(Protocol):
+    """A database at one moment. Everything raises Unreadable, or StorageUnusable where the database has gone."""
+
+    def rows(self, table: Table, shard: int) -> Iterator[Row]:
+        """A shard's rows of a table of `ORDERED_BY`, in its order, with the columns of the schema."""
+
+    def count(self, table: Table) -> int:
+        """How many rows a table has, whatever their shard."""
+
+    def shards(self) -> list[int]:
+        """The shards that have an engine row."""
+
+    def damage(self) -> list[str]:
+        """What is wrong with the file and its schema, a sentence each; on PostgreSQL that is the server's to say."""
+
+
+def open_history(database_url: str, *, in_place: bool = False) -> AbstractContextManager[History]:
+    """The database that `database_url` names, as it is now. Raises StorageUnusable for one that can't be read."""
+    url = parse_url(database_url)
+    return _sqlite_history(Path(url.target), in_place=in_place) if url.kind == "sqlite" else _postgres_history(url)
+
+
+@contextmanager
+def read_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that reads a file and leaves nothing beside it, whether an engine is running on it or not.
+
+    Without a WAL nobody has the file open: then it is read as one that doesn't change (opening it as usual would leave a WAL of
+    ours for its engine to trip over). If somebody opens it meanwhile that is noticed at the end: StorageUnusable.
+    """
+    wal = path.with_name(f"{path.name}-wal")
+    try:
+        before = path.stat()
+    except OSError as error:
+        raise StorageUnusable(f"There is no database at {path} ({error.strerror}). Check DATABASE_URL.") from error
+    is_still = not wal.exists()
+    uri = f"{path.resolve().as_uri()}?{'immutable=1' if is_still else 'mode=ro'}"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            yield connection
+    except sqlite3.Error as error:
+        raise StorageUnusable(f"{path} can't be read: {error}. Check DATABASE_URL, or restore a backup.") from error
+    after = path.stat()
+    if is_still and (wal.exists() or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size)):
+        raise StorageUnusable(f"Somebody has opened {path} while it was read. Try again.")
+
+
+def copy_sqlite(path: Path, copy: Path) -> None:
+    """Copy a database's pages, as of one moment, into a new file. Raises StorageUnusable."""
+    with read_sqlite(path) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
+@contextmanager
+def _sqlite_history(path: Path, *, in_place: bool) -> Iterator[History]:
+    with tempfile.TemporaryDirectory(prefix="ome-verify-") as folder:
+        read = path
+        if not in_place:
+            read = Path(folder) / "copy.db"
+            try:
+                copy_sqlite(path, read)
+            except StorageUnusable as error:
+                if "full" in str(error):
+                    raise StorageUnusable(f"{error} The copy is made in {folder}: name a roomier folder in TMPDIR.") from error
+                raise
+        with read_sqlite(read) as connection:
+            connection.execute("BEGIN")
+            history = SqliteHistory(connection)
+            history.check_revision()
+            yield history
+
+
+class SqliteHistory:
+    """A connection to a file that doesn't change."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def check_revision(self) -> None:
+        """Raises StorageUnusable for another schema than this version's."""
+        try:
+            rows = self._connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        except sqlite3.OperationalError as error:
+            raise StorageUnusable(f"That is no database of OME: {error}. Check DATABASE_URL.") from error
+        check_revision([row[0] for row in rows])
+
+    def rows(self, table: Table, shard: int) -> Iterator[Row]:
+        """See `History`."""
+        sql, parameters = _rows_sql(table, shard, SQLITE)
+        try:
+            cursor = self._connection.execute(sql, parameters)
+            while rows := cursor.fetchmany(_at_once(table)):
+                yield from rows
+        except sqlite3.Error as error:
+            raise Unreadable(f"the table {table.name} can't be read: {error}") from error
+
+    def count(self, table: Table) -> int:
+        """See `History`."""
+        return int(self._values(_count_sql(table, SQLITE))[0])
+
+    def shards(self) -> list[int]:
+        """See `History`."""
+        return self._values(_shards_sql(SQLITE))
+
+    def damage(self) -> list[str]:
+        """SQLite's own check of every page and index, and the schema against the one that the migrations make."""
+        try:
+            found = self._values(f"PRAGMA integrity_check({_DAMAGE_SHOWN})")
+        except Unreadable as error:
+            return [str(error)]
+        said = [f"SQLite's integrity check says: {line}" for text in found if text != "ok" for line in text.splitlines()]
+        return said or self._schema_damage()
+
+    def _schema_damage(self) -> list[str]:
+        wanted = _schema_of_this_version()
+        found = _schema_of(self._connection)
+        lost = [f"The {kind} {name} is missing." for kind, name in wanted.keys() - found.keys()]
+        other = [
+            f"The {kind} {name} is not as OME made it."
+            for (kind, name), sql in wanted.items()
+            if found.get((kind, name), sql) != sql
+        ]
+        return sorted(lost + other)
+
+    def _values(self, sql: str) -> list[Any]:
+        try:
+            return [row[0] for row in self._connection.execute(sql)]
+        except sqlite3.Error as error:
+            raise Unreadable(f"the database can't be read: {error}") from error
+
+
+@contextmanager
+def _postgres_history(url: DatabaseUrl) -> Iterator[History]:
+    loop = asyncio.new_event_loop()
+    try:
+        try:
+            connection = loop.run_until_complete(connect(url))
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            reason = str(error) or type(error).__name__
+            raise StorageUnusable(f"PostgreSQL can't be reached at {url.shown}: {reason}. Check DATABASE_URL.") from error
+        history = PostgresHistory(loop, connection)
+        try:
+            history.begin()
+            yield history
+        finally:
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+                loop.run_until_complete(connection.close(timeout=1))
+    finally:
+        loop.close()
+
+
+class PostgresHistory:
+    """A connection of its own with one snapshot, on an event loop of its own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connection: asyncpg.Connection) -> None:
+        self._loop = loop
+        self._connection = connection
+
+    def begin(self) -> None:
+        """Take the snapshot. Raises StorageUnusable for another schema than this version's."""
+        self._wait(
+            self._connection.execute("SET jit = off; SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0")
+        )
+        self._wait(self._connection.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+        try:
+            check_revision(self._values("SELECT version_num FROM alembic_version"))
+        except Unreadable as error:
+            raise StorageUnusable(f"That is no database of OME: {error}. Check DATABASE_URL.") from error
+
+    def rows(self, table: Table, shard: int) -> Iterator[Row]:
+        """See `History`."""
+        sql, parameters = _rows_sql(table, shard, POSTGRESQL)
+        cursor = self._wait(self._connection.cursor(sql, *parameters))
+        while rows := self._wait(cursor.fetch(_at_once(table))):
+            yield from map(tuple, rows)
+
+    def count(self, table: Table) -> int:
+        """See `History`."""
+        return int(self._values(_count_sql(table, POSTGRESQL))[0])
+
+    def shards(self) -> list[int]:
+        """See `History`."""
+        return self._values(_shards_sql(POSTGRESQL))
+
+    def damage(self) -> list[str]:
+        """Nothing: pages are the server's to check (data checksums, amcheck)."""
+        return []
+
+    def _values(self, sql: str) -> list[Any]:
+        return [row[0] for row in self._wait(self._connection.fetch(sql))]
+
+    def _wait(self, answer: Awaitable[_T]) -> _T:
+        async def wait() -> _T:
+            return await answer
+
+        try:
+            return self._loop.run_until_complete(wait())
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            raise StorageUnusable(f"The connection to PostgreSQL was lost: {error or type(error).__name__}.") from error
+        except asyncpg.PostgresError as error:
+            raise Unreadable(f"the database can't be read: {error}") from error
+
+
+def _at_once(table: Table) -> int:
+    return _BLOBS_AT_ONCE if table in _BLOBS else _ROWS_AT_ONCE
+
+
+def _rows_sql(table: Table, shard: int, dialect: Dialect) -> tuple[str, list[int]]:
+    owner = _OWNER.get(table)
+    if owner is None:
+        where, parameters = [table.c.shard == shard], [shard]
+    else:
+        low, high = shard_ids(shard)
+        where, parameters = [table.c[owner] >= low, table.c[owner] < high], [low, high]
+    return str(select(table).where(*where).order_by(table.c[ORDERED_BY[table]]).compile(dialect=dialect)), parameters
+
+
+def _count_sql(table: Table, dialect: Dialect) -> str:
+    return str(select(func.count()).select_from(table).compile(dialect=dialect))
+
+
+def _shards_sql(dialect: Dialect) -> str:
+    return str(select(schema.engine.c.shard).order_by(schema.engine.c.shard).compile(dialect=dialect))
+
+
+@cache
+def _schema_of_this_version() -> dict[tuple[str, str], str]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        engine = create_engine("sqlite://", creator=lambda: fresh, poolclass=StaticPool)
+        with engine.connect() as connection:
+            migrate(connection)
+        return _schema_of(fresh)
+
+
+def _schema_of(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    """What makes each table, index and view; but for a view's, whose words are shown, white space is of no account."""
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name <> 'alembic_version'")
+    return {(kind, name): sql if kind == "view" else "".join(sql.split()) for kind, name, sql in rows}

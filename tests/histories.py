@@ -1,0 +1,43 @@
+"""Databases with a history: seeded random commands carried out by an engine and committed, batch by batch, as a service does."""
+
+from __future__ import annotations
+
+from random import Random
+
+from ome.db import open_storage
+from ome.domain.commands import AdvanceTime, Command, Stamped
+from ome.engine.engine import Engine
+from ome.engine.pending_batch import PendingBatch, Waiting
+from properties.flow import Flow
+
+START_US = 1_795_341_600_000_000
+STEP_US = 700
+
+
+async def write_history(
+    url: str, commands: int, *, seed: int = 1, batches: tuple[int, ...] = (1, 7, 3, 20), plain: bool = False, engines: int = 2
+) -> Engine:
+    """Commit so many commands to an empty database, in batches of these sizes in turn, by so many engines one after the other
+    (each takes an epoch): the last engine.
+    """
+    random, made = Random(seed), 0
+    flow = Flow(random, plain=plain)
+    queue: list[Command] = flow.listing()
+    for number in range(engines):
+        storage = open_storage(url)
+        await storage.repository.start()
+        try:
+            engine = Engine.restore((await storage.repository.load()).state)
+            while made < commands * (number + 1) // engines:
+                pending = PendingBatch()
+                for _ in range(min(random.choice(batches), commands - made)):
+                    position = engine.position + 1
+                    time = max(engine.time, START_US + position * STEP_US)
+                    command = queue.pop(0) if queue else flow.next(position, time)
+                    stamped = Stamped(position, time, command)
+                    pending.add(stamped, engine.apply(stamped), Waiting(AdvanceTime()))
+                    made += 1
+                await storage.repository.commit(pending.seal(engine))
+        finally:
+            await storage.close()
+    return engine
