@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -143,6 +145,29 @@ async def test_an_unclear_commit_is_resolved_without_doubling(
         await storage.repository.commit(trading_batch(5, 2))
         assert await database.counts() == [6, 2, 0, 3, 3, 6, 0]
         assert (await storage.repository.load()).state.position == 6
+    finally:
+        await storage.close()
+
+
+async def test_a_person_who_leaves_the_database_takes_nothing_along(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unclear commit is looked up over a new connection; the locks of the readers' survive that, so that another program that
+    closes the database isn't the last and leaves the WAL alone.
+    """
+    if database.kind != "sqlite":
+        pytest.skip("SQLite alone has its locks in the file")
+    path = database.url.removeprefix("sqlite:///")
+    storage = open_storage(database.url)
+    await storage.repository.start()
+    try:
+        await storage.reads.order(1)
+        failing(storage, monkeypatch, times=1, after=False)
+        await storage.repository.commit(resting_batch(1, 2))
+        visit = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM engine').fetchall(); c.close()"
+        await asyncio.to_thread(subprocess.run, [sys.executable, "-c", visit, path], check=True)
+        await storage.repository.commit(trading_batch(3, 1))
+        counted = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute('SELECT position FROM engine').fetchone()[0])"
+        seen = await asyncio.to_thread(subprocess.check_output, [sys.executable, "-c", counted, path])
+        assert int(seen) == 4
     finally:
         await storage.close()
 

@@ -113,6 +113,7 @@ class _Work:
 
     def open(self) -> None:
         self._lock = _lock(self._path)
+        _create(self._path)
         self._connection = self._connect()
         self._checkpoint()
         self._migrate()
@@ -196,7 +197,6 @@ class _Work:
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # nobody else's to read; -wal and -shm take after it
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
         try:
             (journal_mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -230,6 +230,16 @@ class _Work:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             migrate(connection)
             connection.commit()
+
+
+def _create(path: Path) -> None:
+    """Make the file where there is none, nobody else's to read; -wal and -shm take after it.
+
+    One that is there isn't even opened: closing it would take away the locks that this process's connections hold on it (POSIX),
+    and whoever next closes the database elsewhere would believe to be the last and delete the WAL.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _lock(path: Path) -> int:
