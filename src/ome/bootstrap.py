@@ -20,6 +20,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ import structlog
 import uvicorn
 
 from ome.api.app import build_app
+from ome.api.connections import ConnectionLimits, Connections
 from ome.api.protocol import Connection
 from ome.api.settings import ApiSettings
 from ome.config import Settings, load_settings, not_built
@@ -49,7 +51,8 @@ EXIT_NOT_DRAINED: Final = 75
 _LEAST_DRAIN_S: Final = 0.5
 DAY_US: Final = 24 * 3600 * MICROSECONDS
 _BACKLOG: Final = 2048
-_KEEP_ALIVE_S: Final = 75
+_SPARE_FILES: Final = 128
+"""Open files besides connections: the database's, the listener, the standard ones, and those that come and go."""
 
 log = structlog.get_logger(__name__)
 
@@ -88,6 +91,7 @@ class Service:
                 private_reads=settings.private_reads,
                 max_body_bytes=settings.max_body_bytes,
                 max_batch_bytes=settings.max_batch_bytes,
+                max_head_bytes=settings.max_header_bytes,
             ),
             metrics=self._metrics,
             durability=lambda: self._storage.repository.durability,
@@ -123,6 +127,11 @@ class Service:
             yield
         finally:
             await self.stop()
+
+    @property
+    def metrics(self) -> Metrics:
+        """What counts."""
+        return self._metrics
 
     @property
     def position(self) -> int:
@@ -249,17 +258,47 @@ def _loop_factory() -> Any:
 def _uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         service.app,
-        http=Connection,
+        http=partial(Connection, _connections(service, settings)),  # type: ignore[arg-type]  # called as the class is
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         date_header=True,
         proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=math.ceil(settings.drain_sec),
         ws="none",
     )
+
+
+def _connections(service: Service, settings: Settings) -> Connections:
+    limits = ConnectionLimits(
+        connections=_affordable(settings.max_connections),
+        connections_per_address=settings.max_connections_per_address,
+        requests=settings.max_requests,
+        head_bytes=settings.max_header_bytes,
+        message_bytes=settings.max_header_bytes + 2 * max(settings.max_body_bytes, settings.max_batch_bytes),
+        receive_timeout_s=settings.receive_timeout_sec,
+        send_timeout_s=settings.send_timeout_sec,
+        keep_alive_s=settings.keep_alive_sec,
+    )
+    return Connections(limits, service.metrics)
+
+
+def _affordable(connections: int) -> int:
+    """So many connections as this process may open files for, after asking for as many: beyond it they are refused in words."""
+    try:
+        import resource  # noqa: PLC0415  not on every platform
+    except ImportError:
+        return connections
+    wanted = connections + _SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return connections
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < wanted:
+        log.warning("few_open_files", limit=most, connections=max(1, most - _SPARE_FILES), advice="raise ulimit -n")
+    return min(connections, max(1, most - _SPARE_FILES))
 
 
 async def _stop_when_halted(service: Service, server: uvicorn.Server) -> None:

@@ -45,6 +45,21 @@ class Settings(BaseSettings):
     drain_sec: float = Field(default=10.0, gt=0, le=3600, allow_inf_nan=False, description="seconds that stopping may take")
     max_body_bytes: int = Field(default=65_536, ge=1024, description="largest request body, in bytes")
     max_batch_bytes: int = Field(default=1_048_576, ge=1024, description="largest body of POST /orders/batch, in bytes")
+    max_header_bytes: int = Field(default=16_384, ge=1024, description="largest path, query and headers together, in bytes")
+    max_connections: int = Field(default=10_000, ge=1, description="connections at the same time; beyond it 503")
+    max_connections_per_address: int = Field(
+        default=1000, ge=0, description="connections at the same time from one address, loopback excepted; 0: no limit"
+    )
+    max_requests: int = Field(default=2048, ge=16, description="requests that are worked on at the same time; beyond it 503")
+    receive_timeout_sec: float = Field(
+        default=10.0, gt=0, le=3600, allow_inf_nan=False, description="seconds that a request may take to arrive; then 408"
+    )
+    send_timeout_sec: float = Field(
+        default=10.0, gt=0, le=3600, allow_inf_nan=False, description="seconds that a client may take to read its answer"
+    )
+    keep_alive_sec: float = Field(
+        default=75.0, gt=0, le=86_400, allow_inf_nan=False, description="seconds that a connection may be silent between requests"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least severe log lines to write")
     log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: console on a terminal, else JSON")
 

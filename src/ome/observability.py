@@ -67,6 +67,10 @@ class Metrics:
         self._request_seconds = Histogram(
             "ome_http_request_seconds", "How long an answer took", ["route", "method"], buckets=_SECONDS, registry=registry
         )
+        self._connections = Gauge("ome_connections", "Open connections, WebSockets not counted", registry=registry)
+        self._turned_away = Counter(
+            "ome_connection_refusals", "Requests and connections refused before they were worked on", ["code"], registry=registry
+        )
         self._state = Gauge("ome_engine_state", "1 for the state that the engine is in", ["state"], registry=registry)
         self._position = Gauge("ome_engine_position", "The last committed position", registry=registry)
         Gauge("ome_build_info", "Always 1", ["version"], registry=registry).labels(version("ome")).set(1)
@@ -84,6 +88,17 @@ class Metrics:
         """The engine's state is now another."""
         for name in STATES:
             self._state.labels(name).set(name == state)
+
+    # ConnectionMetrics
+
+    def connections_open(self, count: int) -> None:
+        """So many are connected."""
+        self._connections.set(count)
+
+    def connection_refused(self, code: str, count: int) -> None:
+        """So many were refused by the server itself; a line for all of them."""
+        self._turned_away.labels(code).inc(count)
+        logging.getLogger("ome.connections").warning("refused", extra={"code": code, "count": count})
 
     # EventListener
 

@@ -1,78 +1,357 @@
-"""The connection below the edge: uvicorn's, with two things mended.
+"""The connection below the edge: uvicorn's, with bounds, and with its manners mended.
 
-What it refuses by itself, before there is a request (bytes that aren't HTTP, lengths that contradict each other, an endless
-path), is a problem document too. And a client that ends its side of the connection right after its request still gets the answer.
-Either way requests that came whole are answered first, in their order, and the connection is closed after them.
+What it refuses by itself is a problem document too: bytes that aren't HTTP, lengths that contradict each other, an endless path
+or head or body, a request that doesn't come to its end in time, a request too many. A client that ends its side of the
+connection right after its request still gets the answer. Either way requests that came whole are answered first, in their
+order; then the connection ends: what the client still sends is read and dropped for a moment, so that it can read why.
+
+`ome.api.connections` says how long each thing may take. `receive_by` and `send_by` are moments of the event loop's clock: when
+the client must have sent what it owes, and taken what it is owed; infinite where it owes nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import secrets
-from typing import Final
+from math import inf
+from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
-from ome.api.dispatcher import PROBLEM_HEADERS
-from ome.api.problems import Problem
+from ome.api.connections import LINGER_BYTES, LINGER_S, Connections
+from ome.api.dispatcher import PROBLEM_HEADERS, REQUEST_ID
+from ome.api.problems import Header, Problem
+from ome.domain.numbers import pack
 from ome.domain.reasons import Reason
 
 _MAX_URL_BYTES: Final = 0xFFFF
 """Longest path and query that the parser of URLs takes."""
+_PIECE_BYTES: Final = 4096
+"""What is parsed at a time: an order fits, and what is too much is noticed before it has been kept."""
+_STREAM: Final = "/stream"
+"""How the path of an answer ends that lasts as long as its reader; it isn't counted among the requests that are worked on."""
+
+_id_prefix: Final = secrets.token_hex(4)
+_id_count: Final = itertools.count(1)
+
+
+class _Flow(FlowControl):
+    """uvicorn's, which can be held: a request that asks for its body must not open the tap while there is enough to do."""
+
+    is_held = False
+
+    def resume_reading(self) -> None:
+        """Read on, unless held."""
+        if not self.is_held:
+            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
-    """One client's connection."""
+    """One client's connection, watched over by `watch`."""
 
     url = b""
-    _last_words: bytes | None = None
-    """What is sent before the connection is closed, once every whole request is answered; None while more may come."""
+    flow: _Flow
+
+    def __init__(
+        self,
+        watch: Connections,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.receive_by = inf
+        self.send_by = inf
+        self._watch = watch
+        self._limits = watch.limits
+        self._address = ""
+        self._last_words: bytes | None = None
+        """What is sent before the connection ends, once every whole request is answered; None while more may come."""
+        self._is_ending = False
+        """Nothing more is said; what still comes is dropped."""
+        self._worked_on: asyncio.Task[None] | None = None
+        """The handler that has one of the slots for requests; one at a time, the others of a connection wait."""
+        self._in_head = False
+        self._in_body = False
+        self._received = 0
+        """Bytes of the message that is being received, framing included."""
+        self._fresh = 0
+        """Bytes of the piece that is being parsed, until a message has begun in it."""
+        self._unread = b""
+        """What came after enough pipelined requests."""
+
+    # From the transport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Stay, if there is room."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport)
+        self._address = self.client[0] if self.client else ""
+        if self._watch.has_room_for(self._address, len(self.connections)):
+            self._watch.join(self, self._address)
+            self.receive_by = self.loop.time() + self._limits.receive_timeout_s
+            return
+        self._is_ending = True
+        self._watch.refused(Reason.TOO_MANY_CONNECTIONS)
+        transport.write(self._refusal(Problem(Reason.TOO_MANY_CONNECTIONS, headers=(self._retry_after,))))
+        transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._watch.leave(self, self._address)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read on, unless this connection is about to end."""
-        if self._last_words is None:
-            super().data_received(data)
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words say less
-        """Refuse what can't be read, and close: nothing after it can be told apart."""
-        refusal = self._refusal()
-        if self._ends_after_answers(refusal):
-            return
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            self.transport.write(refusal)
-        self.transport.close()
+        if self._unread:
+            self._unread += data
+        elif self._is_ending:
+            self._received += len(data)
+            if self._received > LINGER_BYTES:
+                self._close(self.loop.time())
+        elif self._last_words is None:
+            self._read(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's signature; uvicorn's says None
         """The client sends no more: keep the connection for the answers that it waits for."""
-        return self._ends_after_answers(b"")
+        return not self._is_ending and self._ends_after_answers(b"")
+
+    def pause_writing(self) -> None:
+        """The client doesn't read as fast as it asks."""
+        super().pause_writing()
+        self.send_by = self.loop.time() + self._limits.send_timeout_s
+
+    def resume_writing(self) -> None:
+        """It does."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self.send_by = inf
+
+    def shutdown(self) -> None:
+        """The server stops."""
+        if self._is_ending:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over; its deadlines are another's from here on."""
+        self._watch.leave(self, self._address)
+        self._is_ending = True
+        super().handle_websocket_upgrade()
+
+    # Time
+
+    def is_late(self, now: float) -> None:
+        """One of the two deadlines has passed."""
+        if self.send_by <= now:
+            if self.transport.is_closing() or self.transport.get_write_buffer_size():
+                self.transport.abort()
+                return
+            self.send_by = inf
+        if self.receive_by > now:
+            return
+        if self.flow.read_paused:  # it may have been sent: this side doesn't read
+            self.receive_by = now + self._limits.receive_timeout_s
+        elif self._in_head or (self._in_body and not self.cycle.response_complete):
+            self._refuse(Problem(Reason.REQUEST_TIMEOUT))
+        else:
+            self._close(now)
+
+    def _close(self, now: float) -> None:
+        self.transport.close()
+        self.receive_by, self.send_by = inf, now + self._limits.send_timeout_s
+
+    # From the parser
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        self._in_head = True
+        self._received, self._fresh = self._fresh, 0
+        self.receive_by = self.loop.time() + self._limits.receive_timeout_s
+
+    def on_headers_complete(self) -> None:
+        """Its head is whole."""
+        super().on_headers_complete()
+        self._in_head, self._in_body = False, True
+
+    def on_message_complete(self) -> None:
+        """It is whole."""
+        super().on_message_complete()
+        self._in_body = False
+        self.receive_by = self.loop.time() + self._limits.keep_alive_s if self.cycle.response_complete else inf
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words say less
+        """Refuse what can't be read: nothing after it can be told apart."""
+        self._refuse(Problem(Reason.HEADERS_TOO_LARGE if len(self.url) > _MAX_URL_BYTES else Reason.MALFORMED_REQUEST))
+
+    def _read(self, data: bytes) -> None:
+        """Parse what came, in pieces, until this connection ends or enough requests wait on it."""
+        for start in range(0, len(data), _PIECE_BYTES):
+            if len(self.pipeline) >= self._limits.pipelined:
+                self._unread = data[start:]
+                self.flow.pause_reading()
+                self.flow.is_held = True
+                return
+            self._feed(data if len(data) <= _PIECE_BYTES else data[start : start + _PIECE_BYTES])
+            if self._is_ending or self._last_words is not None:
+                return
+
+    def _feed(self, piece: bytes) -> None:
+        size = len(piece)
+        if self._in_head or self._in_body:
+            self._received += size
+            self._fresh = 0
+        else:
+            self._fresh = size
+        super().data_received(piece)
+        if self._in_head:
+            if self._received > self._limits.head_bytes:
+                self._refuse(Problem(Reason.HEADERS_TOO_LARGE))
+        elif self._in_body and self._received > self._limits.message_bytes:
+            self._refuse(Problem(Reason.BODY_TOO_LARGE, limit=pack(self._limits.message_bytes // 2, 0)))
+
+    def _read_on(self) -> None:
+        """There is room for what came after enough pipelined requests."""
+        data, self._unread = self._unread, b""
+        if self._is_ending or self._last_words is not None:
+            return
+        self.flow.is_held = False
+        self._read(data)
+        if not self._unread:
+            self.flow.resume_reading()
+
+    # Requests and answers
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Work on a request, if there is room."""
+        method, path = cycle.scope["method"], cycle.scope["path"]
+        if not self._watch.admits(method, path):
+            self._turn_away(cycle, method, path)
+            return
+        task = self.loop.create_task(cycle.run_asgi(app))
+        self.tasks.add(task)
+        if path.endswith(_STREAM):
+            task.add_done_callback(self.tasks.discard)
+        else:
+            self._worked_on = task
+            self._watch.requests += 1
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """A handler has ended, after its answer or, its client gone, without one."""
+        self.tasks.discard(task)
+        if self._worked_on is task:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Its slot is the next one's."""
+        if self._worked_on is not None:
+            self._worked_on = None
+            self._watch.requests -= 1
+
+    def _turn_away(self, cycle: RequestResponseCycle, method: str, path: str) -> None:
+        """Answer OVERLOADED at once; the connection stays."""
+        self._watch.refused(Reason.OVERLOADED)
+        headers = dict(cycle.scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode("ascii") if REQUEST_ID.fullmatch(given) else _new_request_id()
+        problem = Problem(Reason.OVERLOADED, headers=(self._retry_after,))
+        self.transport.write(self._rendered(problem, method, path, request_id, keeps=cycle.keep_alive))
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, or end."""
-        is_last = not self.pipeline
-        super().on_response_complete()
-        if is_last and self._last_words is not None and not self.transport.is_closing():
-            self.transport.write(self._last_words)
-            self.transport.close()
+        """Go on with the next request, or wait for it, or end."""
+        self.server_state.total_requests += 1
+        self._give_back()
+        now = self.loop.time()
+        if self.transport.is_closing():
+            self.send_by = now + self._limits.send_timeout_s
+            return
+        if self.transport.get_write_buffer_size():
+            self.send_by = now + self._limits.send_timeout_s
+        self.flow.resume_reading()
+        if self.pipeline:
+            if self._in_body:  # it wasn't read while it had to wait
+                self.receive_by = now + self._limits.receive_timeout_s
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._last_words is not None:
+            self._end(self._last_words)
+        elif not self._in_head and not self._in_body:
+            self.receive_by = now + self._limits.keep_alive_s
+        if self._unread and len(self.pipeline) < self._limits.pipelined:
+            self.loop.call_soon(self._read_on)
+
+    # The end
+
+    def _refuse(self, problem: Problem) -> None:
+        """Say what is wrong, after the answers to requests that came whole, and end the connection."""
+        self._watch.refused(problem.reason)
+        refusal = self._refusal(problem)
+        if self._ends_after_answers(refusal):
+            return
+        cycle = self.cycle
+        if self._in_body and not self._in_head:
+            if cycle.response_started:  # it has had an answer, or is in the middle of one
+                refusal = b""
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._end(refusal)
 
     def _ends_after_answers(self, last_words: bytes) -> bool:
-        """Close after the answers to requests that came whole, `last_words` behind them; False if none is awaited."""
+        """End after the answers to requests that came whole, `last_words` behind them; False if none is awaited."""
         cycle = self.cycle
         if self.pipeline and cycle.more_body:
             self.pipeline.popleft()  # half a request: it would wait for its other half for ever
         elif cycle is None or cycle.response_complete or cycle.more_body:
             return False
         self._last_words = last_words
+        self.receive_by = inf
         return True
 
-    def _refusal(self) -> bytes:
-        problem = Problem(Reason.HEADERS_TOO_LARGE if len(self.url) > _MAX_URL_BYTES else Reason.MALFORMED_REQUEST)
-        request_id = secrets.token_hex(8)
-        body = problem.render("GET", self.url.partition(b"?")[0].decode("latin-1"), request_id)
+    def _end(self, last_words: bytes) -> None:
+        """Say the last, and that it was the last; read on for a moment, lest the client lose it."""
+        self._is_ending = True
+        if not last_words:
+            self._close(self.loop.time())
+            return
+        self.transport.write(last_words)
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self.receive_by = self.loop.time() + LINGER_S
+
+    @property
+    def _retry_after(self) -> Header:
+        return (b"retry-after", b"%d" % self._limits.retry_after_s)
+
+    def _refusal(self, problem: Problem) -> bytes:
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        return self._rendered(problem, "GET", path, _new_request_id(), keeps=False)
+
+    def _rendered(self, problem: Problem, method: str, path: str, request_id: str, *, keeps: bool) -> bytes:
+        body = problem.render(method, path, request_id)
         headers = [
             *self.server_state.default_headers,
             *PROBLEM_HEADERS,
+            *problem.headers,
             (b"x-request-id", request_id.encode()),
             (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
         ]
-        lines = [STATUS_LINE[problem.status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body]
-        return b"".join(lines)
+        if not keeps:
+            headers.append((b"connection", b"close"))
+        lines = [STATUS_LINE[problem.status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"]
+        return b"".join(lines if method == "HEAD" else [*lines, body])
+
+
+def _new_request_id() -> str:
+    return f"{_id_prefix}-c{next(_id_count)}"

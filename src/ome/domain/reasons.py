@@ -24,6 +24,7 @@ class Reason(IntEnum):
     ROUTE_NOT_FOUND = 106
     METHOD_NOT_ALLOWED = 107
     MALFORMED_REQUEST = 108
+    REQUEST_TIMEOUT = 109
     # 200: who asks
     UNAUTHORIZED = 200
     # 300: the service's state
@@ -31,6 +32,9 @@ class Reason(IntEnum):
     NOT_ACCEPTING = 301
     OUTCOME_UNKNOWN = 302
     INTERNAL_ERROR = 303
+    TOO_MANY_CONNECTIONS = 304
+    TOO_LATE = 305
+    PENDING = 306
     # 400: what is named
     ORDER_NOT_FOUND = 400
     ORDER_NOT_OPEN = 401
@@ -104,9 +108,12 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.MALFORMED_REQUEST: ReasonInfo(
         400, "", "This is not HTTP as it should be", "Send one method, path, Content-Length or well-formed chunks; see RFC 9112."
     ),
+    Reason.REQUEST_TIMEOUT: ReasonInfo(
+        408, "", "The request did not come to its end in time", "Send head and body without a pause; nothing was executed."
+    ),
     Reason.UNAUTHORIZED: ReasonInfo(401, "", "A valid API key is needed", "Send the key in the header X-API-Key."),
     Reason.OVERLOADED: ReasonInfo(
-        503, "", "The engine's queue is full", "Nothing was executed; try again after Retry-After seconds."
+        503, "", "More is asked of the service than it can do", "Nothing was executed; try again after Retry-After seconds."
     ),
     Reason.NOT_ACCEPTING: ReasonInfo(
         503, "", "The engine is not taking commands now", "Nothing was executed; try again after Retry-After seconds."
@@ -118,6 +125,15 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
         "Ask for the order by its client_order_id, or send the same request again with it.",
     ),
     Reason.INTERNAL_ERROR: ReasonInfo(500, "", "The service failed", "Report it with the request id; it is in the log."),
+    Reason.TOO_MANY_CONNECTIONS: ReasonInfo(
+        503, "", "There are too many connections", "Use those that you have; try again after Retry-After seconds."
+    ),
+    Reason.TOO_LATE: ReasonInfo(
+        422, "", "Its turn came after valid_for_ms", "Nothing was executed; decide anew, or allow it more time."
+    ),
+    Reason.PENDING: ReasonInfo(
+        503, "", "A request with this client_order_id is still being worked on", "Ask again after Retry-After seconds."
+    ),
     Reason.ORDER_NOT_FOUND: ReasonInfo(404, "M3", "There is no such order", "Check the order id."),
     Reason.ORDER_NOT_OPEN: ReasonInfo(409, "M3", "The order is no longer open", "It has ended; nothing can be changed about it."),
     Reason.VERSION_CONFLICT: ReasonInfo(
