@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from math import inf
 
 import httpx
 import msgspec
@@ -36,7 +37,7 @@ from ome.domain.events import (
     users_of,
 )
 from ome.domain.numbers import canonical, format_number, pack, value_of
-from ome.domain.ports import Answer, Auction, Depth, Operation, Page, Quote, Ticker
+from ome.domain.ports import Answer, Auction, Depth, Operation, Page, Quote, Ticker, Timely, command_of
 from ome.domain.reasons import Reason
 from ome.domain.records import InstrumentRecord, InstrumentRules, OrderRecord, TradeRecord
 
@@ -96,15 +97,18 @@ class FakeExchange:
         self.auctions: dict[str, Auction] = {}
         self.script: list[Sequence[Event]] = []
         self.fail: Exception | None = None
+        self.asked: list[tuple[str, str, str | None]] = []
         self.ping_fails = False
         self.state_now = "RUNNING"
 
     # OrderEntry
 
-    async def submit(self, order: NewOrder, *, dry_run: bool = False) -> Answer:
-        """Submit; the same client order id with the same order gets the first answer."""
+    async def submit(self, order: NewOrder | Timely, *, dry_run: bool = False) -> Answer:
+        """Submit; the same client order id with the same order gets the first answer. There is always time."""
+        command = command_of(order)
+        assert isinstance(command, NewOrder)
         with self._undone(dry_run):
-            return self._submit(order)
+            return self._submit(command)
 
     def _submit(self, order: NewOrder) -> Answer:
         events = self._next(order)
@@ -121,10 +125,12 @@ class FakeExchange:
         self.first_answers[key] = (order, answer)
         return answer
 
-    async def modify(self, change: ModifyOrder, *, dry_run: bool = False) -> Answer:
+    async def modify(self, change: ModifyOrder | Timely, *, dry_run: bool = False) -> Answer:
         """Change the total or the price; nothing trades."""
+        command = command_of(change)
+        assert isinstance(command, ModifyOrder)
         with self._undone(dry_run):
-            return self._modify(change)
+            return self._modify(command)
 
     def _modify(self, change: ModifyOrder) -> Answer:
         events = self._next(change)
@@ -186,9 +192,15 @@ class FakeExchange:
     async def batch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> list[Answer | OmeError]:
         """Carry them out one after the other; what is raised is the outcome of its operation."""
         with self._undone(dry_run):
-            return [self._carry_out(operation) for operation in operations]
+            return [self._carry_out(command_of(operation)) for operation in operations]
 
-    def _carry_out(self, operation: Operation) -> Answer | OmeError:
+    async def wait_for_fate(self, user_id: str, client_order_id: str, symbol: str | None = None) -> None:
+        """What it was asked for is kept; nothing is in flight, unless `fail` says so."""
+        self.asked.append((user_id, client_order_id, symbol))
+        if self.fail is not None:
+            raise self.fail
+
+    def _carry_out(self, operation: NewOrder | ModifyOrder | CancelOrder) -> Answer | OmeError:
         try:
             match operation:
                 case NewOrder():
@@ -376,17 +388,19 @@ class FakeExchange:
 
     # CommandBus
 
-    def enqueue(self, command: Command, settled: Callable[[], None] | None = None) -> Awaitable[Sequence[Event]]:
+    def enqueue(
+        self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf
+    ) -> Awaitable[Sequence[Event]]:
         """Nothing is sent past order entry by the edge."""
-        raise NotImplementedError(command, settled)
+        raise NotImplementedError(command, settled, deadline_s)
 
     async def preview(self, commands: Sequence[Command]) -> list[list[Event]]:
         """Likewise."""
         raise NotImplementedError(commands)
 
-    async def send(self, command: Command, settled: Callable[[], None] | None = None) -> Sequence[Event]:
+    async def send(self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf) -> Sequence[Event]:
         """Likewise."""
-        raise NotImplementedError(command, settled)
+        raise NotImplementedError(command, settled, deadline_s)
 
     def is_open(self, order_id: int) -> bool:
         """Whether it is open."""

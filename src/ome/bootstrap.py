@@ -82,7 +82,7 @@ class Service:
         self._market = MarketView()
         self._feed = Feed(self._market)
         self.app = build_app(
-            entry=OrderEntryDesk(self._runner, self._storage.reads),
+            entry=OrderEntryDesk(self._runner, self._storage.reads, wait_s=settings.client_wait_sec),
             reads=self._storage.reads,
             market=self._market,
             bus=self._runner,

@@ -25,6 +25,7 @@ from ome.api.schemas import (
     CLIENT_ORDER_ID_WORDS,
     MAX_HALT_SECONDS,
     MAX_OPERATIONS,
+    MAX_VALID_FOR_MS,
     MAX_VERSION,
     SYMBOL,
     SYMBOL_WORDS,
@@ -39,7 +40,7 @@ from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, 
 from ome.domain.errors import NumberError
 from ome.domain.ids import parse_id
 from ome.domain.numbers import parse, parse_json_number, value_of
-from ome.domain.ports import Operation
+from ome.domain.ports import Operation, Timely
 from ome.domain.reasons import Reason
 from ome.domain.records import SpecialTerms
 
@@ -258,7 +259,7 @@ class Form(NamedTuple):
 
 
 def _modify_rules(_values: Mapping[str, Any], given: Collection[str]) -> list[FieldError]:
-    if not any(field in given for field in MODIFY_FORM.readers if field != "expected_version"):
+    if not any(field in given for field in MODIFY_FORM.readers if field not in CONDITIONS):
         return [FieldError("quantity", "or another field to change is required")]
     if "trail_amount" in given and "trail_percent" in given:
         return [FieldError("trail_amount", "or trail_percent, not both")]
@@ -269,6 +270,11 @@ def _no_rules(_values: Mapping[str, Any], _given: Collection[str]) -> list[Field
     return []
 
 
+_read_valid_for: Final = _whole_reader(
+    1, MAX_VALID_FOR_MS, f"must be a whole number of milliseconds from 1 to {MAX_VALID_FOR_MS}"
+)
+CONDITIONS: Final = frozenset({"expected_version", "valid_for_ms"})
+"""What a change asks to be so, beside what it changes."""
 ORDER_FORM: Final = Form(
     {
         "user_id": _text(USER_ID, USER_ID_WORDS),
@@ -289,6 +295,7 @@ ORDER_FORM: Final = Form(
         "max_slippage_bps": _whole_reader(0, 10_000, "must be a whole number from 0 to 10000, in hundredths of a percent"),
         "self_trade_prevention": _name_reader(_MODES),
         "client_order_id": _text(CLIENT_ORDER_ID, CLIENT_ORDER_ID_WORDS),
+        "valid_for_ms": _read_valid_for,
     },
     ("user_id", "symbol", "side", "quantity"),
     order_rules,
@@ -303,6 +310,7 @@ MODIFY_FORM: Final = Form(
         "trail_amount": read_number,
         "trail_percent": _read_percent,
         "expected_version": _whole_reader(1, MAX_VERSION, "must be a whole number from 1, as `version` in the order"),
+        "valid_for_ms": _read_valid_for,
     },
     (),
     _modify_rules,
@@ -373,7 +381,7 @@ def _members(body: bytes | Raw) -> dict[str, Raw]:
 # Bodies
 
 
-def read_new_order(body: bytes) -> NewOrder:
+def read_new_order(body: bytes) -> NewOrder | Timely:
     """The command that a POST /orders body asks for; raises Problem."""
     try:
         return _plain_order(body)
@@ -381,10 +389,10 @@ def read_new_order(body: bytes) -> NewOrder:
         return _order(_read(_members(body), ORDER_FORM))
 
 
-def _order(values: Mapping[str, Any]) -> NewOrder:
+def _order(values: Mapping[str, Any]) -> NewOrder | Timely:
     order_type = values.get("type", OrderType.LIMIT)
     special = {name: values[name] for name in _TERMS if values.get(name, False) is not False}
-    return NewOrder(
+    order = NewOrder(
         values["user_id"],
         values["symbol"].upper(),
         values["side"],
@@ -397,11 +405,18 @@ def _order(values: Mapping[str, Any]) -> NewOrder:
         values.get("expires_at"),
         SpecialTerms(**special) if special else None,
     )
+    return order if "valid_for_ms" not in values else Timely(order, values["valid_for_ms"])
 
 
-def read_modify(body: bytes, order_id: int) -> ModifyOrder:
+def read_modify(body: bytes, order_id: int) -> ModifyOrder | Timely:
     """The command that a PUT /orders/{order_id} body asks for; raises Problem. `exists` is for order entry to fill in."""
-    return ModifyOrder(order_id, exists=True, **_read(_members(body), MODIFY_FORM))
+    return _change(order_id, _read(_members(body), MODIFY_FORM))
+
+
+def _change(order_id: int, values: dict[str, Any]) -> ModifyOrder | Timely:
+    valid_for_ms: int | None = values.pop("valid_for_ms", None)
+    change = ModifyOrder(order_id, exists=True, **values)
+    return change if valid_for_ms is None else Timely(change, valid_for_ms)
 
 
 def read_instrument(body: bytes, symbol: str) -> DefineInstrument:
@@ -447,4 +462,4 @@ def _operation(body: Raw) -> Operation | Problem:
     order_id = values.pop("order_id")
     if not order_id:
         return Problem(Reason.ORDER_NOT_FOUND)
-    return CancelOrder(order_id, exists=True) if op == "cancel" else ModifyOrder(order_id, exists=True, **values)
+    return CancelOrder(order_id, exists=True) if op == "cancel" else _change(order_id, values)

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
+from typing import Final
 
 from ome.api.problems import Problem
-from ome.domain.errors import NotAccepting, OutcomeUnknown, Overloaded
-from ome.domain.reasons import Reason
+from ome.domain.errors import NotAccepting, OutcomeUnknown, Overloaded, Pending, TooLate
+from ome.domain.reasons import TABLE, Reason
 
 _logger = logging.getLogger("ome.api")
 
 
+_REASONS: Final = {
+    Overloaded: Reason.OVERLOADED,
+    NotAccepting: Reason.NOT_ACCEPTING,
+    Pending: Reason.PENDING,
+    TooLate: Reason.TOO_LATE,
+    OutcomeUnknown: Reason.OUTCOME_UNKNOWN,
+}
+
+
 def problem_of(error: Exception, request_id: str, retry_after_seconds: int) -> Problem:
     """The problem that an exception is answered with."""
-    retry_after = (b"retry-after", str(retry_after_seconds).encode())
-    match error:
-        case Problem():
-            return error
-        case Overloaded():
-            return Problem(Reason.OVERLOADED, headers=(retry_after,))
-        case NotAccepting():
-            return Problem(Reason.NOT_ACCEPTING, headers=(retry_after,))
-        case OutcomeUnknown():
-            return Problem(Reason.OUTCOME_UNKNOWN)
-        case _:
-            _logger.error("a request failed", exc_info=error, extra={"request_id": request_id})
-            return Problem(Reason.INTERNAL_ERROR)
+    if isinstance(error, Problem):
+        return error
+    reason = next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), Reason.INTERNAL_ERROR)
+    if reason is Reason.INTERNAL_ERROR:
+        _logger.error("a request failed", exc_info=error, extra={"request_id": request_id})
+    again = TABLE[reason].status == HTTPStatus.SERVICE_UNAVAILABLE
+    return Problem(reason, headers=((b"retry-after", str(retry_after_seconds).encode()),) if again else ())

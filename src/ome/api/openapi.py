@@ -10,7 +10,7 @@ import msgspec
 from fastapi import FastAPI, Response
 
 from ome.api import audit_schemas, schemas
-from ome.api.decoding import MODIFY_FORM
+from ome.api.decoding import CONDITIONS, MODIFY_FORM
 from ome.api.problems import CONTENT_TYPE, ProblemDocument
 
 _REF: Final = "#/components/schemas/{name}"
@@ -75,7 +75,7 @@ _ORDER_RULES: Final[list[dict[str, Any]]] = [
     {"if": _given("min_quantity"), "then": _is("type", "LIMIT", "MARKET", "STOP_LIMIT")},
 ]
 """The rules between an order's fields (`order_rules`), as JSON Schema."""
-_MODIFY_RULES: Final = [_given(field) for field in MODIFY_FORM.readers if field != "expected_version"]
+_MODIFY_RULES: Final = [_given(field) for field in MODIFY_FORM.readers if field not in CONDITIONS]
 _NOT_BOTH_TRAILS: Final = {"not": _given("trail_amount", "trail_percent")}
 
 ORDER_EXAMPLES: Final[dict[str, dict[str, Any]]] = {

@@ -27,7 +27,7 @@ from ome.api.views import dry_run_answer, order_answer, order_view
 from ome.domain.commands import NewOrder
 from ome.domain.errors import OmeError
 from ome.domain.ids import parse_id
-from ome.domain.ports import Answer, Operation, OrderEntry, ReadModels
+from ome.domain.ports import Answer, Operation, OrderEntry, ReadModels, command_of
 from ome.domain.reasons import Reason
 
 PREFIX: Final = "/orders/"
@@ -111,7 +111,7 @@ class OrderRoutes:
             problem = problem_of(error, request_id, self._retry_after_seconds)
             document = problem.document(scope["method"], scope["path"], request_id)
             return OperationResult(status=problem.status, problem=document)
-        return OperationResult(status=201 if isinstance(operation, NewOrder) else 200, order=order)
+        return OperationResult(status=201 if _is_submit(operation) else 200, order=order)
 
     async def read(self, scope: Scope, headers: Headers, _receive: Receive) -> Reply:
         """GET /orders/{order_id}: 200 and the order as it stands."""
@@ -129,8 +129,12 @@ def _unreal_ids(answered: Iterable[tuple[Operation | Problem, Outcome]]) -> set[
     return {
         outcome.order_id
         for operation, outcome in answered
-        if isinstance(operation, NewOrder) and isinstance(outcome, Answer) and not outcome.replayed
+        if _is_submit(operation) and isinstance(outcome, Answer) and not outcome.replayed
     }
+
+
+def _is_submit(operation: Operation | Problem) -> bool:
+    return not isinstance(operation, Problem) and isinstance(command_of(operation), NewOrder)
 
 
 def _order_id(scope: Scope) -> int:

@@ -1,7 +1,7 @@
 """Every error answer: RFC 9457 problem documents, made from the one table of reasons and nothing else.
 
 A `Problem` is raised anywhere in the edge and rendered in one place. `outcome` is "not_executed" wherever that is certain:
-"unknown" stands for OUTCOME_UNKNOWN always, and for INTERNAL_ERROR where the request could have changed something.
+"unknown" stands for OUTCOME_UNKNOWN and PENDING always, and for INTERNAL_ERROR where the request could have changed something.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ MAX_INSTANCE: Final = 256
 
 Header = tuple[bytes, bytes]
 REPLAYED_HEADER: Final[Header] = (b"idempotent-replayed", b"true")
+_UNKNOWN: Final = frozenset({Reason.OUTCOME_UNKNOWN, Reason.PENDING})
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -89,7 +90,7 @@ class Problem(Exception):
     def document(self, method: str, path: str, request_id: str) -> ProblemDocument:
         """The answer's body, for a request with this method, path and id."""
         reason = self.reason
-        unknown = reason is Reason.OUTCOME_UNKNOWN or (reason is Reason.INTERNAL_ERROR and method not in _SAFE_METHODS)
+        unknown = reason in _UNKNOWN or (reason is Reason.INTERNAL_ERROR and method not in _SAFE_METHODS)
         return ProblemDocument(
             type=TYPE_PREFIX + reason.code,
             title=TABLE[reason].title,

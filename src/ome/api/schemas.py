@@ -25,6 +25,8 @@ MAX_OPERATIONS: Final = 1000
 """Operations in one batch: as many as fit one commit comfortably, and some milliseconds of reading."""
 MAX_HALT_SECONDS: Final = 7 * 86_400
 """Longest halt at the price band; what should last longer is the operator's `state`."""
+MAX_VALID_FOR_MS: Final = 60_000
+"""Longest `valid_for_ms`; an answer takes no longer than CLIENT_WAIT_SEC, so more would say nothing."""
 MAX_VERSION: Final = 2**31 - 1
 """Largest `expected_version`; an order that changed so often would have outlived its exchange."""
 
@@ -151,6 +153,16 @@ ExpiresAt = Annotated[
         extra_json_schema={"format": "date-time"},
     ),
 ]
+ValidForMs = Annotated[
+    int,
+    Meta(
+        description="Execute it within so many milliseconds of its arrival, or not at all: then it is refused with "
+        "`too_late`, leaves nothing, and its client_order_id is free.",
+        ge=1,
+        le=MAX_VALID_FOR_MS,
+        examples=[500],
+    ),
+]
 Version = Annotated[int, Meta(description="Change it only if it still has this version.", ge=1, le=MAX_VERSION, examples=[1])]
 
 
@@ -180,6 +192,7 @@ class OrderRequest(PlainOrderRequest, frozen=True, kw_only=True, forbid_unknown_
     display_quantity: DisplayQuantity | UnsetType = UNSET
     min_quantity: MinQuantity | UnsetType = UNSET
     max_slippage_bps: MaxSlippageBps | UnsetType = UNSET
+    valid_for_ms: ValidForMs | UnsetType = UNSET
 
 
 class ModifyRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -193,6 +206,7 @@ class ModifyRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     trail_amount: TrailAmount | UnsetType = UNSET
     trail_percent: TrailPercent | UnsetType = UNSET
     expected_version: Version | UnsetType = UNSET
+    valid_for_ms: ValidForMs | UnsetType = UNSET
 
 
 class SubmitOperation(OrderRequest, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
@@ -373,6 +387,14 @@ class OrderList(Struct, frozen=True, kw_only=True):
     orders: list[OrderView]
     count: int
     next_cursor: str | None
+    watermark: Annotated[
+        str | UnsetType,
+        Meta(
+            description="Asked by client_order_id: what the service had taken before this moment (RFC 3339, its own clock) is "
+            "decided, so that an order that isn't here never will be",
+            examples=["2026-11-22T10:00:00.000000Z"],
+        ),
+    ] = UNSET
 
 
 class TradeList(Struct, frozen=True, kw_only=True):

@@ -3,6 +3,8 @@
 OmeError
 ├── NumberError         text that is no number of rule N1; the message completes "price ..."
 ├── Overloaded          the engine's queue is full; nothing was executed
+├── TooLate             a command's turn came after the time that its sender gave it; nothing was executed
+├── Pending             what became of a command that was asked after is still open
 ├── NotAccepting        the engine isn't taking commands now (starting, draining, halted); nothing was executed
 ├── OutcomeUnknown      a command was taken, and whether it took effect can't be said yet
 ├── InvariantBroken     a bug: the engine's own state contradicts itself
@@ -25,6 +27,14 @@ class NumberError(OmeError):
 
 class Overloaded(OmeError):
     """The engine's queue is full. Certain: nothing was executed."""
+
+
+class TooLate(OmeError):
+    """The command's turn came after the time that its sender gave it. Certain: nothing was executed."""
+
+
+class Pending(OmeError):
+    """Whoever asks what became of a client order id asks while its command is still being worked on."""
 
 
 class NotAccepting(OmeError):

@@ -7,6 +7,7 @@ Errors are those of `domain.errors`; a refusal comes back as an event, never as 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import Protocol
 
 from msgspec import Struct
@@ -99,15 +100,18 @@ class ReadModels(Protocol):
 class CommandBus(Protocol):
     """The way to the engine, for every command alike."""
 
-    def enqueue(self, command: Command, settled: Callable[[], None] | None = None) -> Awaitable[Sequence[Event]]:
+    def enqueue(
+        self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf
+    ) -> Awaitable[Sequence[Event]]:
         """Put a command behind those that wait: what is awaited are its events, once they are durable, or OutcomeUnknown.
 
         Raises Overloaded or NotAccepting (certain: nothing was executed). `settled` is called, once, when the command's fate is
         certain: it is durable, or it was never executed. After OutcomeUnknown that comes later, or not at all where the
-        process ends first.
+        process ends first. A command whose turn comes after `deadline_s` (as `time.monotonic` counts) isn't executed: TooLate is
+        raised where its events are awaited (DUR9).
         """
 
-    async def send(self, command: Command, settled: Callable[[], None] | None = None) -> Sequence[Event]:
+    async def send(self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf) -> Sequence[Event]:
         """`enqueue` and wait."""
 
     async def preview(self, commands: Sequence[Command]) -> list[list[Event]]:
@@ -140,8 +144,23 @@ class Answer(Struct, frozen=True):
     replayed: bool = False
 
 
-Operation = NewOrder | ModifyOrder | CancelOrder
+class Timely(Struct, frozen=True):
+    """A command that is to be executed within so many milliseconds of being taken, or not at all (DUR9).
+
+    The time isn't part of what is asked for: the same order with more of it is the same order (I1).
+    """
+
+    command: NewOrder | ModifyOrder
+    valid_for_ms: int
+
+
+Operation = NewOrder | ModifyOrder | CancelOrder | Timely
 """What a batch is made of."""
+
+
+def command_of(operation: Operation) -> NewOrder | ModifyOrder | CancelOrder:
+    """What an operation asks for, whatever time it has."""
+    return operation.command if isinstance(operation, Timely) else operation
 
 
 class OrderEntry(Protocol):
@@ -149,15 +168,17 @@ class OrderEntry(Protocol):
     the command is stamped. Raises what `CommandBus.send` raises.
     """
 
-    async def submit(self, order: NewOrder, *, dry_run: bool = False) -> Answer:
+    async def submit(self, order: NewOrder | Timely, *, dry_run: bool = False) -> Answer:
         """Submit an order, once per client order id, however often and however concurrently it is sent.
+
+        A Timely one that comes to its turn too late raises TooLate: nothing is stored, and its client order id is free again.
 
         `dry_run`: the answer that it would get now; nothing changes and no id is used: `order_id` finds the order in the events
         of the answer, and means nothing to anybody else.
         """
 
-    async def modify(self, change: ModifyOrder, *, dry_run: bool = False) -> Answer:
-        """Change an open order; `change.exists` is filled in here."""
+    async def modify(self, change: ModifyOrder | Timely, *, dry_run: bool = False) -> Answer:
+        """Change an open order; `exists` is filled in here."""
 
     async def cancel(self, order_id: int) -> Answer:
         """Cancel an open order."""
@@ -170,6 +191,11 @@ class OrderEntry(Protocol):
     async def batch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> list[Answer | OmeError]:
         """Carry out operations in their order; one refusal does not stop the rest (I4). One answer for each, or the error that
         `submit`, `modify` or `cancel` would have raised.
+        """
+
+    async def wait_for_fate(self, user_id: str, client_order_id: str, symbol: str | None = None) -> None:
+        """Return once no command with this client order id is worked on: what the database says then is definite for every one
+        that was taken before the call (HOLE4). Raises Pending where that takes longer than an answer may.
         """
 
     async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:

@@ -8,23 +8,26 @@ same id sent twice at once, or again after an unknown outcome, never executes tw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import Final, NamedTuple
 
 from msgspec import structs
 
 from ome.domain.commands import CancelOrder, CancelOrders, Command, DefineInstrument, ModifyOrder, NewOrder
 from ome.domain.enums import OrderType, Side, TimeInForce
-from ome.domain.errors import OmeError, StateMismatch
+from ome.domain.errors import OmeError, Pending, StateMismatch
 from ome.domain.events import CommandRefused, Event, OrderAccepted, OrderCancelled, OrderRejected
 from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import canonical
-from ome.domain.ports import Answer, CommandBus, Operation, ReadModels
+from ome.domain.ports import Answer, CommandBus, Operation, ReadModels, Timely, command_of
 from ome.domain.reasons import Reason
 from ome.domain.records import OrderRecord, SpecialTerms
 
 ClientKey = tuple[str, str, str]
 """User, symbol and client order id."""
+ClientCommand = NewOrder | ModifyOrder | CancelOrder
 Outcome = Answer | OmeError
 """What comes of one operation of a batch."""
 CANCEL_CHUNK: Final = 500
@@ -34,22 +37,27 @@ CANCEL_CHUNK: Final = 500
 class OrderEntryDesk:
     """The OrderEntry of a single process."""
 
-    def __init__(self, bus: CommandBus, reads: ReadModels) -> None:
+    def __init__(
+        self, bus: CommandBus, reads: ReadModels, *, wait_s: float = 5.0, monotonic_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`wait_s` is how long whoever asks what became of a client order id waits for it."""
         self._bus = bus
         self._reads = reads
-        self._reserved: dict[ClientKey, tuple[NewOrder, asyncio.Future[Answer]]] = {}
+        self._wait_s = wait_s
+        self._monotonic_s = monotonic_s
+        self._reserved: dict[ClientKey, _Reservation] = {}
         self._running: set[asyncio.Task[list[Outcome]]] = set()
 
-    async def submit(self, order: NewOrder, *, dry_run: bool = False) -> Answer:
+    async def submit(self, order: NewOrder | Timely, *, dry_run: bool = False) -> Answer:
         """See OrderEntry."""
-        if order.client_order_id is None and not dry_run:
+        if isinstance(order, NewOrder) and order.client_order_id is None and not dry_run:
             return _answer(await self._bus.send(order))
         return _value((await self.batch([order], dry_run=dry_run))[0])
 
-    async def modify(self, change: ModifyOrder, *, dry_run: bool = False) -> Answer:
+    async def modify(self, change: ModifyOrder | Timely, *, dry_run: bool = False) -> Answer:
         """See OrderEntry."""
-        if dry_run:
-            return _value((await self.batch([change], dry_run=True))[0])
+        if dry_run or isinstance(change, Timely):
+            return _value((await self.batch([change], dry_run=dry_run))[0])
         exists = await self._exists(change.order_id)
         return Answer(change.order_id, await self._bus.send(structs.replace(change, exists=exists)))
 
@@ -68,6 +76,18 @@ class OrderEntryDesk:
             if len(chunk) < CANCEL_CHUNK:
                 return cancelled
 
+    async def wait_for_fate(self, user_id: str, client_order_id: str, symbol: str | None = None) -> None:
+        """See OrderEntry. A reservation is given back when its command is durable or certainly not executed."""
+        open_now = [
+            reservation.released
+            for (user, listed, client_id), reservation in self._reserved.items()
+            if user == user_id and client_id == client_order_id and symbol in {None, listed}
+        ]
+        if open_now:
+            _, still_open = await asyncio.wait(open_now, timeout=self._wait_s)
+            if still_open:
+                raise Pending
+
     async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
         """See OrderEntry."""
         return await self._bus.send(definition)
@@ -77,12 +97,18 @@ class OrderEntryDesk:
 
         It is a task of its own: once begun it goes on when its client goes away.
         """
-        task = asyncio.create_task(self._preview(operations) if dry_run else self._batch(operations))
+        commands = [command_of(operation) for operation in operations]
+        task = asyncio.create_task(self._preview(commands) if dry_run else self._batch(commands, self._deadlines(operations)))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    async def _batch(self, operations: Sequence[Operation]) -> list[Outcome]:
+    def _deadlines(self, operations: Sequence[Operation]) -> list[float]:
+        """When it is too late for each, counted from now, as `time.monotonic` counts."""
+        now = self._monotonic_s()
+        return [now + operation.valid_for_ms / 1000 if isinstance(operation, Timely) else inf for operation in operations]
+
+    async def _batch(self, operations: Sequence[ClientCommand], deadlines: Sequence[float]) -> list[Outcome]:
         reserved = [self._reserve(operation) for operation in operations]
         looked_up = await asyncio.gather(
             *(self._look_up(operation) for operation, place in zip(operations, reserved, strict=True) if place.is_mine),
@@ -90,30 +116,29 @@ class OrderEntryDesk:
         )
         waiting: list[Awaitable[Answer]] = []
         found = iter(looked_up)
-        for operation, place in zip(operations, reserved, strict=True):
-            queued = self._enqueue(place, next(found)) if place.is_mine else None
+        for operation, place, deadline_s in zip(operations, reserved, deadlines, strict=True):
+            queued = self._enqueue(place, next(found), deadline_s) if place.is_mine else None
             waiting.append(self._answered(operation, place, queued))
         return [_outcome(result) for result in await asyncio.gather(*waiting, return_exceptions=True)]
 
-    def _reserve(self, operation: Operation) -> _Place:
+    def _reserve(self, operation: ClientCommand) -> _Place:
         """Keep a client order id for this operation, or find who has it (I1, HOLE6)."""
         if not isinstance(operation, NewOrder) or operation.client_order_id is None:
             return _Place(None, asyncio.get_running_loop().create_future(), is_mine=True)
         key = (operation.user_id, operation.symbol, operation.client_order_id)
         reserved = self._reserved.get(key)
         if reserved is not None:
-            first, answer = reserved
-            if first == operation:
-                return _Place(key, answer, is_mine=False)
+            if reserved.order == operation:
+                return _Place(key, reserved.answer, is_mine=False)
             refused: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
             refused.set_result(_CONFLICT)
             return _Place(key, refused, is_mine=False)
         answer = asyncio.get_running_loop().create_future()
         answer.add_done_callback(_retrieve)
-        self._reserved[key] = (operation, answer)
+        self._reserved[key] = _Reservation(operation, answer, asyncio.get_running_loop().create_future())
         return _Place(key, answer, is_mine=True)
 
-    async def _look_up(self, operation: Operation) -> Command | Answer:
+    async def _look_up(self, operation: ClientCommand) -> Command | Answer:
         """The operation with what the engine can't know, or the answer that a client order id had already."""
         if isinstance(operation, ModifyOrder | CancelOrder):
             return structs.replace(operation, exists=await self._exists(operation.order_id))
@@ -124,19 +149,19 @@ class OrderEntryDesk:
         return operation
 
     def _enqueue(
-        self, place: _Place, found: Command | Answer | BaseException
+        self, place: _Place, found: Command | Answer | BaseException, deadline_s: float
     ) -> Awaitable[Sequence[Event]] | Answer | BaseException:
         """Put the operation into the queue, unless its look-up has answered it already."""
         if isinstance(found, Answer | BaseException):
             self._release(place)
             return found
         try:
-            return self._bus.enqueue(found, lambda: self._release(place))
+            return self._bus.enqueue(found, lambda: self._release(place), deadline_s)
         except OmeError as error:
             return error
 
     async def _answered(
-        self, operation: Operation, place: _Place, queued: Awaitable[Sequence[Event]] | Answer | BaseException | None
+        self, operation: ClientCommand, place: _Place, queued: Awaitable[Sequence[Event]] | Answer | BaseException | None
     ) -> Answer:
         """The answer of one operation; whoever waits for the same client order id gets it too."""
         if queued is None:
@@ -156,10 +181,11 @@ class OrderEntryDesk:
         return answer
 
     def _release(self, place: _Place) -> None:
-        if place.key is not None:
-            self._reserved.pop(place.key, None)
+        reservation = None if place.key is None else self._reserved.pop(place.key, None)
+        if reservation is not None:
+            reservation.released.set_result(None)
 
-    async def _preview(self, operations: Sequence[Operation]) -> list[Outcome]:
+    async def _preview(self, operations: Sequence[ClientCommand]) -> list[Outcome]:
         """A dry run: nothing is reserved; an order whose client order id was used gets the answer that this one got."""
         looked_up = await asyncio.gather(*(self._look_up(operation) for operation in operations))
         commands = [found for found in looked_up if not isinstance(found, Answer)]
@@ -180,6 +206,14 @@ class OrderEntryDesk:
     async def _exists(self, order_id: int) -> bool:
         """Whether the id is an order's. An id that a client can know is that of a committed order, so the database has it."""
         return self._bus.is_open(order_id) or await self._reads.order(order_id) is not None
+
+
+class _Reservation(NamedTuple):
+    """A client order id that is being worked on: with which order, where its answer will be, and when its fate is certain."""
+
+    order: NewOrder
+    answer: asyncio.Future[Answer]
+    released: asyncio.Future[None]
 
 
 class _Place(NamedTuple):
@@ -212,7 +246,7 @@ def _value(outcome: Outcome) -> Answer:
     return outcome
 
 
-def _answer_to(operation: Operation, events: Sequence[Event]) -> Answer:
+def _answer_to(operation: ClientCommand, events: Sequence[Event]) -> Answer:
     return _answer(events) if isinstance(operation, NewOrder) else Answer(operation.order_id, events)
 
 

@@ -37,6 +37,8 @@ class Waiting(Struct, eq=False):
     settled: Callable[[], None] | None = None
     since: float = inf
     """When it joined the queue, on the event loop's clock, in seconds; never, where nobody waits for it."""
+    deadline_s: float = inf
+    """When it is too late to execute it, as `time.monotonic` counts."""
 
     def answer(self, events: Sequence[Event]) -> None:
         """Hand over the events of a command that is durable now."""

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.commands import AdvanceTime, CancelOrder, CancelOrders, Command, Configure, Stamped
-from ome.domain.errors import InvariantBroken, NotAccepting, OmeError, OutcomeUnknown, Overloaded, StateMismatch
+from ome.domain.errors import InvariantBroken, NotAccepting, OmeError, OutcomeUnknown, Overloaded, StateMismatch, TooLate
 from ome.domain.events import Event
 from ome.domain.ports import CommandListener, EngineMetrics, EventListener, Repository
 from ome.domain.records import EngineSettings
@@ -73,6 +73,7 @@ class EngineRunner:
         metrics: EngineMetrics,
         on_halt: Callable[[BaseException], None],
         clock_us: Callable[[], int] = now_us,
+        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_halt` is called once, when the engine has stopped for a reason that trying on can't mend."""
         self._repository = repository
@@ -81,6 +82,7 @@ class EngineRunner:
         self._metrics = metrics
         self._on_halt = on_halt
         self._clock_us = clock_us
+        self._monotonic_s = monotonic_s
         self._listeners: list[EventListener] = []
         self._command_listeners: list[CommandListener] = []
         self._queue: asyncio.Queue[_Note] = asyncio.Queue(maxsize=limits.queue + _SPARE_SLOTS)
@@ -100,7 +102,9 @@ class EngineRunner:
 
     # The door
 
-    def enqueue(self, command: Command, settled: Callable[[], None] | None = None) -> asyncio.Future[Sequence[Event]]:
+    def enqueue(
+        self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf
+    ) -> asyncio.Future[Sequence[Event]]:
         """See CommandBus: the command's events, once they are durable."""
         cancels = isinstance(command, CancelOrder | CancelOrders)
         try:
@@ -110,12 +114,12 @@ class EngineRunner:
             raise
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Sequence[Event]] = loop.create_future()
-        self._queue.put_nowait(Waiting(command, future, settled, loop.time()))
+        self._queue.put_nowait(Waiting(command, future, settled, loop.time(), deadline_s))
         return future
 
-    async def send(self, command: Command, settled: Callable[[], None] | None = None) -> Sequence[Event]:
+    async def send(self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf) -> Sequence[Event]:
         """See CommandBus."""
-        return await self.enqueue(command, settled)
+        return await self.enqueue(command, settled, deadline_s)
 
     async def preview(self, commands: Sequence[Command]) -> list[list[Event]]:
         """See CommandBus."""
@@ -252,6 +256,10 @@ class EngineRunner:
 
     def _apply(self, waiting: Waiting) -> None:
         if waiting.is_withdrawn:
+            waiting.settle()
+            return
+        if waiting.deadline_s != inf and waiting.deadline_s < self._monotonic_s():  # not stamped yet: the engine has no clock
+            waiting.fail(TooLate())
             waiting.settle()
             return
         engine = self._engine

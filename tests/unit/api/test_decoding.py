@@ -36,6 +36,7 @@ from ome.domain.clock import parse_time
 from ome.domain.commands import CancelOrder, DefineInstrument, ModifyOrder, NewOrder
 from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.numbers import parse
+from ome.domain.ports import Timely, command_of
 from ome.domain.reasons import Reason
 from ome.domain.records import SpecialTerms
 
@@ -66,7 +67,28 @@ LATER = "2099-12-31T23:59:59Z"
 
 def order(body: dict[str, Any] | bytes) -> NewOrder:
     """The command that a body asks for."""
-    return read_new_order(body if isinstance(body, bytes) else json.dumps(body).encode())
+    command = command_of(read_new_order(body if isinstance(body, bytes) else json.dumps(body).encode()))
+    assert isinstance(command, NewOrder)
+    return command
+
+
+def test_a_time_to_live_goes_with_the_command_and_is_no_part_of_it() -> None:
+    """DUR9: in a submit, a change and a batch; the order is the same order without it."""
+    assert read_new_order(json.dumps(LIMIT | {"valid_for_ms": 250}).encode()) == Timely(order(LIMIT), 250)
+    change = ModifyOrder(7, exists=True, price=order({**LIMIT, "price": "2"}).price)
+    assert read_modify(b'{"price": "2", "valid_for_ms": 60000}', 7) == Timely(change, 60_000)
+    batch = {"orders": [LIMIT | {"valid_for_ms": 1}, {"op": "modify", "order_id": "7", "price": 2, "valid_for_ms": 2}, LIMIT]}
+    assert read_batch(json.dumps(batch).encode()) == [Timely(order(LIMIT), 1), Timely(change, 2), order(LIMIT)]
+
+
+@pytest.mark.parametrize("sent", [0, -1, 60_001, 1.5, "250", True, None])
+def test_a_time_to_live_is_whole_milliseconds_up_to_a_minute(sent: Any) -> None:
+    """Anything else is refused by name, and alone it changes nothing."""
+    with pytest.raises(Problem) as refused:
+        order(LIMIT | {"valid_for_ms": sent})
+    assert [error.field for error in refused.value.errors] == ["valid_for_ms"]
+    with pytest.raises(Problem):
+        read_modify(b'{"valid_for_ms": 250}', 7)
 
 
 def without(body: dict[str, Any], *names: str) -> dict[str, Any]:

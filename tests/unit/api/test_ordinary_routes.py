@@ -14,7 +14,9 @@ from starlette.types import Message
 from fakes import NOW, FakeExchange, MakeApp, client_of, order_record
 from ome.api.paging import encode_cursor
 from ome.api.routes.not_built import NOT_BUILT
+from ome.domain.clock import now_us, parse_time
 from ome.domain.enums import OrderStatus, Side
+from ome.domain.errors import Pending, TooLate
 from ome.domain.events import CommandRefused
 from ome.domain.numbers import pack
 from ome.domain.ports import Auction
@@ -425,3 +427,31 @@ async def test_a_websocket_is_refused(make_app: MakeApp, extended: bool) -> None
         assert b"not_supported" in sent[1]["body"]
     else:
         assert sent == [{"type": "websocket.close", "code": 1000}]
+
+
+async def test_asking_by_client_id_waits_and_tells_up_to_when_it_knows(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """HOLE4: the fate of what is in flight is waited for; an empty answer has a watermark, so that it is definite."""
+    before = now_us()
+    found = (await client.get("/orders", params={"user_id": "alice", "client_order_id": "mine", "symbol": "aapl"})).json()
+    assert exchange.asked == [("alice", "mine", "AAPL")]
+    assert before <= parse_time(found["watermark"]) <= now_us()
+    assert (found["orders"], found["count"]) == ([], 0)
+    assert "watermark" not in (await client.get("/orders?user_id=alice")).json()
+
+
+async def test_a_fate_that_is_still_open_is_503_and_unknown(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """HOLE4: never an empty list; ask again later."""
+    exchange.fail = Pending()
+    answer = await client.get("/orders?user_id=alice&client_order_id=mine")
+    assert (answer.status_code, answer.json()["code"], answer.json()["outcome"]) == (503, "pending", "unknown")
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_too_late_is_refused_for_certain(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """DUR9: 422 `too_late`, `not_executed`; no client is invited to send it again by itself."""
+    exchange.fail = TooLate()
+    answer = await client.post("/orders", json=LIMIT | {"valid_for_ms": 1})
+    assert (answer.status_code, answer.json()["code"], answer.json()["outcome"]) == (422, "too_late", "not_executed")
+    assert "retry-after" not in answer.headers
+    results = (await client.post("/orders/batch", json={"orders": [LIMIT | {"valid_for_ms": 1}]})).json()["results"]
+    assert [(each["status"], each["problem"]["code"]) for each in results] == [(422, "too_late")]

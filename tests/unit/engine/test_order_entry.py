@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,9 +12,9 @@ from msgspec import structs
 
 from ome.domain.commands import CancelOrder, ModifyOrder, NewOrder
 from ome.domain.enums import OrderType, Side, TimeInForce
-from ome.domain.errors import NotAccepting, OutcomeUnknown
+from ome.domain.errors import NotAccepting, OutcomeUnknown, Pending, TooLate
 from ome.domain.events import CommandRefused, OrderAccepted, OrderCancelled, OrderModified, OrderRejected, Traded
-from ome.domain.ports import Answer
+from ome.domain.ports import Answer, Timely
 from ome.domain.reasons import Reason
 from ome.engine.order_entry import OrderEntryDesk
 from ome.engine.runner import RunnerLimits
@@ -24,10 +25,13 @@ ORDER = NewOrder("ann", "ABC", Side.BUY, OrderType.LIMIT, TimeInForce.GTC, 10, 1
 
 
 @asynccontextmanager
-async def desk(rig: Rig, limits: RunnerLimits | None = None) -> AsyncIterator[OrderEntryDesk]:
-    """Order entry in front of a running engine."""
+async def desk(
+    rig: Rig, limits: RunnerLimits | None = None, late_s: float = 0.0, wait_s: float = 5.0
+) -> AsyncIterator[OrderEntryDesk]:
+    """Order entry in front of a running engine; every command reaches the engine `late_s` after it was taken."""
     async with rig.running(limits) as runner:
-        yield OrderEntryDesk(runner, MemoryReads(rig.repository))
+        reads = MemoryReads(rig.repository)
+        yield OrderEntryDesk(runner, reads, wait_s=wait_s, monotonic_s=lambda: time.monotonic() - late_s)
 
 
 def submitted(rig: Rig) -> int:
@@ -275,3 +279,65 @@ async def test_a_dry_run_is_answered_when_what_it_saw_is_durable() -> None:
         rig.repository.gate.set()
         await order
         assert any(type(event).__name__ == "Traded" for event in (await dry).events)
+
+
+async def test_what_comes_to_its_turn_too_late_is_not_executed() -> None:
+    """DUR9: a submit, a change, and each in a batch: refused, nothing stored, no position used, the client id free again."""
+    rig = Rig()
+    async with desk(rig, late_s=10) as entry:
+        resting = (await entry.submit(asked(100))).order_id
+        commits, seen = len(rig.repository.batches), list(rig.seen)
+        with pytest.raises(TooLate):
+            await entry.submit(Timely(ORDER, 9_000))
+        with pytest.raises(TooLate):
+            await entry.modify(Timely(ModifyOrder(resting, exists=False, quantity=10), 9_000))
+        outcomes = await entry.batch([Timely(ORDER, 9_000), Timely(ModifyOrder(resting, exists=False, quantity=10), 9_000)])
+        assert [type(outcome) for outcome in outcomes] == [TooLate, TooLate]
+        assert (len(rig.repository.batches), rig.seen) == (commits, seen)
+        answer = await entry.submit(ORDER)
+        assert (answer.order_id, answer.replayed) == (resting + 1, False)
+        assert (await entry.submit(Timely(ORDER, 9_000))).replayed, "an order that is there is no matter of time"
+
+
+async def test_what_comes_to_its_turn_in_time_is_executed() -> None:
+    """DUR9: the time that is left counts, in milliseconds."""
+    rig = Rig()
+    async with desk(rig, late_s=10) as entry:
+        first = await entry.submit(Timely(ORDER, 60_000))
+        changed = await entry.modify(Timely(ModifyOrder(first.order_id, exists=False, quantity=50), 60_000))
+        assert isinstance(changed.events[0], OrderModified)
+        assert (await entry.submit(ORDER)).replayed, "the time is no part of the order"
+
+
+async def test_asking_for_an_order_in_flight_waits_for_its_fate() -> None:
+    """HOLE4: by user and client id, with and without the symbol; for nobody else's."""
+    rig = Rig()
+    async with desk(rig) as entry:
+        rig.repository.gate.clear()
+        order = asyncio.create_task(entry.submit(ORDER))
+        await settle()
+        asks = [asyncio.create_task(entry.wait_for_fate("ann", "mine-1", symbol)) for symbol in (None, "ABC")]
+        await settle()
+        assert not any(ask.done() for ask in asks)
+        await entry.wait_for_fate("ann", "mine-1", "XYZ")
+        await entry.wait_for_fate("bob", "mine-1")
+        await entry.wait_for_fate("ann", "mine-2")
+        rig.repository.gate.set()
+        await asyncio.gather(*asks)
+        assert await MemoryReads(rig.repository).orders_by_client_id("ann", "mine-1"), "what it waited for is there"
+        await order
+        await entry.wait_for_fate("ann", "mine-1")
+
+
+async def test_a_fate_that_stays_open_is_told_as_open() -> None:
+    """HOLE4: after the wait it is Pending, never "not found"; also when the client has long been told that it is unknown."""
+    rig = Rig()
+    async with desk(rig, RunnerLimits(client_wait_s=0.02), wait_s=0.02) as entry:
+        rig.repository.gate.clear()
+        with pytest.raises(OutcomeUnknown):
+            await entry.submit(ORDER)
+        with pytest.raises(Pending):
+            await entry.wait_for_fate("ann", "mine-1")
+        rig.repository.gate.set()
+        await settle()
+        await entry.wait_for_fate("ann", "mine-1")

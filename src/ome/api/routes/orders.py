@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Path, Request, Response
+from msgspec import UNSET, UnsetType
 
 from ome.api.openapi import BATCH_EXAMPLES, KEYED, MODIFY_EXAMPLES, ORDER_EXAMPLES, answers, body, declare
 from ome.api.orders import OrderRoutes
@@ -31,6 +32,7 @@ from ome.api.schemas import (
 )
 from ome.api.services import JsonAnswer, Services, headers_of
 from ome.api.views import order_view, trade_view
+from ome.domain.clock import format_time, now_us
 from ome.domain.enums import Side
 from ome.domain.ids import parse_id
 from ome.domain.reasons import Reason
@@ -148,11 +150,18 @@ class Lists:
         declare(app, "GET", "/trades", self.list_trades, "Trades", answers(TradeList))
 
     async def find_orders(self, query: ClientOrdersParameters, request: Request) -> Response:
-        """Find a user's orders by client id; without one, list them all."""
+        """Find a user's orders by client id; without one, list them all.
+
+        While a request with this client id is still being worked on, this waits for its fate: the answer is definite for every
+        request that the service had taken before `watermark`. Where the fate stays open: 503 `pending`, ask again.
+        """
         self._services.gate.private_read(headers_of(request))
         reads = self._services.reads
         if query.client_order_id is not None:
-            return _orders(await reads.orders_by_client_id(query.user_id, query.client_order_id, query.symbol), query.limit)
+            watermark = format_time(now_us())
+            await self._services.entry.wait_for_fate(query.user_id, query.client_order_id, query.symbol)
+            found = await reads.orders_by_client_id(query.user_id, query.client_order_id, query.symbol)
+            return _orders(found, query.limit, watermark)
         page = page_after("orders", query.cursor, query.limit)
         return _orders(await reads.orders_of_user(query.user_id, page, symbol=query.symbol), query.limit)
 
@@ -177,6 +186,7 @@ class Lists:
         return JsonAnswer(TradeList(trades=[trade_view(trade) for trade in trades], count=len(trades), next_cursor=next_cursor))
 
 
-def _orders(found: list[OrderRecord], limit: int) -> Response:
+def _orders(found: list[OrderRecord], limit: int, watermark: str | UnsetType = UNSET) -> Response:
     orders, next_cursor = cut("orders", found, limit)
-    return JsonAnswer(OrderList(orders=[order_view(order) for order in orders], count=len(orders), next_cursor=next_cursor))
+    shown = [order_view(order) for order in orders]
+    return JsonAnswer(OrderList(orders=shown, count=len(shown), next_cursor=next_cursor, watermark=watermark))
