@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import msgspec
 import typer
 
 from ome.config import Settings, SettingsError, load_settings
@@ -18,7 +19,7 @@ from ome.replay.generate import FlowKind
 EXIT_USAGE = 2
 """Exit status for a setting or argument that is wrong."""
 EXIT_DISAGREES = 1
-"""Exit status of a replay or a verification that found a difference."""
+"""Exit status of a replay, a verification or a run of the rule book that found a difference."""
 
 _DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help=str(Settings.model_fields["database_url"].description))]
 _DEFAULT_DATABASE_URL = Settings.model_fields["database_url"].default
@@ -138,6 +139,35 @@ def verify_command(
     except StorageError as error:
         _fail(str(error), error.exit_code)
     typer.echo(report.as_json() if json else "\n".join(report.lines()))
+    raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
+
+
+@app.command("conformance")
+def conformance_command(
+    *,
+    url: Annotated[str, typer.Option(help="The server to play against.")] = "http://127.0.0.1:5000",
+    api_key: Annotated[str, typer.Option(envvar="API_KEY", help="The operator's key, if the server has one.")] = "",
+    rule: Annotated[list[str] | None, typer.Option(help="Only what proves this rule, as A3; may be repeated.")] = None,
+    file: Annotated[list[str] | None, typer.Option(help="Only this file of scenarios, as stops; may be repeated.")] = None,
+    list_only: Annotated[bool, typer.Option("--list", help="List the scenarios and play none.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write the result of every scenario as JSON.")] = False,
+) -> None:
+    """Play the executable rule book against a server: in symbols and under users of its own, touching nothing else."""
+    from ome.conformance import ConformanceError, play_rule_book, print_list, print_report, read_rule_book, select  # noqa: PLC0415  a third of a second
+
+    try:
+        scenarios = select(read_rule_book(), rule or (), file or ())
+        if list_only:
+            print_list(scenarios)
+            raise typer.Exit
+        with progress_bar("scenarios") as progress:
+            report = play_rule_book(scenarios, url, api_key or None, progress)
+    except ConformanceError as error:
+        _fail(str(error))
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(report)))
+    else:
+        print_report(report)
     raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
 
 

@@ -10,8 +10,8 @@ import sys
 
 from properties.test_differential import run
 from scenarios.in_process import EngineBooks, InProcess, RestartedBooks
-from scenarios.language import read_rule_book
-from scenarios.venue import needs, play
+from ome.conformance.language import read_rule_book
+from ome.conformance.venue import needs, play
 
 SEEDS, COMMANDS = range(4), 700
 

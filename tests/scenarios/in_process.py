@@ -27,8 +27,8 @@ from ome.engine.engine import Engine
 from reference.compare import outcome_of, picture, queue_of
 from reference.pictures import DECIMALS, Outcome, Picture, Trade, exact
 from reference.twin import Twin
-from scenarios.language import Cancel, CancelAll, Change, Fill, Listing, Settings, Submit
-from scenarios.venue import Answer, Indicated, OrderView
+from ome.conformance.language import Cancel, CancelAll, Change, Fill, Listing, Settings, Submit
+from ome.conformance.venue import Answer, Indicated, OrderView
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND

@@ -18,8 +18,8 @@ import pytest
 
 from ome.domain.numbers import format_number, parse
 from scenarios.in_process import Books, EngineBooks, InProcess, TwinBooks
-from scenarios.language import Change, Fill, Listing, Submit
-from scenarios.venue import NOBODYS_ORDER, Answer, OrderView
+from ome.conformance.language import Change, Fill, Listing, Submit
+from ome.conformance.venue import NOBODYS_ORDER, Answer, OrderView
 
 DATA = os.environ.get("OME_TEST_DATA")
 PLAYED_COUNT = 212

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from scenarios.in_process import EngineBooks, InProcess, RestartedBooks, TwinBooks
-from scenarios.language import Scenario, read_file, read_rule_book, read_step
-from scenarios.venue import needs, play
+from ome.conformance.language import Scenario, read_file, read_rule_book, read_step
+from ome.conformance.venue import needs, play
 
 RULE_BOOK = read_rule_book()
 RULES = [

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scenarios.language import Scenario, read_rule_book
-from scenarios.over_http import CAN, OverHttp
-from scenarios.venue import needs, play
+from ome.conformance.language import Scenario, read_rule_book
+from ome.conformance.over_http import CAN, OverHttp
+from ome.conformance.venue import needs, play
 from servers import running_server, sqlite_url
 
 PLAYABLE = [scenario for scenario in read_rule_book() if needs(scenario) <= CAN]

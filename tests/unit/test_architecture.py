@@ -20,6 +20,7 @@ ALLOWED = {
     "api": {"domain", "observability"},
     "replay": {"domain", "engine"},
     "verification": {"domain", "engine", "db"},
+    "conformance": {"domain"},
     "observability": {"domain"},
     "config": set[str](),
     "bootstrap": {"api", "config", "db", "domain", "engine", "marketdata", "observability"},

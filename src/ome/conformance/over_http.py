@@ -1,41 +1,52 @@
 """A venue over HTTP: the rule book played against a running service, as a client would.
 
-`python -m scenarios.over_http URL [API_KEY]`, from the folder `tests`, plays every scenario that needs neither a clock that can
-be moved nor other settings; each has symbols and users of its own, so that it can be played again and again.
+Each scenario gets symbols and users of its own, with a random prefix, so that the rule book can be played again and again against
+the same server, beside whatever else it does; nothing but these is touched.
 """
 
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import count
 from typing import Any
 
 import httpx
 
+from ome.conformance.language import Cancel, CancelAll, Change, Fill, Listing, Scenario, Settings, Submit
+from ome.conformance.venue import Answer, Indicated, Mismatch, OrderView
 from ome.domain.clock import format_time, now_us
-from scenarios.language import Cancel, CancelAll, Change, Fill, Listing, Settings, Submit, read_rule_book
-from scenarios.venue import Answer, Indicated, OrderView, needs, play
 
-CAN = frozenset({"service"})
-_venues = count(1)
+CAN = frozenset({"service", "auto listing"})
+"""What a server can do that lists a symbol with its first order, as by default."""
+SHOWN_CHARACTERS = 400
+"""How much of an answer `last_answer` holds."""
 Json = dict[str, Any]
 
 
 class OverHttp:
-    """One scenario's market at a service."""
+    """One scenario's market at a service; `last_answer` is what came last, in words.
+
+    With `lists` the symbols are listed before the first order, for a service that does not do so by itself.
+    """
 
     can = CAN
 
-    def __init__(self, client: httpx.Client) -> None:
+    def __init__(self, client: httpx.Client, scenario: Scenario, *, lists: bool = False) -> None:
         self.client = client
-        self.prefix = f"{secrets.token_hex(3)}{next(_venues)}".upper()
+        self.prefix = secrets.token_hex(5).upper()
+        self.last_answer = ""
+        self._reads_history = "P2" in scenario.rules
+        self._to_list = {step.action.symbol for step in scenario.steps if isinstance(step.action, Submit)} if lists else set()
 
     def submit(self, order: Submit) -> Answer:
         """POST /orders."""
+        self._list_symbols()
         return self._answer("POST", "/orders", self._order_body(order))
+
+    def _list_symbols(self) -> None:
+        while self._to_list:
+            self.list_symbol(Listing(self._to_list.pop(), tick="0.01", lot="1"))
 
     def _order_body(self, order: Submit) -> Json:
         body: Json = {
@@ -89,16 +100,18 @@ class OverHttp:
             f"{name}={value if name == 'side' else self.prefix + value}" for name, value in query.items() if value is not None
         )
         status, answer = self._call("DELETE", f"/orders?{asked}")
-        assert status == 200, answer
-        assert answer["cancelled"] == len(answer["order_ids"])
+        _must_be(200, status)
         ended: list[str] = answer["order_ids"]
+        if answer["cancelled"] != len(ended):
+            raise Mismatch("cancelled", str(len(ended)), str(answer["cancelled"]))
         return ended
 
     def batch(self, actions: Sequence[tuple[Submit | Change | Cancel, str]]) -> list[Answer]:
         """POST /orders/batch."""
+        self._list_symbols()
         operations = [self._operation(action, order_id) for action, order_id in actions]
         status, answer = self._call("POST", "/orders/batch", {"orders": operations})
-        assert status == 200, answer
+        _must_be(200, status)
         return [
             self._read(result["status"], result.get("order") or result["problem"], is_new=operation["op"] == "submit")
             for operation, result in zip(operations, answer["results"], strict=True)
@@ -124,6 +137,7 @@ class OverHttp:
             "session_close": listing.session_close,
             "state": listing.state,
         }
+        self._to_list.discard(listing.symbol)
         status, answer = self._call("PUT", f"/instruments/{self.prefix}{listing.symbol}", _given(body))
         return Answer(refused=answer["code"] if status >= 400 else None)
 
@@ -138,7 +152,7 @@ class OverHttp:
     def order(self, order_id: str) -> OrderView:
         """GET /orders/{order_id}."""
         status, answer = self._call("GET", f"/orders/{order_id}")
-        assert status == 200, answer
+        _must_be(200, status)
         return _order_view(answer)
 
     def book(self, symbol: str) -> tuple[list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]:
@@ -197,13 +211,32 @@ class OverHttp:
                 return Answer(None, order_id, self.order(order_id), prevented=None, replayed=replayed)
             return Answer(refused=answer["code"], prevented=None)
         trades = tuple(_fill(trade) for trade in answer.get("executed_trades", []))
-        return Answer(None, answer["order_id"], _order_view(answer), trades, None, replayed)
+        prevented = self._prevented(answer["order_id"]) if self._reads_history else None
+        return Answer(None, answer["order_id"], _order_view(answer), trades, prevented, replayed)
+
+    def _prevented(self, order_id: str) -> tuple[Fill, ...]:
+        """What the command that made an order's last version kept it from, as taker: GET /orders/{order_id}/history."""
+        status, history = self._call("GET", f"/orders/{order_id}/history")
+        _must_be(200, status)
+        position = history["versions"][-1]["position"]
+        return tuple(
+            Fill(Decimal(event["prevented_quantity"]), Decimal(event["prevented_price"]), event["other_order_id"])
+            for event in history["events"]
+            if event["type"] == "SELF_TRADE_PREVENTED" and event["role"] == "TAKER" and event["position"] == position
+        )
 
     def _call(self, method: str, path: str, body: Json | None = None) -> tuple[int, Json]:
         response = self.client.request(method, path, json=body)
-        assert response.status_code < 500, f"{method} {path}: {response.status_code} {response.text}"
+        self.last_answer = f"{method} {path} -> {response.status_code} {response.text[:SHOWN_CHARACTERS]}"
+        if response.status_code >= 500:
+            raise Mismatch("answer", "no error of the server's", str(response.status_code))
         answer: Json = response.json()
         return response.status_code, answer
+
+
+def _must_be(expected: int, status: int) -> None:
+    if status != expected:
+        raise Mismatch("HTTP status", str(expected), str(status))
 
 
 def _deadline(seconds: int | None) -> Json:
@@ -240,22 +273,3 @@ def _order_view(order: Json) -> OrderView:
 
 def _levels(levels: list[Json]) -> list[tuple[Decimal, Decimal]]:
     return [(Decimal(level["quantity"]), Decimal(level["price"])) for level in levels]
-
-
-def main(url: str, api_key: str | None = None) -> int:
-    """Play everything that can be played; the exit status is 1 where something came out otherwise."""
-    failed = 0
-    scenarios = [scenario for scenario in read_rule_book() if needs(scenario) <= CAN]
-    with httpx.Client(base_url=url, headers={"X-API-Key": api_key} if api_key else {}) as client:
-        for scenario in scenarios:
-            try:
-                play(scenario, OverHttp(client))
-            except AssertionError as error:
-                failed += 1
-                sys.stdout.write(f"{error}\n")
-    sys.stdout.write(f"{len(scenarios) - failed} of {len(scenarios)} scenarios came out as written\n")
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

@@ -1,6 +1,6 @@
 """The language of the executable rule book, and its reader.
 
-A file holds scenarios; each has a title, the rules that it proves, and steps, one to a line; `#` starts a comment:
+A file of the folder `rules` holds scenarios; each has a title, the rules that it proves, and steps, one to a line; `#` starts a comment:
 
     Scenario: the best price trades first
     Proves: M1, M4
@@ -41,7 +41,7 @@ the outcomes are set apart by `|` as the steps are. Steps that look:
     state [SYMBOL]: STATE
     auction [SYMBOL]: Q @ P[, surplus Q bought|sold]        what an uncross would give now; `-` for nothing
 
-`Needs: service` marks what only the whole service can show.
+`Needs: service` marks what only the whole service can show, `Needs: auto listing` what only one with AUTO_LIST shows.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ class Scenario:
 
     @property
     def id(self) -> str:
-        """What a test run calls it."""
+        """What people call it."""
         return f"{self.file}: {self.title}"
 
 
@@ -348,7 +348,22 @@ def _read_line(scenario: Scenario, number: int, text: str) -> None:
     elif head == "Needs":
         scenario.needs = frozenset(rest.split(", "))
     else:
-        scenario.steps.append(read_step(number, text))
+        step = read_step(number, text)
+        taken = {name for earlier in scenario.steps for name in _names_given(earlier)}
+        for name in _names_given(step):
+            if name in taken:
+                raise ValueError(f"another order is called {name}; give it a name with `as`")
+            taken.add(name)
+        scenario.steps.append(step)
+
+
+def _names_given(step: Step) -> Iterator[str]:
+    """What the orders are called that a step makes: not those of refusals and replays, which make none."""
+    batch = step.action if isinstance(step.action, Together) else None
+    pairs = [(step.action, step.expected)] if batch is None else zip(batch.actions, batch.expected, strict=True)
+    for action, expected in pairs:
+        if isinstance(action, Submit) and expected.refused is None and not expected.replayed:
+            yield action.name
 
 
 def read_step(number: int, text: str) -> Step:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
-from scenarios.language import (
+from ome.conformance.language import (
     Cancel,
     CancelAll,
     Change,
@@ -64,8 +64,18 @@ class Indicated(NamedTuple):
     surplus: Decimal
 
 
+class Mismatch(AssertionError):
+    """What came is not what is written: `what` of a step, `expected` and `got`, in words."""
+
+    def __init__(self, what: str, expected: str, got: str) -> None:
+        super().__init__(f"{what}: expected {expected}, got {got}")
+        self.what = what
+        self.expected = expected
+        self.got = got
+
+
 class Venue(Protocol):
-    """A fresh market with nobody in it. What it `can` do beyond the rest: "clock", "settings", "service"."""
+    """A fresh market with nobody in it. What it `can` do beyond the rest: "clock", "settings", "service", "auto listing"."""
 
     can: frozenset[str]
 
@@ -127,7 +137,7 @@ def needs(scenario: Scenario) -> frozenset[str]:
 
 def play(scenario: Scenario, venue: Venue) -> None:
     """Play one scenario in a fresh venue; AssertionError names the line that did not come out as written."""
-    player = _Player(venue)
+    player = Player(venue)
     for step in scenario.steps:
         try:
             player.take(step)
@@ -135,15 +145,15 @@ def play(scenario: Scenario, venue: Venue) -> None:
             raise AssertionError(f"{scenario.file}.txt:{step.line}: {step.text}\n    {error}") from None
 
 
-class _Player:
-    """Knows orders by their names."""
+class Player:
+    """Plays a scenario's steps one by one in a fresh venue, and knows orders by their names."""
 
     def __init__(self, venue: Venue) -> None:
         self.venue = venue
         self.ids: dict[str, str] = {}
 
     def take(self, step: Step) -> None:
-        """Do what a step says and look at what came of it."""
+        """Do what a step says and look at what came of it; Mismatch where that is not what is written."""
         self._send(step)
         self._look(step)
 
@@ -151,7 +161,6 @@ class _Player:
         match step.action:
             case Submit() as order:
                 answer = self.venue.submit(order)
-                _check(step.expected.replayed or order.name not in self.ids, "another order is called so; give it a name")
                 if answer.order_id:
                     self.ids[order.name] = answer.order_id
                 self._compare(step.expected, answer)
@@ -214,8 +223,8 @@ class _Player:
             prevented = tuple(fill._replace(name=self._name(fill.name)) for fill in answer.prevented)
             _same("prevented", expected.prevented, prevented)
         if expected.status is not None:
-            _check(answer.order is not None, "no order came of it")
-            assert answer.order is not None
+            if answer.order is None:
+                raise Mismatch("order", expected.status, "none")
             self._compare_order(expected, answer.order)
 
     def _compare_order(self, expected: Expected, order: OrderView) -> None:
@@ -227,13 +236,9 @@ class _Player:
                 _same(name, wanted, getattr(order, name))
 
 
-def _check(holds: bool, complaint: str) -> None:
-    if not holds:
-        raise AssertionError(complaint)
-
-
 def _same(what: str, expected: object, got: object) -> None:
-    _check(expected == got, f"{what}: expected {_plain(expected)}, got {_plain(got)}")
+    if expected != got:
+        raise Mismatch(what, _plain(expected), _plain(got))
 
 
 def _plain(value: object) -> str:
@@ -244,4 +249,4 @@ def _plain(value: object) -> str:
         return f"{value.quantity:f} @ {value.price:f} with {value.name}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_plain, value)) + "]"
-    return str(value)
+    return "nothing" if value is None else str(value)
