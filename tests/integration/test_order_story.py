@@ -44,7 +44,7 @@ async def story(client: httpx.AsyncClient, order_id: str) -> tuple[dict[str, Any
 
 
 async def test_every_kind_of_order_has_its_story_before_and_after_a_restart(tmp_path: Path) -> None:
-    """S5, T6, D6: a waiting stop, an iceberg ahead in the queue, a partly filled and a trailing order are what they were."""
+    """S5, T6: a waiting stop, an iceberg ahead in the queue, a partly filled and a trailing order are what they were."""
     async with running(tmp_path) as client:
         ids = {
             "iceberg": await submit(client, "ann", "BUY", 100, price="150.50", display_quantity=30),
@@ -102,3 +102,33 @@ async def test_what_is_said_to_set_a_stop_off_does(tmp_path: Path, side: str) ->
             await submit(client, "bob", "SELL", 1, price=price)
             await submit(client, "cleo", "BUY", 1, price=price)
             assert (await story(client, waiting))[1]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("mode", "quantity", "maker_reason", "taker_reason"),
+    [
+        ("CANCEL_NEWEST", "3", None, "self_trade_prevented"),
+        ("CANCEL_OLDEST", "3", "self_trade_prevented", None),
+        ("CANCEL_BOTH", "3", "self_trade_prevented", "self_trade_prevented"),
+        ("DECREMENT", "3", None, "self_trade_prevented"),
+        ("DECREMENT", "8", "self_trade_prevented", None),
+    ],
+)
+async def test_what_was_prevented_is_read_from_both_orders(
+    tmp_path: Path, mode: str, quantity: str, maker_reason: str | None, taker_reason: str | None
+) -> None:
+    """P2: either order's history has the other's id, the price and the quantity, and an order that it ended says so; for good."""
+    async with running(tmp_path) as client:
+        maker = await submit(client, "ann", "SELL", 5, price="150.50")
+        taker = await submit(client, "ann", "BUY", int(quantity), price="151", self_trade_prevention=mode)
+    async with running(tmp_path) as client:
+        for order, other, role, reason in ((maker, taker, "MAKER", maker_reason), (taker, maker, "TAKER", taker_reason)):
+            assert (await client.get(f"/orders/{order}")).json()["reason"] == reason
+            history, explained = await story(client, order)
+            assert {"P1", "P2"} <= set(explained["rules"])
+            (event,) = [each for each in history["events"] if each["type"] == "SELF_TRADE_PREVENTED"]
+            met = str(min(5, int(quantity)))
+            wanted = {"role": role, "other_order_id": other, "prevented_price": "150.50", "prevented_quantity": met}
+            assert {name: event[name] for name in wanted} == wanted
+            ends = [each["reason"]["code"] for each in history["events"] if each["type"] == "CANCELLED"]
+            assert ends == ([] if reason is None else [reason])

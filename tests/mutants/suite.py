@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sys
 
-from properties.test_differential import run
-from scenarios.in_process import EngineBooks, InProcess, RestartedBooks
 from ome.conformance.language import read_rule_book
 from ome.conformance.venue import needs, play
+from properties.test_differential import run
+from scenarios.in_process import EngineBooks, InProcess, RestartedBooks
 
 SEEDS, COMMANDS = range(4), 700
 

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from msgspec import structs
 
+from ome.conformance.language import Cancel, CancelAll, Change, Fill, Listing, Settings, Submit
+from ome.conformance.venue import Answer, Indicated, OrderView
 from ome.domain.commands import (
     AdvanceTime,
     CancelOrder,
@@ -27,8 +29,6 @@ from ome.engine.engine import Engine
 from reference.compare import outcome_of, picture, queue_of
 from reference.pictures import DECIMALS, Outcome, Picture, Trade, exact
 from reference.twin import Twin
-from ome.conformance.language import Cancel, CancelAll, Change, Fill, Listing, Settings, Submit
-from ome.conformance.venue import Answer, Indicated, OrderView
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
@@ -128,7 +128,7 @@ class TwinBooks:
 class InProcess:
     """A venue over commands: it stamps them, and remembers every trade and what each auction was last said to give."""
 
-    can = frozenset({"clock", "settings"})
+    can = frozenset({"clock", "settings", "auto listing"})
 
     def __init__(self, books: Books) -> None:
         self.books = books

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from ome.domain.numbers import format_number, parse
-from scenarios.in_process import Books, EngineBooks, InProcess, TwinBooks
 from ome.conformance.language import Change, Fill, Listing, Submit
 from ome.conformance.venue import NOBODYS_ORDER, Answer, OrderView
+from ome.domain.numbers import format_number, parse
+from scenarios.in_process import Books, EngineBooks, InProcess, TwinBooks
 
 DATA = os.environ.get("OME_TEST_DATA")
 PLAYED_COUNT = 212

@@ -27,4 +27,4 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
 @pytest.mark.parametrize("scenario", PLAYABLE, ids=lambda scenario: scenario.id)
 def test_the_service_follows_the_rule_book(client: httpx.Client, scenario: Scenario) -> None:
     """Every scenario that needs no other clock or settings comes out over HTTP as it does in the engine."""
-    play(scenario, OverHttp(client))
+    play(scenario, OverHttp(client, scenario))

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -94,6 +95,17 @@ def test_image_is_built_from_files_that_the_build_context_has() -> None:
     copied = {source.removeprefix("./") for line in instructions("COPY") if "--from" not in line for source in line.split()[:-1]}
     assert copied == allowed
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_wheel_carries_everything_that_the_package_reads(tmp_path: Path) -> None:
+    """The page, the scenarios of the rule book and the types' marker are in the wheel, as every module is."""
+    build = "import sys, flit_core.buildapi; flit_core.buildapi.build_wheel(sys.argv[1])"
+    result = run(sys.executable, "-c", build, str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    files = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "ome").rglob("*.*") if path.suffix != ".pyc"}
+    assert {"ome/conformance/rules/stops.txt", "ome/api/static/index.html", "ome/py.typed"} <= files
+    assert files <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_image_command_exists() -> None:

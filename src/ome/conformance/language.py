@@ -1,6 +1,7 @@
 """The language of the executable rule book, and its reader.
 
-A file of the folder `rules` holds scenarios; each has a title, the rules that it proves, and steps, one to a line; `#` starts a comment:
+A file of the folder `rules` holds scenarios; each has a title, the rules that it proves, and steps, one to a line; `#` starts a
+comment:
 
     Scenario: the best price trades first
     Proves: M1, M4

@@ -25,9 +25,9 @@ FAILED: Final = "failed"
 NOT_PLAYED: Final = "not_played"
 
 _MISSING: Final = {
-    "clock": "time would have to pass: a server's clock can't be moved",
-    "settings": "it needs other settings: a server has those that it was started with",
-    "auto listing": "the server lists no symbols by itself (AUTO_LIST)",
+    "clock": "time has to pass, and a server's clock can't be moved",
+    "settings": "it needs settings of its own, and a server has those that it was started with",
+    "auto listing": "it shows that an order lists its symbol, and this server has that switched off (AUTO_LIST)",
 }
 _GONE: Final = "the server was gone"
 _NO_CONNECTION: Final = "connection"
@@ -116,7 +116,7 @@ def play_rule_book(
 
 def _known(name: str, known: set[str], what: str) -> str:
     if name not in known:
-        raise ConformanceError(f"there is no {what} {name}; there are {', '.join(sorted(known))}")
+        raise ConformanceError(f"no scenario is of {what} {name!r}; there are scenarios of {', '.join(sorted(known))}")
     return name
 
 
@@ -176,4 +176,4 @@ def _take(player: Player, venue: OverHttp, step: Step) -> Failure | None:
         what, expected, got = "answer", "what the contract says", f"another shape ({error!r})"
     else:
         return None
-    return Failure(step.line, step.text, what, expected, got, venue.last_answer)
+    return Failure(step.line, " ".join(step.text.split()), what, expected, got, venue.last_answer)

@@ -228,12 +228,15 @@ class Player:
             self._compare_order(expected, answer.order)
 
     def _compare_order(self, expected: Expected, order: OrderView) -> None:
-        _same("status", expected.status, order.status)
-        _same("reason", expected.reason, order.reason)
+        _same("status", _status(expected.status, expected.reason), _status(order.status, order.reason))
         for name in ("filled", "left", "version", "price", "stop", "lost"):
             wanted = getattr(expected, name)
             if wanted is not None:
                 _same(name, wanted, getattr(order, name))
+
+
+def _status(status: str | None, reason: str | None) -> str:
+    return f"{status} {reason or ''}".strip()
 
 
 def _same(what: str, expected: object, got: object) -> None:
