@@ -28,7 +28,7 @@ from ome.domain.commands import (
     NewOrder,
     Stamped,
 )
-from ome.domain.enums import MarketState, OrderStatus, Side
+from ome.domain.enums import LAST_OPEN, MarketState, OrderStatus, Side
 from ome.domain.errors import InvariantBroken
 from ome.domain.events import (
     AuctionIndicated,
@@ -149,6 +149,11 @@ class Engine:
         """The open order with this id; to look at, not to change."""
         return self._orders.get(order_id)
 
+    @property
+    def open_orders(self) -> int:
+        """How many orders are open."""
+        return len(self._orders)
+
     def next_deadline(self) -> int | None:
         """When something becomes due without a command, in microseconds; None for never.
 
@@ -218,18 +223,23 @@ class Engine:
                 self._halts[instrument.symbol] = instrument.rules.halted_until
             self._digest_sum += book.digest
         for record in sorted(state.orders, key=lambda order: order.priority):
-            book = self._books[record.symbol]
-            order = Order.restored(record, book.instrument)
-            order.digest = digest(record)
-            self._digest_sum += order.digest
-            self._hold(order)
-            if order.is_waiting:
-                book.stops.add(order)
-                if book.has_due_stop:
-                    self._stirred_books[record.symbol] = book
-            else:
-                book.side(order.side).add(order)
-            self._deadlines.add(order)
+            try:
+                self._restore_order(record)
+            except (LookupError, ValueError) as error:
+                raise InvariantBroken(f"order {record.id} of {record.symbol} can't be restored: {error!r}") from error
+        self._stirred_books = {symbol: book for symbol, book in self._books.items() if book.has_due_stop}
+        self._deadlines.restore(self._orders.values())
+
+    def _restore_order(self, record: OrderRecord) -> None:
+        book = self._books[record.symbol]
+        order = Order.restored(record, book.instrument)
+        order.digest = digest(record)
+        self._digest_sum += order.digest
+        self._hold(order)
+        if order.is_waiting:
+            book.stops.add(order)
+        else:
+            book.side(order.side).add(order)
 
     def books(self) -> list[OrderBook]:
         """Every book, in the order of listing; to look at, not to change."""
@@ -242,20 +252,27 @@ class Engine:
 
     def check_invariants(self) -> None:
         """INV1 and INV3 to INV5 over everything; InvariantBroken says which doesn't hold. Slow: for tests and recovery."""
-        resting: dict[int, Order] = {}
+        orders, by_user = self._orders, self._by_user
+        found = watched = 0
         for book in self._books.values():
             book.check_invariants()
-            resting.update((order.id, order) for order in book.orders())
-            resting.update((order.id, order) for order in book.stops)
-        if resting.keys() != self._orders.keys():
+            for order in (*book.orders(), *book.stops):
+                found += 1
+                watched += order.expires_at is not None
+                held = orders.get(order.id)
+                if held is None or order is not held:
+                    raise InvariantBroken(f"order {order.id} is in a book and not open")
+                if order.id not in by_user.get(order.user_id, ()):
+                    raise InvariantBroken(f"order {order.id} is in a book and not among its user's open orders")
+                remaining = order.remaining
+                if order.filled + order.prevented + remaining != order.quantity or not 0 <= order.hidden < remaining:
+                    raise InvariantBroken(f"order {order.id}: {order.filled} filled and {remaining} open of {order.quantity}")
+                if order.status > LAST_OPEN or order.is_waiting is (order.level is not None):
+                    raise InvariantBroken(f"order {order.id} is {order.status.name} in a book")
+        if len(orders) != found:  # a level holds an order once, and none that waits: nothing was counted twice
             raise InvariantBroken("the open orders are not those in the books")
-        if {order_id for orders in self._by_user.values() for order_id in orders} != resting.keys():
+        if sum(map(len, by_user.values())) != found:
             raise InvariantBroken("the users' open orders are not those in the books")
-        for order in resting.values():
-            total = order.filled + order.prevented + order.remaining
-            if total != order.quantity or order.remaining <= 0 or not order.is_open or not 0 <= order.hidden < order.remaining:
-                raise InvariantBroken(f"order {order.id}: {order.filled} filled and {order.remaining} open of {order.quantity}")
-        watched = sum(order.expires_at is not None for order in resting.values())
         if watched != len(self._deadlines):
             raise InvariantBroken(f"{len(self._deadlines)} deadlines are watched for {watched} orders that have one")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sortedcontainers import SortedDict
 
 from ome.engine.order import Order
@@ -19,6 +21,11 @@ class Deadlines:
         """Watch an order's `expires_at`, if it has one."""
         if order.expires_at is not None:
             self._orders[order.expires_at, order.id] = order
+
+    def restore(self, orders: Iterable[Order]) -> None:
+        """Watch all of these that have an `expires_at`, and none else (recovery)."""
+        watched = {(order.expires_at, order.id): order for order in orders if order.expires_at is not None}
+        self._orders = SortedDict(watched)
 
     def drop(self, order: Order) -> None:
         """Stop watching an order, if it was watched."""

@@ -5,6 +5,7 @@ Mutable and never shown to anybody outside the engine: `record` makes the immuta
 
 from __future__ import annotations
 
+from sys import intern
 from typing import TYPE_CHECKING
 
 from ome.domain.enums import LAST_OPEN, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
@@ -189,30 +190,33 @@ class Order:
     @classmethod
     def restored(cls, record: OrderRecord, instrument: Instrument) -> Order:
         """The open order that `record` pictures, not yet in a level (recovery)."""
-        prices, quantities = instrument.prices, instrument.quantities
-        order = cls(
-            record.id,
-            instrument,
-            record.user_id,
-            record.side,
-            record.type,
-            record.time_in_force,
-            quantities.steps_of_own(record.quantity),
-            None if record.price is None else prices.steps_of_own(record.price),
-            record.priority,
-            record.created_at,
-            record.self_trade_prevention,
-            record.client_order_id,
-            record.expires_at,
-            None if record.terms is None else Special.restored(record.terms, instrument),
-        )
+        quantities = instrument.quantities
+        order = cls.__new__(cls)  # each field is set once, here: this is most of what a start with a full book does
+        order.id = record.id
+        order.instrument = instrument
+        order.user_id = intern(record.user_id)
+        order.side = record.side
+        order.type = record.type
+        order.time_in_force = record.time_in_force
+        order.quantity = quantities.steps_of_own(record.quantity)
+        order.price = None if record.price is None else instrument.prices.steps_of_own(record.price)
+        order.priority = record.priority
+        order.created_at = record.created_at
+        order.updated_at = record.updated_at
+        order.self_trade_prevention = record.self_trade_prevention
+        order.client_order_id = record.client_order_id
+        order.expires_at = record.expires_at
         order.filled = quantities.steps_of_own(record.filled_quantity)
         order.filled_value = instrument.value_of_text(record.filled_value) if order.filled else 0
         order.remaining = quantities.steps_of_own(record.remaining_quantity)
-        if record.terms is not None and record.terms.shown_quantity is not None:
-            order.hidden = order.remaining - quantities.steps_of_own(record.terms.shown_quantity)
         order.status = record.status
         order.reason = record.reason
         order.version = record.version
-        order.updated_at = record.updated_at
+        order.special = None
+        order.hidden = order.digest = 0
+        order.level = order.previous = order.next = order.picture = None
+        if record.terms is not None:
+            order.special = Special.restored(record.terms, instrument)
+            if record.terms.shown_quantity is not None:
+                order.hidden = order.remaining - quantities.steps_of_own(record.terms.shown_quantity)
         return order

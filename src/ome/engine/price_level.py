@@ -66,11 +66,15 @@ class PriceLevel:
         """INV4 and INV5: sums agree, links agree both ways, priority strictly increases."""
         total = count = hidden = 0
         before: Order | None = None
-        for order in self:
-            if order.level is not self or order.previous is not before or order.price != self.price:
+        order, price = self.head, self.price
+        while order is not None:
+            if order.level is not self or order.previous is not before or order.price != price:
                 raise InvariantBroken(f"order {order.id} is linked wrongly at {self.price}")
             if before is not None and before.priority >= order.priority:
                 raise InvariantBroken(f"order {order.id} stands behind {before.id} with an earlier priority")
-            total, hidden, count, before = total + order.shown, hidden + order.hidden, count + 1, order
+            total += order.remaining - order.hidden
+            hidden += order.hidden
+            count += 1
+            before, order = order, order.next
         if self.tail is not before or (total, hidden, count) != (self.quantity, self.hidden, self.count) or not count:
             raise InvariantBroken(f"level {self.price} counts {self.quantity} in {self.count}, its orders are {total} in {count}")

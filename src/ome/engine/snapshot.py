@@ -14,12 +14,13 @@ from msgspec import msgpack
 from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord
 
 MASK: Final = 2**64 - 1
-_encoder = msgpack.Encoder()
+_encode = msgpack.Encoder().encode
+_number = int.from_bytes
 
 
 def digest(record: OrderRecord | InstrumentRecord | tuple[str, int, int, int, int, int, EngineSettings]) -> int:
     """64 bits over everything in a record."""
-    return int.from_bytes(blake2b(_encoder.encode(record), digest_size=8).digest())
+    return _number(blake2b(_encode(record), digest_size=8).digest())
 
 
 def counters_digest(shard: int, position: int, time: int, trade_count: int, priority_count: int, settings: EngineSettings) -> int:
