@@ -100,6 +100,7 @@ class FakeExchange:
         self.asked: list[tuple[str, str, str | None]] = []
         self.ping_fails = False
         self.state_now = "RUNNING"
+        self.reason_now = ""
 
     # OrderEntry
 
@@ -412,9 +413,19 @@ class FakeExchange:
         return self.state_now
 
     @property
+    def reason(self) -> str:
+        """What the test says."""
+        return self.reason_now
+
+    @property
     def position(self) -> int:
         """One for each command."""
         return len(self.commands)
+
+    @property
+    def waiting(self) -> int:
+        """Everything is done at once."""
+        return 0
 
     # MarketData
 

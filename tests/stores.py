@@ -27,8 +27,11 @@ class MemoryRepository:
         self.most_in_flight = 0
         self.closed = False
 
-    async def start(self) -> None:
+    async def open(self) -> None:
         """Nothing to lock."""
+
+    async def start(self) -> None:
+        """Nothing to migrate."""
 
     async def load(self) -> Recovered:
         """A fresh engine's state."""

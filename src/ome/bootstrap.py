@@ -5,8 +5,8 @@
                                    |-> feed -> market view; metrics   (told of every committed batch)
     edge (api) -> market view, read models (database)
 
-Starting takes the lock and the fence, recovers, verifies, and only then listens; whatever stands against it ends the process
-with a sentence and an exit status of its own (see `domain.errors`).
+Starting takes the lock and then listens: while it recovers and verifies, or waits for a database that is away, it says so.
+Whatever else stands against it ends the process with a sentence and an exit status of its own (see `domain.errors`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 import math
 import os
 import signal
@@ -37,6 +36,7 @@ from ome.db import open_storage
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.errors import OmeError, StorageError
 from ome.domain.records import EngineSettings
+from ome.engine.engine import Engine
 from ome.engine.order_entry import OrderEntryDesk
 from ome.engine.runner import EngineRunner, RunnerLimits
 from ome.marketdata.feed import Feed
@@ -99,23 +99,30 @@ class Service:
             lifespan=self._lifespan,
         )
 
+    async def open(self) -> None:
+        """Take the lock. Raises a StorageError that says what stands against it, but for a database that is away."""
+        await self._runner.open()
+
     async def start(self) -> None:
         """Recover and begin to take commands. Raises a StorageError that says what stands against it."""
-        try:
-            engine = await self._runner.recover()
-            trades = await self._storage.reads.trades_since(now_us() - DAY_US)
-        except BaseException:
-            await self.stop()
-            raise
+        await self._runner.recover(self._load_views)
+        await self._runner.run([self._feed, self._metrics])
+
+    async def _load_views(self, engine: Engine) -> None:
+        trades = await self._storage.reads.trades_since(now_us() - DAY_US)
         self._market.load(
             [(book.record(), book.depth(engine.time)) for book in engine.books()], trades, engine.running_auctions()
         )
         self._feed.load(trades)
-        await self._runner.run([self._feed, self._metrics])
 
-    async def stop(self, within_s: float | None = None) -> bool:
+    async def drain(self, within_s: float) -> bool:
+        """Finish what was taken and refuse everything new; whether all of it is durable. What can be read still can be."""
+        self.app.say_farewell()
+        return await self._runner.drain(within_s)
+
+    async def stop(self) -> bool:
         """Finish what was taken and give back the database; whether all of it is durable."""
-        drained = await self._runner.stop(within_s)
+        drained = await self._runner.stop()
         await self._storage.close()
         self.app.flush()
         return drained
@@ -123,8 +130,9 @@ class Service:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: object) -> AsyncIterator[None]:
         """For ASGI servers that are given `create_app`; `serve` starts and stops by itself."""
-        await self.start()
         try:
+            await self.open()
+            await self.start()
             yield
         finally:
             await self.stop()
@@ -133,6 +141,11 @@ class Service:
     def metrics(self) -> Metrics:
         """What counts."""
         return self._metrics
+
+    @property
+    def state(self) -> str:
+        """The engine's."""
+        return self._runner.state
 
     @property
     def position(self) -> int:
@@ -155,6 +168,7 @@ def create_app() -> Any:
 async def serve(settings: Settings, signals: Signals) -> int:
     """Run the service until it is told to stop or halts; the exit status."""
     configure_logging(settings.log_level, settings.log_format)
+    signals.watch()
     for name in not_built():
         log.warning("not_supported", setting=name, advice="it does nothing yet; leave it out")
     try:
@@ -167,91 +181,114 @@ async def serve(settings: Settings, signals: Signals) -> int:
     with listener:
         try:
             service = Service(settings)
-            with _collections_put_off():
-                await signals.until_stopped(service.start())
         except OmeError as error:
-            status = error.exit_code if isinstance(error, StorageError) else StorageError.exit_code
-            log.critical("cannot_start", error=str(error) or type(error).__name__, exit_status=status)
-            return status
-        except asyncio.CancelledError:
-            log.info("stopped_while_starting")
-            return 0
-        return await _serve(service, listener, signals)
+            return _cannot_start(error)
+        return await _live(service, listener, signals)
 
 
-@contextlib.contextmanager
-def _collections_put_off() -> Iterator[None]:
-    """No garbage is collected meanwhile, and what is there afterwards is never looked at again: walking through a million open
-    orders, again and again while they are made, takes longer than making them, and later it would stop the engine for a second
-    each time. They are freed by their reference counts all the same.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
-async def _serve(service: Service, listener: socket.socket, signals: Signals) -> int:
+async def _live(service: Service, listener: socket.socket, signals: Signals) -> int:
+    """From the lock to the last answer: STARTING, RECOVERING while it listens already, RUNNING, DRAINING."""
     settings = service.settings
-    server = uvicorn.Server(_uvicorn_config(service, settings))
-    watch = asyncio.create_task(_stop_when_halted(service, server))
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]" if ":" in host else host
-    log.info("listening", url=f"http://{address}:{port}", key_needed=bool(settings.api_key.get_secret_value()))
-    drained = False
+    server = _Server(_uvicorn_config(service, settings))
+    serving: asyncio.Task[None] | None = None
+    status = 0
     try:
-        await server.serve(sockets=[listener])
+        await signals.unless_stopped(service.open())
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        log.info("listening", url=_url_of(listener), key_needed=bool(settings.api_key.get_secret_value()))
+        await signals.unless_stopped(service.start())
+        await signals.unless_stopped(_either(service.halted.wait(), serving))
+    except Stopped:
+        log.info("stopping", state=service.state)
+    except OmeError as error:
+        status = _cannot_start(error)
     finally:
-        watch.cancel()
-        drained = await service.stop(within_s=signals.stopping(settings.drain_sec))
-    log.info("stopped", position=service.position, everything_durable=drained)
+        drained = await service.drain(signals.left(settings.drain_sec))
+        if serving is not None:
+            server.config.timeout_graceful_shutdown = math.ceil(signals.left(settings.drain_sec))
+            server.should_exit = True
+            await serving
+        await service.stop()
+    if status == 0:
+        log.info("stopped", position=service.position, everything_durable=drained)
     if service.failure is not None:
         return service.failure.exit_code if isinstance(service.failure, StorageError) else EXIT_SOFTWARE
-    return 0 if drained else EXIT_NOT_DRAINED
+    return status if drained else status or EXIT_NOT_DRAINED
+
+
+def _cannot_start(error: OmeError) -> int:
+    status = error.exit_code if isinstance(error, StorageError) else StorageError.exit_code
+    log.critical("cannot_start", error=str(error) or type(error).__name__, exit_status=status)
+    return status
+
+
+async def _either(first: Coroutine[Any, Any, Any], second: asyncio.Task[None]) -> None:
+    """Wait until one of them has ended; `first` ends with this."""
+    task = asyncio.create_task(first)
+    try:
+        await asyncio.wait({task, second}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        task.cancel()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, without its signal handlers: `Signals` has them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to whoever has them."""
+        yield
+
+
+class Stopped(Exception):
+    """A signal came before what was waited for."""
 
 
 class Signals:
-    """SIGINT and SIGTERM in the three phases of a process's life.
-
-    While it starts, one ends the start. While it serves, they are uvicorn's, which raises them once more when it has stopped.
-    While it stops, another one ends the process at once, as SIGKILL would.
+    """SIGINT and SIGTERM: the first one asks the process to stop, whatever it is doing; the second ends it at once, as SIGKILL
+    would, so that nobody has to wait for a database that doesn't answer.
     """
 
     def __init__(self) -> None:
-        self._starting: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._told = asyncio.Event()
         self._came_at: float | None = None
-        self._is_stopping = False
 
     def install(self) -> None:
         """Take the signals over from Python."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._came)
 
-    async def until_stopped(self, start: Coroutine[Any, Any, None]) -> None:
-        """Run the start; a signal cancels it (CancelledError)."""
+    def watch(self) -> None:
+        """Wake up this event loop from now on."""
         self._loop = asyncio.get_running_loop()
-        self._starting = asyncio.create_task(start)
-        try:
-            await self._starting
-        finally:
-            self._starting = None
+        if self._came_at is not None:
+            self._told.set()
 
-    def stopping(self, drain_s: float) -> float:
-        """From here on a signal ends the process. How many seconds of `drain_s` are left since the first one came."""
-        self._is_stopping = True
+    async def unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work, or cancel it and raise Stopped when a signal comes first."""
+        task, told = asyncio.create_task(work), asyncio.create_task(self._told.wait())
+        try:
+            await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+                raise Stopped
+        finally:
+            told.cancel()
+        task.result()
+
+    def left(self, drain_s: float) -> float:
+        """How many seconds of `drain_s` are left since the first signal came, if one came."""
         elapsed = 0.0 if self._came_at is None else time.monotonic() - self._came_at
         return max(_LEAST_DRAIN_S, drain_s - elapsed)
 
     def _came(self, number: int, _frame: FrameType | None) -> None:
-        if self._is_stopping:
+        if self._came_at is not None:
             os._exit(128 + number)
-        if self._came_at is None:
-            self._came_at = time.monotonic()
-        if self._starting is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._starting.cancel)
+        self._came_at = time.monotonic()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._told.set)
 
 
 def run(settings: Settings) -> int:
@@ -281,7 +318,6 @@ def _uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
         server_header=False,
         date_header=True,
         proxy_headers=False,
-        timeout_graceful_shutdown=math.ceil(settings.drain_sec),
         ws="none",
     )
 
@@ -317,11 +353,6 @@ def _affordable(connections: int) -> int:
     return min(connections, max(1, most - _SPARE_FILES))
 
 
-async def _stop_when_halted(service: Service, server: uvicorn.Server) -> None:
-    await service.halted.wait()
-    server.should_exit = True
-
-
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket; binding first means that a taken port costs no recovery."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -335,6 +366,11 @@ def _listen(host: str, port: int) -> socket.socket:
         raise
     listener.setblocking(False)  # noqa: FBT003  its name says what is false
     return listener
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _address_advice(error: OSError) -> str:

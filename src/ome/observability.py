@@ -73,6 +73,7 @@ class Metrics:
         )
         self._state = Gauge("ome_engine_state", "1 for the state that the engine is in", ["state"], registry=registry)
         self._position = Gauge("ome_engine_position", "The last committed position", registry=registry)
+        self._waiting = Gauge("ome_commands_waiting", "Commands taken that aren't durable yet", registry=registry)
         Gauge("ome_build_info", "Always 1", ["version"], registry=registry).labels(version("ome")).set(1)
         self.state_changed("STARTING")
 
@@ -144,9 +145,12 @@ class Metrics:
             for duration in seconds:
                 observe(duration)
 
-    def render(self, position: int) -> bytes:
-        """Everything, in Prometheus' text format; `position` is the engine's last committed one."""
+    def render(self, position: int, waiting: int = 0) -> bytes:
+        """Everything, in Prometheus' text format; `position` is the engine's last committed one, `waiting` how many commands
+        aren't durable yet.
+        """
         self._position.set(position)
+        self._waiting.set(waiting)
         return generate_latest(_WithoutCreated(self.registry))
 
 

@@ -19,6 +19,7 @@ from ome.config import Settings
 async def running(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
     """A service over the database in this folder, and a client of it."""
     service = Service(Settings(database_url=f"sqlite:///{folder}/orders.db"))
+    await service.open()
     await service.start()
     try:
         async with client_of(service.app) as client:

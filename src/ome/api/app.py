@@ -98,7 +98,7 @@ def build_app(
     ):
         routes.add_to(app)
     describe(app)
-    dispatcher = Dispatcher(app, orders, request_log, settings, durability)
+    dispatcher = Dispatcher(app, orders, bus, request_log, settings, durability)
     _answer_errors(app, settings)
     return dispatcher
 

@@ -25,6 +25,8 @@ from ome.api.orders import BATCH, PREFIX, USERS, OrderRoutes, Reply
 from ome.api.problems import CONTENT_TYPE, Header, Problem
 from ome.api.services import FULL, Durability
 from ome.api.settings import ApiSettings
+from ome.domain.errors import NotAccepting
+from ome.domain.ports import CommandBus
 from ome.domain.reasons import Reason
 from ome.observability import RequestLog
 
@@ -46,6 +48,10 @@ CLIENT_GONE: Final = 499
 """What the request log says of a request whose client left before it was read: nothing was answered."""
 UNMATCHED: Final = "unmatched"
 """The route of a request that matched none, in logs and metrics: a path from outside is never a label."""
+_WITHOUT_DATA: Final = frozenset({"STARTING", "RECOVERING"})
+"""The states in which there is nothing to answer from yet."""
+_ABOUT_ITSELF: Final = re.compile(r"/(health(/.*)?|metrics|docs(/.*)?|static/.*|openapi\.json)?")
+"""The paths that need no data."""
 _CHANGES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -56,9 +62,17 @@ class Dispatcher:
     """`orders` serves the hot routes, `app` all others; `request_log` gets a line for each answer."""
 
     def __init__(
-        self, app: ASGIApp, orders: OrderRoutes, request_log: RequestLog, settings: ApiSettings, durability: Durability
+        self,
+        app: ASGIApp,
+        orders: OrderRoutes,
+        bus: CommandBus,
+        request_log: RequestLog,
+        settings: ApiSettings,
+        durability: Durability,
     ) -> None:
         self._app = app
+        self._bus = bus
+        self._farewell: tuple[Header, ...] = ()
         self._submit = orders.submit
         self._by_id: dict[str, Handler] = {"GET": orders.read, "PUT": orders.modify, "DELETE": orders.cancel}
         self._request_log = request_log
@@ -77,6 +91,8 @@ class Dispatcher:
             handler, route = self._hot_route(scope["method"], scope["path"])
             if _head_bytes(scope) > self._max_head_bytes:
                 await self._serve(self._refuse_head, route or UNMATCHED, scope, receive, send)
+            elif self._bus.state in _WITHOUT_DATA and not _ABOUT_ITSELF.fullmatch(scope["path"]):
+                await self._serve(self._refuse_yet, route or UNMATCHED, scope, receive, send)
             elif handler is not None:
                 await self._serve(handler, route, scope, receive, send)
             else:
@@ -92,6 +108,10 @@ class Dispatcher:
     def flush(self) -> None:
         """Write what the request log has collected; for whoever serves without ASGI's lifespan, when it has stopped."""
         self._request_log.flush()
+
+    def say_farewell(self) -> None:
+        """From now on let each answer be the last on its connection: the service stops."""
+        self._farewell = ((b"connection", b"close"),)
 
     def _hot_route(self, method: str, path: str) -> tuple[Handler | None, str]:
         if path == "/orders":
@@ -127,6 +147,9 @@ class Dispatcher:
     async def _refuse_head(self, _scope: Scope, _headers: Headers, _receive: Receive) -> Reply:
         raise Problem(Reason.HEADERS_TOO_LARGE)
 
+    async def _refuse_yet(self, _scope: Scope, _headers: Headers, _receive: Receive) -> Reply:
+        raise NotAccepting(self._bus.state.lower())
+
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = perf_counter()
         request_id = self._request_id(dict(scope["headers"]))
@@ -148,10 +171,10 @@ class Dispatcher:
         self._request_log.add(_method(scope), route, answer.status, started, request_id, code, answer.size)
 
     def _caveat(self, scope: Scope, status: int) -> Sequence[Header]:
-        """What goes with the good answer to a change where commits are less than durable (DUR1)."""
+        """What goes with the good answer to a change where commits are less than durable (DUR1), and with the last answer."""
         if status >= 300 or scope["method"] not in _CHANGES or (durability := self._durability()) == FULL:
-            return ()
-        return ((b"x-durability", durability.encode()),)
+            return self._farewell
+        return ((b"x-durability", durability.encode()), *self._farewell)
 
     def _request_id(self, headers: Headers) -> str:
         given = headers.get(b"x-request-id")

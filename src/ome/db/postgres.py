@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import NullPool
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ome.db import statements
@@ -22,7 +25,7 @@ from ome.db.migrate import migrate
 from ome.db.recovery import CHUNK, Extent, Stored, records, shard_ids, stored_rows
 from ome.db.statements import POSTGRESQL, Change, Head
 from ome.db.url import DatabaseUrl
-from ome.domain.errors import EngineRunning, InvariantBroken, StorageUnusable
+from ome.domain.errors import EngineRunning, InvariantBroken, StorageAway, StorageUnusable
 from ome.domain.records import OrderRecord
 
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -36,6 +39,12 @@ _LOCK_PAUSE_S: Final = 0.1
 _LOCK_CLASS: Final = 0x4F4D45
 """The first half of the keys of our advisory locks; the second is the shard, or -1 while migrating."""
 _MIGRATING: Final = -1
+_CONNECTING: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What connecting raises."""
+_PASSING_CLASSES: Final = frozenset({"08", "53", "57"})
+"""Classes of SQLSTATE that may pass by themselves where a connection is refused: connection exceptions, insufficient resources
+(too many connections, no memory), operator intervention (starting, shutting down).
+"""
 _BUG_CLASSES: Final = frozenset({"22", "23", "42"})
 """Classes of SQLSTATE that blame the statement or its data: data exceptions, integrity, syntax or access rule."""
 
@@ -64,12 +73,13 @@ class PostgresSession:
         return self._durability
 
     async def open(self) -> None:
-        """Connect, check durability, take the lock, migrate."""
+        """Connect, check durability, take the lock."""
         try:
             self._connection = await self._connect()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        except _CONNECTING as error:
             reason = str(error) or type(error).__name__
-            raise StorageUnusable(f"PostgreSQL can't be reached at {self._url.shown}: {reason}. Check DATABASE_URL.") from error
+            kind = StorageAway if _may_pass(error) else StorageUnusable
+            raise kind(f"PostgreSQL can't be reached at {self._url.shown}: {reason}. Check DATABASE_URL.") from error
         deadline = asyncio.get_running_loop().time() + LOCK_WAIT_S
         while not await self._try_lock():
             if asyncio.get_running_loop().time() > deadline:
@@ -78,10 +88,10 @@ class PostgresSession:
                     " Stop it first, or name another database in DATABASE_URL."
                 )
             await asyncio.sleep(_LOCK_PAUSE_S)
-        await self._migrate()
 
     async def fence(self) -> Head:
-        """One more epoch: the update waits for a backend of an older engine that is still in its commit."""
+        """Migrate, then one more epoch: the update waits for a backend of an older engine that is still in its commit."""
+        await self._migrate()
         connection = self._connected()
         async with connection.transaction():
             await connection.execute(statements.fence(POSTGRESQL), *statements.first_engine_row(self._shard))
@@ -185,6 +195,8 @@ class PostgresSession:
                 await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, {_MIGRATING})")
                 async with self._rights_explained():
                     await connection.run_sync(migrate)
+        except DBAPIError as error:
+            raise getattr(error.orig, "__cause__", None) or error from error
         finally:
             await engine.dispose()
 
@@ -200,6 +212,15 @@ class PostgresSession:
                 f"Role {role} may not make tables in schema public of database {database}."
                 f' As the database\'s owner run, connected to it: GRANT CREATE, USAGE ON SCHEMA public TO "{role}";'
             ) from error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether an address that couldn't be connected to may be the right one all the same: nobody listens, or not yet, or it is
+    full. A name that nobody knows, a wrong password, role or database, and a certificate that is refused don't mend themselves.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:2] in _PASSING_CLASSES
+    return isinstance(error, OSError) and not isinstance(error, socket.gaierror | ssl.SSLError)
 
 
 def _values(row: asyncpg.Record | None) -> tuple[Any, ...] | None:

@@ -18,12 +18,12 @@ import msgspec
 
 from ome.db import queries
 from ome.db.queries import Query
-from ome.db.readers import FAILURES, reader
+from ome.db.readers import FAILURES, may_pass, reader
 from ome.db.recovery import records, shard_ids
 from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl
 from ome.domain.enums import OrderStatus
-from ome.domain.errors import StorageUnusable
+from ome.domain.errors import StorageAway, StorageUnusable
 from ome.domain.events import CommandEvents, CommandRefused, PrivateEvent, SelfTradePrevented, Traded, decode_events, users_of
 from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import pack, unpack
@@ -37,7 +37,7 @@ TRADES_AT_ONCE: Final = 10_000
 
 
 class StoredReads:
-    """The `ReadModels` over the tables of one shard. Connects when asked; raises StorageUnusable where there is no answer."""
+    """The `ReadModels` over the tables of one shard. Connects when asked; raises StorageAway where there is no answer now."""
 
     def __init__(self, url: DatabaseUrl, *, shard: int, pool_size: int) -> None:
         self._reader = reader(url, pool_size)
@@ -215,7 +215,8 @@ class StoredReads:
         try:
             return await self._reader.fetch(sql, parameters)
         except FAILURES as error:
-            raise StorageUnusable(f"The database can't answer: {error or type(error).__name__}.") from error
+            kind = StorageAway if may_pass(error) else StorageUnusable
+            raise kind(f"The database can't answer: {error or type(error).__name__}.") from error
 
 
 def _shown(remaining: int, terms: str | None) -> int:

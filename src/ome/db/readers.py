@@ -31,6 +31,13 @@ _GONE: Final = (
 )
 
 
+def may_pass(error: Exception) -> bool:
+    """Whether it is the database's state that stands against an answer, rather than the question."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "")[:2] not in {"22", "23", "42"}  # data, integrity, syntax
+    return not isinstance(error, sqlite3.Error) or getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+
+
 class Reader(Protocol):
     """What answers questions in SQL."""
 

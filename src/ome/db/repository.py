@@ -13,19 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, Protocol
 
 from ome.db.recovery import Stored, recovered
 from ome.db.statements import Change, Head, change_of
 from ome.domain.batch import Batch
-from ome.domain.errors import Fenced, InvariantBroken, OmeError, StorageError, StorageUnusable
+from ome.domain.errors import Fenced, InvariantBroken, OmeError, StorageAway, StorageError, StorageUnusable
 from ome.domain.ports import Recovered
 
 FIRST_PAUSE_S: Final = 0.05
 """Seconds between a failed commit and the first look at what became of it; doubled from look to look."""
-LONGEST_PAUSE_S: Final = 2.0
+LONGEST_PAUSE_S: Final = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ class Session(Protocol):
         """`full`, or `relaxed` where the database has been told not to flush; known once open."""
 
     async def open(self) -> None:
-        """Connect, check durability, take the lock, migrate. Raises a StorageError that says what stands against it."""
+        """Connect, check durability, take the lock. Raises a StorageError that says what stands against it."""
 
     async def fence(self) -> Head:
-        """One more epoch, durable; the head that commits have to start from."""
+        """Migrate, then one more epoch, durable; the head that commits have to start from."""
 
     async def load(self) -> Stored:
         """All of the shard that recovery needs, of one moment."""
@@ -70,6 +70,7 @@ class BatchRepository:
         self._shard = shard
         self._stalled = stalled or (lambda _: None)
         self._head: Head | None = None
+        self._is_open = False
         self._closed = False
 
     @property
@@ -82,20 +83,23 @@ class BatchRepository:
         """This engine's epoch, counted up by each start."""
         return self._following().epoch
 
+    async def open(self) -> None:
+        """Connect and take the lock; nothing where that is done. Raises StorageAway for what may pass by itself."""
+        if not self._is_open:
+            async with self._or_closed():
+                await self._session.open()
+            self._is_open, self._closed = True, False
+
     async def start(self) -> None:
         """Connect, take the lock, migrate, take the fence (DUR7, DUR8)."""
-        try:
-            with _wrapped():
-                await self._session.open()
-                self._head = await self._session.fence()
-        except BaseException:
-            await self._session.close()
-            raise
+        await self.open()
+        async with self._or_closed():
+            self._head = await self._session.fence()
 
     async def load(self) -> Recovered:
         """What the last committed batch left, checked for continuity. Raises StateMismatch, or Fenced."""
         head = self._following()
-        with _wrapped():
+        with self._wrapped():
             stored = await self._session.load()
         if stored.epoch != head.epoch:
             raise self._fenced()
@@ -123,9 +127,32 @@ class BatchRepository:
 
     async def close(self) -> None:
         """Give back the lock and the connection; what was committed stays."""
-        self._head = None
-        self._closed = True
+        self._head, self._is_open, self._closed = None, False, True
         await self._session.close()
+
+    @asynccontextmanager
+    async def _or_closed(self) -> AsyncIterator[None]:
+        """Close the session again where starting fails."""
+        try:
+            with self._wrapped():
+                yield
+        except BaseException:
+            await self.close()
+            raise
+
+    @contextmanager
+    def _wrapped(self) -> Iterator[None]:
+        """A driver's errors, outside of a commit, as one of ours: StorageAway for those that may pass."""
+        try:
+            yield
+        except OmeError:
+            raise
+        except Exception as error:
+            final = self._session.final(error)
+            if isinstance(final, StorageError):
+                raise final from error
+            kind = StorageAway if final is None else StorageUnusable
+            raise kind(f"The database can't be used: {error or type(error).__name__}.") from error
 
     async def _resolve(self, change: Change) -> bool:
         self._stalled(True)  # noqa: FBT003  its one argument
@@ -157,17 +184,6 @@ class BatchRepository:
 
     def _fenced(self) -> Fenced:
         return Fenced(f"Another engine has taken over shard {self._shard}; this one has stopped and committed nothing since.")
-
-
-@contextmanager
-def _wrapped() -> Iterator[None]:
-    """A driver's errors, outside of a commit, as one of ours."""
-    try:
-        yield
-    except OmeError:
-        raise
-    except Exception as error:
-        raise StorageUnusable(f"The database can't be used: {error or type(error).__name__}.") from error
 
 
 def _pauses() -> Iterator[float]:

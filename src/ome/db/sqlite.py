@@ -12,19 +12,20 @@ import asyncio
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
 from sqlalchemy import StaticPool, create_engine
+from sqlalchemy.exc import DBAPIError
 
 from ome.db import statements
 from ome.db.migrate import migrate
 from ome.db.recovery import CHUNK, Extent, Stored, records, shard_ids, stored_rows
 from ome.db.statements import SQLITE, Change, Head
-from ome.domain.errors import DiskFailed, EngineRunning, InvariantBroken, StorageUnusable
+from ome.domain.errors import DiskFailed, EngineRunning, InvariantBroken, StorageAway, StorageUnusable
 from ome.domain.records import OrderRecord
 
 if sys.platform == "win32":
@@ -47,6 +48,8 @@ _PASSING: Final = frozenset(
     | {sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_PERM}
 )
 """Primary error codes that may pass by themselves."""
+_PASSING_AT_START: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_NOMEM})
+"""Those of them that are waited for at start; the others are told at once to whoever has just started it."""
 
 _T = TypeVar("_T")
 
@@ -61,13 +64,15 @@ class SqliteSession:
         self._thread: ThreadPoolExecutor | None = None
 
     async def open(self) -> None:
-        """Lock, connect, check durability, checkpoint, migrate."""
+        """Lock, connect, check durability."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ome-sqlite-writer")
-        await self._on_thread(self._work.open)
+        with _starting():
+            await self._on_thread(self._work.open)
 
     async def fence(self) -> Head:
-        """See `repository.Session`."""
-        return await self._on_thread(self._work.fence)
+        """Empty the WAL, migrate, take the fence; see `repository.Session`."""
+        with _starting():
+            return await self._on_thread(self._work.fence)
 
     async def load(self) -> Stored:
         """See `repository.Session`."""
@@ -115,11 +120,11 @@ class _Work:
         self._lock = _lock(self._path)
         _create(self._path)
         self._connection = self._connect()
-        self._checkpoint()
-        self._migrate()
 
     def fence(self) -> Head:
         connection = self._connected()
+        self._checkpoint()  # before anything is written: HOLE1b
+        self._migrate()
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(statements.fence(SQLITE), statements.first_engine_row(self._shard))
         head = self._head(connection)
@@ -222,14 +227,17 @@ class _Work:
     def _checkpoint(self) -> None:
         busy, _, _ = self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
-            raise StorageUnusable(f"Another program is in the middle of reading {self._path}; close it, then start again.")
+            raise StorageAway(f"Another program is in the middle of reading {self._path}; close it.")
 
     def _migrate(self) -> None:
         engine = create_engine("sqlite://", creator=self._connected, poolclass=StaticPool)
-        with engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            migrate(connection)
-            connection.commit()
+        try:
+            with engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                migrate(connection)
+                connection.commit()
+        except DBAPIError as error:
+            raise error.orig or error from error
 
 
 def _create(path: Path) -> None:
@@ -271,6 +279,17 @@ def _lock(path: Path) -> int:
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.write(descriptor, str(os.getpid()).encode())
     return descriptor
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """At start most of SQLite's errors don't pass: a file that may not be written, a file system that it can't work on."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if _final(error) is None and getattr(error, "sqlite_errorcode", 0) & 0xFF not in _PASSING_AT_START:
+            raise StorageUnusable(f"The database can't be used: {error}.") from error
+        raise
 
 
 def _final(error: Exception) -> Exception | None:

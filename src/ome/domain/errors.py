@@ -13,7 +13,8 @@ OmeError
     ├── Fenced          another engine has taken over; this one must stop (exit 4)
     ├── StateMismatch   what is stored contradicts itself; starting would guess (exit 5)
     └── StorageUnusable wrong address, no rights, newer schema, weaker durability than promised (exit 6)
-        └── DiskFailed  the disk refused to flush: what it holds can't be trusted (exit 74)
+        ├── DiskFailed  the disk refused to flush: what it holds can't be trusted (exit 74)
+        └── StorageAway nobody answers, or not now: trying again may help
 """
 
 
@@ -38,7 +39,9 @@ class Pending(OmeError):
 
 
 class NotAccepting(OmeError):
-    """The engine takes no commands in its present state. Certain: nothing was executed."""
+    """The engine takes no such commands in its present state, which is the message: recovering, stalled, draining, halted, or
+    storage_low (cancels alone are taken). Certain: nothing was executed.
+    """
 
 
 class OutcomeUnknown(OmeError):
@@ -75,6 +78,10 @@ class StateMismatch(StorageError):
 
 class StorageUnusable(StorageError):
     """The database can't be used as configured: address, rights, schema version or durability."""
+
+
+class StorageAway(StorageUnusable):
+    """The database doesn't answer, or not now: it is starting, restarting, out of reach, full or locked. It may pass."""
 
 
 class DiskFailed(StorageUnusable):

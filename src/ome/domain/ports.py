@@ -30,8 +30,13 @@ class Recovered(Struct, frozen=True):
 class Repository(Protocol):
     """The one writer of a shard's tables. Used by the runner alone; one `commit` at a time."""
 
+    async def open(self) -> None:
+        """Connect and take the lock; nothing where that is done. Raises a StorageError that says what stands against it:
+        StorageAway where it may pass.
+        """
+
     async def start(self) -> None:
-        """Migrate, take the lock, take the fence (epoch + 1, durable). Raises a StorageError that says what stands against it."""
+        """`open`, migrate, take the fence (epoch + 1, durable). Raises what `open` raises; then the lock is free again."""
 
     async def load(self) -> Recovered:
         """All that the last committed batch left, read after `start`."""
@@ -128,8 +133,16 @@ class CommandBus(Protocol):
         """STARTING, RECOVERING, RUNNING, STALLED, DRAINING or HALTED."""
 
     @property
+    def reason(self) -> str:
+        """Why the engine is in this state, in words; "" where there is nothing to say."""
+
+    @property
     def position(self) -> int:
         """The last committed position."""
+
+    @property
+    def waiting(self) -> int:
+        """How many commands have been taken and aren't durable yet."""
 
 
 class Answer(Struct, frozen=True):

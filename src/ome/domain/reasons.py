@@ -35,6 +35,8 @@ class Reason(IntEnum):
     TOO_MANY_CONNECTIONS = 304
     TOO_LATE = 305
     PENDING = 306
+    DRAINING = 307
+    STORAGE_LOW = 308
     # 400: what is named
     ORDER_NOT_FOUND = 400
     ORDER_NOT_OPEN = 401
@@ -133,6 +135,12 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     ),
     Reason.PENDING: ReasonInfo(
         503, "", "A request with this client_order_id is still being worked on", "Ask again after Retry-After seconds."
+    ),
+    Reason.DRAINING: ReasonInfo(
+        503, "", "The service is stopping", "Nothing was executed; try again, on a new connection, after Retry-After seconds."
+    ),
+    Reason.STORAGE_LOW: ReasonInfo(
+        503, "", "The disk is almost full", "Nothing was executed; cancels are taken, orders again once there is space."
     ),
     Reason.ORDER_NOT_FOUND: ReasonInfo(404, "M3", "There is no such order", "Check the order id."),
     Reason.ORDER_NOT_OPEN: ReasonInfo(409, "M3", "The order is no longer open", "It has ended; nothing can be changed about it."),

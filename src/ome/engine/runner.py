@@ -5,15 +5,18 @@ and hands everything applied to the database as one batch as soon as the batch b
 next is matched, never more than one is in flight. After a commit the views take in its events, then the waiting are answered:
 nobody sees what isn't durable (D3), and whoever was answered finds it everywhere (DUR4).
 
-States: STARTING, RECOVERING, RUNNING, STALLED (the database doesn't answer; trying on), DRAINING (stopping), HALTED (stopped for
-a reason that a person must look at).
+States, of which `reason` says why: STARTING (no lock yet), RECOVERING (loading, or waiting for a database that is away), RUNNING,
+STALLED (the database doesn't answer; trying on), DRAINING (stopping), HALTED (stopped for a reason that a person must look at;
+or, with `storage_low`, almost out of disk: cancels are taken, and it runs again by itself once there is space).
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from math import inf
 from typing import Final
@@ -23,7 +26,16 @@ from msgspec import Struct
 
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.commands import AdvanceTime, CancelOrder, CancelOrders, Command, Configure, Stamped
-from ome.domain.errors import InvariantBroken, NotAccepting, OmeError, OutcomeUnknown, Overloaded, StateMismatch, TooLate
+from ome.domain.errors import (
+    InvariantBroken,
+    NotAccepting,
+    OmeError,
+    OutcomeUnknown,
+    Overloaded,
+    StateMismatch,
+    StorageAway,
+    TooLate,
+)
 from ome.domain.events import Event
 from ome.domain.ports import CommandListener, EngineMetrics, EventListener, Recovered, Repository
 from ome.domain.records import EngineSettings
@@ -36,8 +48,13 @@ CLOCK_STEP_US: Final = MICROSECONDS
 
 _SPARE_SLOTS: Final = 64
 """Room in the queue beside commands, for ended commits and the stop: those must always fit."""
-_STAGES: Final = ("open", "read", "restore")
-"""Of a recovery: lock, migrate and take the fence; read the rows; build the books and check them."""
+_STAGES: Final = ("read", "restore")
+"""Of a recovery: read the rows; build the books and check them."""
+FIRST_PAUSE_S: Final = 0.1
+"""Seconds between two attempts to start on a database that is away; doubled from one to the next."""
+LONGEST_PAUSE_S: Final = 1.0
+STORAGE_LOW: Final = "storage_low"
+"""The reason of a HALTED state that passes by itself."""
 _DAY_S: Final = 86_400.0
 """The longest that an alarm sleeps, in seconds; timers beyond that are not exact everywhere."""
 
@@ -96,6 +113,9 @@ class EngineRunner:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._state = "STARTING"
+        self._reason = ""
+        self._is_stalled = False
+        self._storage_low = False
         self._position = 0
         self._commit_started = 0.0
         self._watch: asyncio.TimerHandle | None = None
@@ -111,7 +131,7 @@ class EngineRunner:
         """See CommandBus: the command's events, once they are durable."""
         cancels = isinstance(command, CancelOrder | CancelOrders)
         try:
-            self._check_room(self._limits.queue if cancels else self._limits.queue - self._limits.cancel_slots)
+            self._check_room(self._limits.queue if cancels else self._limits.queue - self._limits.cancel_slots, cancels=cancels)
         except OmeError:
             _settle(settled)
             raise
@@ -132,9 +152,9 @@ class EngineRunner:
         self._queue.put_nowait(Preview(commands, future, loop.time()))
         return await future
 
-    def _check_room(self, room: int) -> None:
-        if self._state != "RUNNING":
-            raise NotAccepting(self._state.lower())
+    def _check_room(self, room: int, *, cancels: bool = False) -> None:
+        if self._state != "RUNNING" and not (cancels and self._takes_cancels):
+            raise NotAccepting(STORAGE_LOW if self._takes_cancels else self._state.lower())
         if self._queue.qsize() >= room:
             raise Overloaded
 
@@ -148,31 +168,89 @@ class EngineRunner:
         return self._state
 
     @property
+    def reason(self) -> str:
+        """See CommandBus."""
+        return self._reason
+
+    @property
     def position(self) -> int:
         """The last committed position."""
         return self._position
 
     @property
-    def queue_depth(self) -> int:
-        """How many commands wait."""
-        return self._queue.qsize()
+    def waiting(self) -> int:
+        """How many commands have been taken and aren't durable yet."""
+        return self._queue.qsize() + len(self._pending) + len(self._in_flight)
 
     def stalled(self, stalled: bool) -> None:  # noqa: FBT001  the repository's callback
         """The repository tells when the database stops answering and when it answers again."""
-        if self._state in {"RUNNING", "STALLED"}:
-            self._enter("STALLED" if stalled else "RUNNING")
+        self._is_stalled = stalled
+        self._go_on()
+
+    def storage_low(self, low: bool) -> None:  # noqa: FBT001  likewise
+        """The repository tells when the disk is almost full, and when there is space again."""
+        self._storage_low = low
+        self._go_on()
+
+    @property
+    def _takes_cancels(self) -> bool:
+        return self._state == "HALTED" and self._reason == STORAGE_LOW
+
+    def _go_on(self) -> None:
+        """Enter the state that the database is in, unless the engine isn't taking commands for another reason."""
+        if self._state not in {"RUNNING", "STALLED"} and not self._takes_cancels:
+            return
+        if self._storage_low:
+            self._enter("HALTED", STORAGE_LOW)
+        elif self._is_stalled:
+            self._enter("STALLED", "the database does not answer")
+        else:
+            self._enter("RUNNING")
+
+    def fail(self, error: OmeError) -> None:
+        """Stop for good: something outside of the engine says that it must not go on."""
+        if self._task is not None and not self._task.done() and not self._stopping:
+            self._gave_up = True
+            self._task.cancel()
+            self._halt(error)
 
     # Life
 
-    async def recover(self) -> Engine:
-        """Lock, fence, load and verify; the engine that results, for views to start from. Nothing is served yet.
+    async def open(self) -> None:
+        """Take the lock. Raises what stands against it, but for a database that is away: `recover` waits for that."""
+        try:
+            await self._repository.open()
+        except StorageAway as error:
+            self._enter("RECOVERING", str(error))
+        else:
+            self._enter("RECOVERING")
 
-        Raises a StorageError that says what stands against it; a state that contradicts itself is never mended silently.
+    async def recover(self, views: Callable[[Engine], Awaitable[None]] | None = None) -> Engine:
+        """Lock, fence, load and verify; the engine that results, of which `views` hear. Nothing is served yet.
+
+        A database that is away is waited for, for as long as it takes. Raises a StorageError that says what else stands against
+        it; a state that contradicts itself is never mended silently.
         """
-        self._enter("RECOVERING")
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                await self._repository.start()
+                self._enter("RECOVERING")
+                with _collections_put_off():
+                    engine = await self._recover()
+                    if views is not None:
+                        await views(engine)
+            except StorageAway as error:
+                await self._repository.close()
+                self._enter("RECOVERING", str(error))
+                log.warning("waiting_for_database", error=str(error), again_in_s=pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
+            else:
+                return engine
+
+    async def _recover(self) -> Engine:
         times = [time.perf_counter()]
-        await self._repository.start()
-        times.append(time.perf_counter())
         recovered = await self._repository.load()
         times.append(time.perf_counter())
         engine = await asyncio.to_thread(_verified_engine, recovered)  # seconds, with a large book: the loop stays free
@@ -189,17 +267,18 @@ class EngineRunner:
         self._listeners, self._command_listeners = list(listeners), list(command_listeners)
         self._task = asyncio.create_task(self._loop(), name="engine")
         self._enter("RUNNING")
+        self._go_on()
         self._look_for_impatience()
         if self._engine.settings != self._settings:
-            await self.send(Configure(self._settings))
+            await self._configure()
         self._set_alarm()
 
-    async def stop(self, within_s: float | None = None) -> bool:
-        """Take nothing new, make durable what was taken, give back the database.
+    async def drain(self, within_s: float | None = None) -> bool:
+        """Take nothing new and make durable what was taken.
 
         Whether all of it is durable; what is not after `within_s` seconds (`drain_s` if None) is unknown to whoever sent it.
         """
-        if self._state in {"RUNNING", "STALLED"}:
+        if self._state != "HALTED" or self._takes_cancels:
             self._enter("DRAINING")
         for timer in (self._alarm, self._watch):
             if timer is not None:
@@ -214,9 +293,14 @@ class EngineRunner:
                 log.error("drain_timed_out", matched=len(self._in_flight) + len(self._pending), queued=self._queue.qsize())
                 self._gave_up = True
                 self._task.cancel()
-        self._abandon(OutcomeUnknown("the service stopped"))
-        await self._repository.close()
+        self._abandon(OutcomeUnknown("the service stopped"), self._state.lower())
         return drained and self._state != "HALTED"
+
+    async def stop(self, within_s: float | None = None) -> bool:
+        """`drain`, and give back the database."""
+        drained = await self.drain(within_s)
+        await self._repository.close()
+        return drained
 
     # The coroutine
 
@@ -320,8 +404,8 @@ class EngineRunner:
             command_listener.commands_committed(self._position, durable.private)
         durable.answer()
         self._committing, self._in_flight = None, PendingBatch()
-        if self._state == "STALLED":
-            self._enter("RUNNING")
+        if self._is_stalled:
+            self.stalled(stalled=False)
             self._set_alarm()
 
     # When things go wrong
@@ -349,25 +433,35 @@ class EngineRunner:
             else:
                 self._queue.put_nowait(note)
 
-    def _abandon(self, error: OmeError) -> None:
-        """Nothing more will come of what was taken."""
+    def _abandon(self, error: OmeError, state: str) -> None:
+        """Nothing more will come of what was taken: what was matched is unknown, what only waited was not executed."""
         self._in_flight.fail(error)
         self._pending.fail(error)
-        self._withdraw_queued(NotAccepting("halted"))
+        self._withdraw_queued(NotAccepting(state))
 
     def _halt(self, error: BaseException) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        if self._committing is not None:
+            self._committing.add_done_callback(_look_at)  # whatever comes of it, nobody waits for it any more
         log.critical("engine_halted", error=str(error), error_type=type(error).__name__, exc_info=error)
-        self._enter("HALTED")
-        self._abandon(OutcomeUnknown("the engine halted"))
+        self._enter("HALTED", str(error) or type(error).__name__)
+        self._abandon(OutcomeUnknown("the engine halted"), "halted")
         self._on_halt(error)
 
-    def _enter(self, state: str) -> None:
+    def _enter(self, state: str, reason: str = "") -> None:
+        self._reason = reason
         if state != self._state:
-            log.info("engine_state", state=state, was=self._state)
+            log.info("engine_state", state=state, was=self._state, **({"reason": reason} if reason else {}))
             self._state = state
             self._metrics.state_changed(state)
+
+    async def _configure(self) -> None:
+        """Journal settings that have changed; not subject to admission."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Sequence[Event]] = loop.create_future()
+        self._queue.put_nowait(Waiting(Configure(self._settings), future))
+        await future
 
     # Deadlines
 
@@ -382,7 +476,7 @@ class EngineRunner:
 
     def _ring(self) -> None:
         self._alarm_at = None
-        if self._state == "RUNNING" and self._queue.qsize() < self._limits.queue:
+        if (self._state == "RUNNING" or self._takes_cancels) and self._queue.qsize() < self._limits.queue:
             self._queue.put_nowait(Waiting(AdvanceTime()))
         else:
             self._alarm = asyncio.get_running_loop().call_later(1.0, self._ring)
@@ -401,6 +495,26 @@ def _verified_engine(recovered: Recovered) -> Engine:
             f"but {recovered.state_hash:016x} was stored with position {engine.position}"
         )
     return engine
+
+
+@contextmanager
+def _collections_put_off() -> Iterator[None]:
+    """No garbage is collected meanwhile, and what is there afterwards is never looked at again: walking through a million open
+    orders, again and again while they are made, takes longer than making them, and later it would stop the engine for a second
+    each time. They are freed by their reference counts all the same.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    """Take note of how a task ended, so that its error isn't reported as forgotten."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _settle(settled: Callable[[], None] | None) -> None:

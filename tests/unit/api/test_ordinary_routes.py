@@ -16,7 +16,7 @@ from ome.api.paging import encode_cursor
 from ome.api.routes.not_built import NOT_BUILT
 from ome.domain.clock import now_us, parse_time
 from ome.domain.enums import OrderStatus, Side
-from ome.domain.errors import Pending, TooLate
+from ome.domain.errors import NotAccepting, Pending, StorageAway, TooLate
 from ome.domain.events import CommandRefused
 from ome.domain.numbers import pack
 from ome.domain.ports import Auction
@@ -290,7 +290,7 @@ async def test_health_tells_the_state(client: httpx.AsyncClient, exchange: FakeE
     assert (await client.get("/health/ready")).status_code == 200
     exchange.state_now = "DRAINING"
     draining = await client.get("/health/ready")
-    assert (code(draining), draining.json()["state"]) == ("not_accepting", "DRAINING")
+    assert (code(draining), draining.json()["state"]) == ("draining", "DRAINING")
     assert draining.headers["retry-after"] == "1"
     assert (await client.get("/health/live")).status_code == 200
 
@@ -455,3 +455,52 @@ async def test_too_late_is_refused_for_certain(client: httpx.AsyncClient, exchan
     assert "retry-after" not in answer.headers
     results = (await client.post("/orders/batch", json={"orders": [LIMIT | {"valid_for_ms": 1}]})).json()["results"]
     assert [(each["status"], each["problem"]["code"]) for each in results] == [(422, "too_late")]
+
+
+@pytest.mark.parametrize("state", ["STARTING", "RECOVERING"])
+async def test_nothing_is_answered_from_data_that_is_not_there_yet(
+    client: httpx.AsyncClient, exchange: FakeExchange, state: str
+) -> None:
+    """Before it runs, orders and reads alike are refused for certain; what the service says of itself is there."""
+    exchange.state_now = state
+    for method, path in (("POST", "/orders"), ("GET", "/orders/1"), ("DELETE", "/orders/1"), ("GET", "/market"), ("GET", "/x")):
+        answer = await client.request(method, path)
+        assert (answer.status_code, code(answer), answer.json()["outcome"]) == (503, "not_accepting", "not_executed")
+        assert int(answer.headers["retry-after"]) >= 1
+    for path in ("/", "/docs", "/metrics", "/openapi.json", "/health/live", "/static/docs.js"):
+        assert (await client.get(path)).status_code == 200
+    assert exchange.commands == []
+
+
+async def test_the_reason_of_a_halt_is_told(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """A disk that is almost full has a code of its own; any other halt is told in words."""
+    exchange.state_now, exchange.reason_now = "HALTED", "storage_low"
+    for path in ("/health", "/health/ready"):
+        sick = await client.get(path)
+        assert (sick.status_code, code(sick), sick.json()["state"]) == (503, "storage_low", "HALTED")
+    exchange.reason_now = "the journal ends early"
+    sick = await client.get("/health")
+    assert (code(sick), sick.json()["detail"]) == ("not_accepting", "The engine is HALTED: the journal ends early.")
+
+
+async def test_a_database_that_does_not_answer_a_read_is_no_bug(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """503 with Retry-After, not 500: nothing was put into the queue."""
+    exchange.fail = StorageAway("connection refused")
+    for answer in (await client.delete("/orders/1"), await client.delete("/orders?user_id=a")):
+        assert (answer.status_code, code(answer), answer.json()["outcome"]) == (503, "not_accepting", "not_executed")
+        assert "retry-after" in answer.headers
+
+
+async def test_a_service_that_stops_closes_its_connections(make_app: MakeApp, exchange: FakeExchange) -> None:
+    """Every answer of a draining service is the last on its connection, so that no client waits on it in vain."""
+    app = make_app()
+    async with client_of(app) as client:
+        assert "connection" not in (await client.get("/market")).headers
+        app.say_farewell()
+        exchange.state_now = "DRAINING"
+        for path in ("/market", "/orders/1", "/health/ready", "/nothing"):
+            assert (await client.get(path)).headers["connection"] == "close"
+        assert code(await client.get("/health/ready")) == "draining"
+        exchange.fail = NotAccepting("draining")
+        refused = await client.delete("/orders/1")
+        assert (refused.status_code, code(refused), refused.headers["connection"]) == (503, "draining", "close")

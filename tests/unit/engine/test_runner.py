@@ -12,7 +12,7 @@ import pytest
 from ome.domain.batch import CHAIN_START, chain_hash
 from ome.domain.commands import CancelOrder, NewOrder, decode_commands
 from ome.domain.enums import OrderType, Side, TimeInForce
-from ome.domain.errors import Fenced, NotAccepting, OutcomeUnknown, Overloaded
+from ome.domain.errors import Fenced, NotAccepting, OutcomeUnknown, Overloaded, StorageAway
 from ome.domain.events import CommandEvents, Event, OrderAccepted, OrderExpired, Traded, decode_events
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
@@ -381,3 +381,75 @@ async def test_a_passing_of_time_in_flight_is_no_stall() -> None:
         while not any(isinstance(event, OrderExpired) for event in rig.seen):
             await asyncio.sleep(0.005)
     assert "STALLED" not in rig.states
+
+
+async def test_a_full_disk_stops_orders_and_lets_cancels_through() -> None:
+    """HALTED with storage_low: orders are refused with that word, cancels are committed; it runs again by itself."""
+    rig = Rig()
+    async with rig.running() as runner:
+        order_id = next(event.order.id for event in await runner.send(buy(1, 100)) if isinstance(event, OrderAccepted))
+        runner.storage_low(low=True)
+        assert (runner.state, runner.reason) == ("HALTED", "storage_low")
+        with pytest.raises(NotAccepting, match="storage_low"):
+            await runner.send(buy(1, 100))
+        await runner.send(CancelOrder(order_id, exists=True))
+        assert not runner.is_open(order_id)
+        runner.storage_low(low=False)
+        assert (runner.state, runner.reason) == ("RUNNING", "")
+        await runner.send(buy(1, 100))
+    assert not rig.halted
+
+
+async def test_a_stall_behind_a_full_disk_shows_when_there_is_space() -> None:
+    """Each of the two ends by itself, whichever came first."""
+    rig = Rig()
+    async with rig.running() as runner:
+        runner.stalled(stalled=True)
+        runner.storage_low(low=True)
+        assert runner.state == "HALTED"
+        runner.storage_low(low=False)
+        assert runner.state == "STALLED"
+        runner.stalled(stalled=False)
+        assert runner.state == "RUNNING"
+
+
+async def test_a_halt_for_good_is_not_undone_by_space() -> None:
+    """Whoever was told from outside to stop stays stopped, with its reason; those who wait are answered."""
+    rig = Rig()
+    async with rig.running() as runner:
+        rig.repository.gate.clear()
+        waiting = asyncio.create_task(runner.send(buy(1, 100)))
+        await settle()
+        runner.fail(Fenced("another engine has taken over"))
+        with pytest.raises(OutcomeUnknown):
+            await waiting
+        runner.storage_low(low=True)
+        runner.storage_low(low=False)
+        runner.stalled(stalled=False)
+        assert (runner.state, runner.reason) == ("HALTED", "another engine has taken over")
+        assert [type(error) for error in rig.halted] == [Fenced]
+
+
+async def test_a_database_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOLE20: RECOVERING, with the reason, until it is there; each attempt starts from the lock."""
+    monkeypatch.setattr("ome.engine.runner.FIRST_PAUSE_S", 0.001)
+    rig = Rig()
+    attempts: list[str] = []
+
+    async def away() -> None:
+        attempts.append(runner.reason)
+        if len(attempts) < 4:
+            raise StorageAway("nobody is there")
+
+    runner = EngineRunner(
+        rig.repository, settings=EngineSettings(), limits=RunnerLimits(), metrics=rig, on_halt=rig.halted.append
+    )
+    monkeypatch.setattr(rig.repository, "open", away)
+    monkeypatch.setattr(rig.repository, "start", away)
+    await runner.open()
+    assert (runner.state, runner.reason) == ("RECOVERING", "nobody is there")
+    await runner.recover()
+    assert attempts == ["", "nobody is there", "nobody is there", "nobody is there"]
+    assert runner.reason == ""
+    await runner.stop()
+    assert rig.states == ["RECOVERING", "DRAINING"]

@@ -13,6 +13,7 @@ from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, HTMLResponse
 
+from ome.api.failures import refusal_in
 from ome.api.openapi import PROBLEMS, answers, declare
 from ome.api.problems import Header, Problem, advice
 from ome.api.schemas import HealthView, StatusView
@@ -22,6 +23,7 @@ from ome.observability import METRICS_CONTENT_TYPE
 
 STATIC: Final = Path(__file__).parent.parent / "static"
 RUNNING: Final = "RUNNING"
+HALTED: Final = "HALTED"
 _REVALIDATE: Final = {"Cache-Control": "no-cache"}
 """Browsers keep pages and ask each time whether they have changed."""
 
@@ -75,23 +77,25 @@ class ServiceRoutes:
         return JsonAnswer(StatusView(status="alive"))
 
     async def ready(self) -> Response:
-        """Whether to send requests here: 200, or 503 while starting, draining or halted."""
+        """Whether to send requests here: 200, or 503 while starting, recovering, stalled, draining or halted."""
         self._check_running()
         return JsonAnswer(StatusView(status="ready"))
 
     async def metrics(self) -> Response:
         """Prometheus metrics."""
+        bus = self._services.bus
         self._services.request_log.flush()
-        return Response(self._services.metrics.render(self._services.bus.position), media_type=METRICS_CONTENT_TYPE)
+        return Response(self._services.metrics.render(bus.position, bus.waiting), media_type=METRICS_CONTENT_TYPE)
 
     def _check_running(self) -> None:
-        state = self._services.bus.state
-        if state != RUNNING:
-            raise self._unwell(f"The engine is {state}.")
+        bus = self._services.bus
+        if bus.state != RUNNING:
+            raise self._unwell(f"The engine is {bus.state}: {bus.reason}." if bus.reason else f"The engine is {bus.state}.")
 
     def _unwell(self, why: str) -> Problem:
         bus = self._services.bus
-        return Problem(Reason.NOT_ACCEPTING, why, engine=(bus.state, bus.position), headers=(self._retry_after,))
+        reason = refusal_in(bus.reason) if bus.state == HALTED else refusal_in(bus.state.lower())
+        return Problem(reason, why, engine=(bus.state, bus.position), headers=(self._retry_after,))
 
 
 class Files(StaticFiles):
