@@ -125,6 +125,10 @@ TARGETS: dict[str, Callable[[], int]] = {
     "crash": each(
         *(python("-m", "integration.crash", "--database", kind, environment={"PYTHONPATH": "tests"}) for kind in DATABASES)
     ),
+    "simulation": each(
+        python("-m", "simulation", "--canaries", environment=TESTS),
+        python("-m", "simulation", "--seeds", "200", environment=TESTS),
+    ),
     "mutants": python("-m", "mutants", environment=TESTS),
     "lock": lock,
 }
