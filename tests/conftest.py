@@ -1,5 +1,5 @@
 """Fixtures for every test."""
 
-from postgres import postgres_server, postgres_url
+from postgres import own_postgres, postgres_server, postgres_url
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["own_postgres", "postgres_server", "postgres_url"]

@@ -174,3 +174,11 @@ async def postgres_url(postgres_server: str) -> AsyncIterator[str]:
     await execute(postgres_server, f"CREATE DATABASE {name}")
     yield with_database(postgres_server, name)
     await asyncio.shield(execute(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server of this test alone, which it may stop."""
+    server = server_or_skip()
+    yield server
+    server.remove()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -106,6 +106,39 @@ def running_server(database_url: str, **environment: str) -> Iterator[Server]:
     server = Server(database_url, free_port(), environment)
     try:
         server.start()
+        yield server
+    finally:
+        server.close()
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds; a test that waits too long fails."""
+    deadline = time.monotonic() + START_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def answers(server: Server, path: str, status: int) -> Callable[[], bool]:
+    """Whether the service answers with this status now."""
+
+    def holds() -> bool:
+        assert server.process is not None
+        assert server.process.poll() is None, server.output()
+        try:
+            return httpx.get(server.url + path, timeout=5).status_code == status
+        except httpx.TransportError:
+            return False
+
+    return holds
+
+
+@contextlib.contextmanager
+def spawned(database_url: str, **environment: str) -> Iterator[Server]:
+    """A server that has just been started and need not be healthy."""
+    server = Server(database_url, free_port(), environment)
+    try:
+        server.spawn()
         yield server
     finally:
         server.close()

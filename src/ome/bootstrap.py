@@ -34,7 +34,7 @@ from ome.api.settings import ApiSettings
 from ome.config import Settings, load_settings, not_built
 from ome.db import open_storage
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.errors import OmeError, StorageError
+from ome.domain.errors import Fenced, OmeError, StorageError
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
 from ome.engine.order_entry import OrderEntryDesk
@@ -66,7 +66,14 @@ class Service:
         self.failure: BaseException | None = None
         self.halted = asyncio.Event()
         self._metrics = Metrics()
-        self._storage = open_storage(settings.database_url, pool_size=settings.database_pool_size, stalled=self._stalled)
+        self._storage = open_storage(
+            settings.database_url,
+            pool_size=settings.database_pool_size,
+            lease_s=settings.lease_sec,
+            standby=settings.standby,
+            stalled=self._stalled,
+            overtaken=self._overtaken,
+        )
         self._runner = EngineRunner(
             self._storage.repository,
             settings=EngineSettings(settings.auto_list, settings.max_symbols, settings.max_cascade),
@@ -154,6 +161,9 @@ class Service:
 
     def _stalled(self, stalled: bool) -> None:  # noqa: FBT001  the repository's callback
         self._runner.stalled(stalled)
+
+    def _overtaken(self, error: Fenced) -> None:
+        self._runner.fail(error)
 
     def _halt(self, error: BaseException) -> None:
         self.failure = error

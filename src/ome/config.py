@@ -60,6 +60,14 @@ class Settings(BaseSettings):
     keep_alive_sec: float = Field(
         default=75.0, gt=0, le=86_400, allow_inf_nan=False, description="seconds that a connection may be silent between requests"
     )
+    lease_sec: float = Field(
+        default=10.0,
+        ge=1,
+        le=3600,
+        allow_inf_nan=False,
+        description="seconds without a sign of life after which a PostgreSQL engine is taken for gone",
+    )
+    standby: bool = Field(default=False, description="whether to wait where another engine is running, instead of exit status 3")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least severe log lines to write")
     log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: console on a terminal, else JSON")
 

@@ -40,7 +40,7 @@ async def test_starting_again_changes_nothing(storage: Storage, database: Databa
     await start(database)
     await start(database)
     assert await database.counts() == before
-    assert await database.fetch("SELECT version_num FROM alembic_version") == [("0001",)]
+    assert await database.fetch("SELECT version_num FROM alembic_version") == [("0002",)]
     assert await database.fetch("SELECT epoch, incarnation FROM engine") == [(3, incarnation)]
 
 

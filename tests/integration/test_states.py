@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,44 +13,11 @@ import httpx
 import pytest
 
 from ome.domain.errors import StorageUnusable
-from postgres import PostgresServer, server_or_skip, with_database
-from servers import Server, free_port, running_server, sqlite_url
+from postgres import PostgresServer, with_database
+from servers import Server, answers, running_server, spawned, sqlite_url, until
 
 ORDER = {"user_id": "ann", "symbol": "ABC", "side": "BUY", "quantity": 5, "price": "10.00"}
 WITHIN_S = 30.0
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds; a test that waits too long fails."""
-    deadline = time.monotonic() + WITHIN_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def answers(server: Server, path: str, status: int) -> Callable[[], bool]:
-    """Whether the service answers with this status now."""
-
-    def holds() -> bool:
-        assert server.process is not None
-        assert server.process.poll() is None, server.output()
-        try:
-            return httpx.get(server.url + path, timeout=5).status_code == status
-        except httpx.TransportError:
-            return False
-
-    return holds
-
-
-@contextmanager
-def spawned(database_url: str, **environment: str) -> Iterator[Server]:
-    """A server that has just been started and need not be healthy."""
-    server = Server(database_url, free_port(), environment)
-    try:
-        server.spawn()
-        yield server
-    finally:
-        server.close()
 
 
 @contextmanager
@@ -60,14 +26,6 @@ def locked(file: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(file, isolation_level=None, timeout=10, check_same_thread=False)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield connection
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A server of this test alone, which it may stop."""
-    server = server_or_skip()
-    yield server
-    server.remove()
 
 
 def check_recovering(server: Server) -> None:

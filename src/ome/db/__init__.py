@@ -6,23 +6,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
 
 from ome.db.postgres import PostgresSession
 from ome.db.read_models import StoredReads
-from ome.db.repository import BatchRepository, Session
+from ome.db.repository import BatchRepository, Session, fenced
 from ome.db.sqlite import SqliteSession
 from ome.db.url import DatabaseUrl, parse_url
+from ome.domain.errors import Fenced
 
-__all__ = ["Storage", "open_storage"]
+__all__ = ["Storage", "StorageOptions", "open_storage"]
+
+
+class StorageOptions(Struct, frozen=True, kw_only=True):
+    """What a storage can be told. `pool_size` connections read.
+
+    `lease_s` seconds without a sign of life, and another engine on PostgreSQL is taken for gone; `standby`: one that is running
+    is a reason to try again (StorageAway) instead of EngineRunning. `stalled` hears True when a commit's outcome isn't clear and
+    False once it is, `overtaken` that another engine has the shard now.
+    """
+
+    shard: int = 0
+    pool_size: int = 5
+    lease_s: float = 10.0
+    standby: bool = False
+    stalled: Callable[[bool], None] = lambda _: None
+    overtaken: Callable[[Fenced], None] = lambda _: None
 
 
 class Storage:
     """A shard's database: the one writer, `repository`, and `reads`, which any number may ask at once."""
 
-    def __init__(self, url: DatabaseUrl, shard: int, stalled: Callable[[bool], None] | None, pool_size: int) -> None:
-        session: Session = SqliteSession(url.target, shard) if url.kind == "sqlite" else PostgresSession(url, shard)
-        self.repository = BatchRepository(session, shard=shard, stalled=stalled)
-        self.reads = StoredReads(url, shard=shard, pool_size=pool_size)
+    def __init__(self, url: DatabaseUrl, options: StorageOptions) -> None:
+        shard = options.shard
+        session: Session
+        if url.kind == "sqlite":
+            session = SqliteSession(url.target, shard)
+        else:
+            session = PostgresSession(url, shard, options.lease_s, lambda: options.overtaken(fenced(shard)))
+        self.repository = BatchRepository(session, shard=shard, stalled=options.stalled, standby=options.standby)
+        self.reads = StoredReads(url, shard=shard, pool_size=options.pool_size)
         self.shown_url = url.shown
 
     async def close(self) -> None:
@@ -31,16 +56,9 @@ class Storage:
         await self.repository.close()
 
 
-def open_storage(
-    url: str,
-    *,
-    shard: int = 0,
-    stalled: Callable[[bool], None] | None = None,
-    pool_size: int = 5,
-) -> Storage:
-    """The database that `url` (DATABASE_URL as people write it) names.
+def open_storage(url: str, **options: Any) -> Storage:
+    """The database that `url` (DATABASE_URL as people write it) names; `options` are those of StorageOptions.
 
-    `stalled` is called with True when a commit's outcome isn't clear and with False once it is. Raises StorageUnusable for a URL
-    that can't be used.
+    Raises StorageUnusable for a URL that can't be used.
     """
-    return Storage(parse_url(url), shard, stalled, pool_size)
+    return Storage(parse_url(url), StorageOptions(**options))

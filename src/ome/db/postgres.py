@@ -2,7 +2,8 @@
 
 The session refuses `synchronous_commit=off`; a server that runs with `fsync=off` is used, and said to be `relaxed`. An advisory
 lock of the session, keyed by shard, keeps a second engine away while the first is connected; it is only an early warning (behind
-a connection pooler it isn't even that), the compare-and-set is the safety.
+a connection pooler it isn't even that), the compare-and-set is the safety. An engine that starts takes over where the lock's
+holder has let its lease run out (see `lease`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ome.db import statements
+from ome.db.lease import Lease
 from ome.db.migrate import migrate
 from ome.db.recovery import CHUNK, Extent, Stored, records, shard_ids, stored_rows
 from ome.db.statements import POSTGRESQL, Change, Head
@@ -29,6 +31,10 @@ from ome.domain.errors import EngineRunning, InvariantBroken, StorageAway, Stora
 from ome.domain.records import OrderRecord
 
 CONNECT_TIMEOUT_S: Final = 10.0
+PROBE_TIMEOUT_S: Final = 1.5
+"""How long a connection may take while a commit's outcome is looked up: one that is begun just before the database comes back
+must not be what trading waits for.
+"""
 COMMIT_TIMEOUT_S: Final = 10.0
 """How long a commit may take before its outcome is looked up over another connection."""
 IDLE_IN_TRANSACTION_MS: Final = 10_000
@@ -36,6 +42,8 @@ IDLE_IN_TRANSACTION_MS: Final = 10_000
 LOCK_WAIT_S: Final = 3.0
 """How long to wait for the lock at start: the server takes a moment to notice that a killed engine's connection has gone."""
 _LOCK_PAUSE_S: Final = 0.1
+_LOCK_LOOKS: Final = 10
+"""How often to look whether the lock of a connection that was ended is free."""
 _LOCK_CLASS: Final = 0x4F4D45
 """The first half of the keys of our advisory locks; the second is the shard, or -1 while migrating."""
 _MIGRATING: Final = -1
@@ -45,22 +53,29 @@ _PASSING_CLASSES: Final = frozenset({"08", "53", "57"})
 """Classes of SQLSTATE that may pass by themselves where a connection is refused: connection exceptions, insufficient resources
 (too many connections, no memory), operator intervention (starting, shutting down).
 """
+_END_HOLDER: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND classid::bigint = $1 AND objid::bigint = $2 AND objsubid = 2 AND granted
+AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 _BUG_CLASSES: Final = frozenset({"22", "23", "42"})
 """Classes of SQLSTATE that blame the statement or its data: data exceptions, integrity, syntax or access rule."""
 
 _log = logging.getLogger(__name__)
 
 
-async def connect(url: DatabaseUrl) -> asyncpg.Connection:
+async def connect(url: DatabaseUrl, timeout_s: float = CONNECT_TIMEOUT_S) -> asyncpg.Connection:
     """A connection of its own to the database that `url` names; raises what asyncpg raises."""
-    return await asyncpg.connect(url.target, timeout=CONNECT_TIMEOUT_S)
+    return await asyncpg.connect(url.target, timeout=timeout_s)
 
 
 class PostgresSession:
     """The `Session` of a PostgreSQL database; see `repository.Session` for what each method promises."""
 
-    def __init__(self, url: DatabaseUrl, shard: int) -> None:
+    def __init__(self, url: DatabaseUrl, shard: int, lease_s: float, lost: Callable[[], None]) -> None:
+        """`lost` is called when another engine has taken the lease of `lease_s` seconds."""
         self._url = url
+        self._lease = Lease(shard, lease_s, lambda: connect(url), lost)
         self._shard = shard
         self._connection: asyncpg.Connection | None = None
         self._commit_sql = statements.postgresql_commit()
@@ -82,6 +97,9 @@ class PostgresSession:
             raise kind(f"PostgreSQL can't be reached at {self._url.shown}: {reason}. Check DATABASE_URL.") from error
         deadline = asyncio.get_running_loop().time() + LOCK_WAIT_S
         while not await self._try_lock():
+            if await self._lease.has_run_out(self._connected()):
+                await self._take_over()
+                return
             if asyncio.get_running_loop().time() > deadline:
                 raise EngineRunning(
                     f"Another engine is running on {self._url.shown} (shard {self._shard})."
@@ -95,7 +113,10 @@ class PostgresSession:
         connection = self._connected()
         async with connection.transaction():
             await connection.execute(statements.fence(POSTGRESQL), *statements.first_engine_row(self._shard))
-            return await self._head(connection)
+            await self._lease.take(connection)
+            head = await self._head(connection)
+        self._lease.keep()
+        return head
 
     async def apply(self, change: Change) -> bool:
         """One statement, atomic by itself."""
@@ -104,7 +125,7 @@ class PostgresSession:
     async def resolve(self, change: Change) -> bool:
         """Under the engine row's lock, which an old backend of ours may hold until it is gone."""
         self._drop()
-        self._connection = connection = await self._connect()
+        self._connection = connection = await self._connect(PROBE_TIMEOUT_S)
         if not await self._try_lock():
             _log.warning("the engine's lock is still held; going on without it, the compare-and-set is the safety")
         async with connection.transaction():
@@ -134,6 +155,7 @@ class PostgresSession:
 
     async def close(self) -> None:
         """Close the connection, and with it give back the lock."""
+        await self._lease.close()
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
@@ -157,8 +179,8 @@ class PostgresSession:
         row = await connection.fetchrow(self._head_sql, self._shard, timeout=COMMIT_TIMEOUT_S)
         return Head(*row) if row else Head(0, 0, b"")
 
-    async def _connect(self) -> asyncpg.Connection:
-        connection = await connect(self._url)
+    async def _connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> asyncpg.Connection:
+        connection = await connect(self._url, timeout_s)
         try:
             await connection.execute(f"SET jit = off; SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
             if await connection.fetchval("SHOW synchronous_commit") == "off":
@@ -186,6 +208,21 @@ class PostgresSession:
 
     async def _try_lock(self) -> bool:
         return bool(await self._connected().fetchval("SELECT pg_try_advisory_lock($1, $2)", _LOCK_CLASS, self._shard))
+
+    async def _take_over(self) -> None:
+        """End the connection of an engine that has said nothing for a whole lease, and take its lock; where that isn't permitted,
+        or takes long, go on without the lock.
+        """
+        _log.warning("shard %d: its holder has let the lease run out; taking over", self._shard)
+        try:
+            await self._connected().execute(_END_HOLDER, _LOCK_CLASS, self._shard)
+        except asyncpg.InsufficientPrivilegeError as error:
+            _log.warning("its connection may not be ended (%s)", error)
+        for _ in range(_LOCK_LOOKS):
+            if await self._try_lock():
+                return
+            await asyncio.sleep(_LOCK_PAUSE_S)
+        _log.warning("the engine's lock is still held; going on without it, the compare-and-set is the safety")
 
     async def _migrate(self) -> None:
         """Over a connection of SQLAlchemy's, which alembic wants; one engine at a time, whatever its shard."""

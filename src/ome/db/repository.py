@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from ome.db.recovery import Stored, recovered
 from ome.db.statements import Change, Head, change_of
 from ome.domain.batch import Batch
-from ome.domain.errors import Fenced, InvariantBroken, OmeError, StorageAway, StorageError, StorageUnusable
+from ome.domain.errors import EngineRunning, Fenced, InvariantBroken, OmeError, StorageAway, StorageError, StorageUnusable
 from ome.domain.ports import Recovered
 
 FIRST_PAUSE_S: Final = 0.05
@@ -65,8 +65,12 @@ class BatchRepository:
     A `commit` must not be cancelled: that would not stop the database. After one that raised, nothing more can be committed.
     """
 
-    def __init__(self, session: Session, *, shard: int, stalled: Callable[[bool], None] | None = None) -> None:
+    def __init__(
+        self, session: Session, *, shard: int, stalled: Callable[[bool], None] | None = None, standby: bool = False
+    ) -> None:
+        """`standby`: another engine that is running is a reason to try again (StorageAway)."""
         self._session = session
+        self._standby = standby
         self._shard = shard
         self._stalled = stalled or (lambda _: None)
         self._head: Head | None = None
@@ -87,7 +91,10 @@ class BatchRepository:
         """Connect and take the lock; nothing where that is done. Raises StorageAway for what may pass by itself."""
         if not self._is_open:
             async with self._or_closed():
-                await self._session.open()
+                try:
+                    await self._session.open()
+                except EngineRunning as error:
+                    raise StorageAway(f"Standing by: {error}") if self._standby else error from error
             self._is_open, self._closed = True, False
 
     async def start(self) -> None:
@@ -183,7 +190,12 @@ class BatchRepository:
         return self._head
 
     def _fenced(self) -> Fenced:
-        return Fenced(f"Another engine has taken over shard {self._shard}; this one has stopped and committed nothing since.")
+        return fenced(self._shard)
+
+
+def fenced(shard: int) -> Fenced:
+    """What an engine that was overtaken stops with."""
+    return Fenced(f"Another engine has taken over shard {shard}; this one has stopped and committed nothing since.")
 
 
 def _pauses() -> Iterator[float]:

@@ -10,6 +10,7 @@ human units.
   and by symbol, side and price in order of priority: the queue of each level
 - stored_trades: by id, by symbol
 - stored_instruments: the listed symbols
+- lease: on PostgreSQL one row per shard, who holds it and when the holder last said so
 - journal: one row per batch, its commands, chained
 - event_batches: one row per batch, its events
 - event_users: which batches have an event of a user; `traded` says whether one of them is a trade
@@ -28,6 +29,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnClause,
+    DateTime,
     Index,
     Integer,
     LargeBinary,
@@ -85,6 +87,8 @@ engine: Final = Table(
     _bytes("chain_hash"),
     Column("journal_format", Integer, nullable=False),
 )
+
+lease: Final = Table("lease", metadata, _shard(), _text("holder"), Column("renewed_at", DateTime(timezone=True), nullable=False))
 
 stored_orders: Final = Table(
     "stored_orders",

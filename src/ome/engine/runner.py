@@ -17,7 +17,7 @@ import gc
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import count, pairwise
 from math import inf
 from typing import Final
 
@@ -53,6 +53,8 @@ _STAGES: Final = ("read", "restore")
 FIRST_PAUSE_S: Final = 0.1
 """Seconds between two attempts to start on a database that is away; doubled from one to the next."""
 LONGEST_PAUSE_S: Final = 1.0
+LOGGED_ATTEMPTS: Final = 60
+"""So many attempts are logged one by one, then every so many: a line a minute is enough for a night."""
 STORAGE_LOW: Final = "storage_low"
 """The reason of a HALTED state that passes by itself."""
 _DAY_S: Final = 86_400.0
@@ -209,7 +211,7 @@ class EngineRunner:
 
     def fail(self, error: OmeError) -> None:
         """Stop for good: something outside of the engine says that it must not go on."""
-        if self._task is not None and not self._task.done() and not self._stopping:
+        if self._task is not None and not self._task.done() and not self._stopping and not self._gave_up:
             self._gave_up = True
             self._task.cancel()
             self._halt(error)
@@ -232,7 +234,7 @@ class EngineRunner:
         it; a state that contradicts itself is never mended silently.
         """
         pause = FIRST_PAUSE_S
-        while True:
+        for attempt in count():
             try:
                 await self._repository.start()
                 self._enter("RECOVERING")
@@ -243,11 +245,13 @@ class EngineRunner:
             except StorageAway as error:
                 await self._repository.close()
                 self._enter("RECOVERING", str(error))
-                log.warning("waiting_for_database", error=str(error), again_in_s=pause)
+                if attempt < LOGGED_ATTEMPTS or attempt % LOGGED_ATTEMPTS == 0:
+                    log.warning("waiting_for_database", error=str(error), again_in_s=pause)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
             else:
                 return engine
+        raise AssertionError  # `count` has no end
 
     async def _recover(self) -> Engine:
         times = [time.perf_counter()]

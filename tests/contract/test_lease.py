@@ -1,0 +1,137 @@
+"""Taking over on PostgreSQL from an engine that has said nothing for a whole lease, and leaving alone one that has."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+import pytest
+
+from factories import resting_batch
+from ome.db import Storage, open_storage
+from ome.db.postgres import PostgresSession
+from ome.domain.errors import EngineRunning, Fenced, StorageAway
+from postgres import execute
+
+LONG_AGO = "UPDATE lease SET renewed_at = renewed_at - interval '1 hour'"
+
+
+@pytest.fixture(autouse=True)
+def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that is refused is refused soon."""
+    monkeypatch.setattr("ome.db.postgres.LOCK_WAIT_S", 0.2)
+    monkeypatch.setattr("ome.db.repository.FIRST_PAUSE_S", 0.001)
+
+
+def silent(storage: Storage) -> None:
+    """Let this engine renew its lease no more, as one that was stopped doesn't."""
+    session = storage.repository._session
+    assert isinstance(session, PostgresSession)
+    assert session._lease._task is not None
+    session._lease._task.cancel()
+
+
+async def started(url: str, **options: Any) -> Storage:
+    """An engine's storage, started."""
+    storage = open_storage(url, **options)
+    await storage.repository.start()
+    return storage
+
+
+async def test_an_engine_that_renews_its_lease_is_left_alone(postgres_url: str) -> None:
+    """However long the second one tries: it is refused, or stands by, and the first goes on."""
+    first = await started(postgres_url)
+    for standby, error in ((False, EngineRunning), (True, StorageAway)):
+        second = open_storage(postgres_url, standby=standby)
+        with pytest.raises(error, match="Another engine is running"):
+            await second.repository.open()
+        await second.close()
+    await first.repository.commit(resting_batch(1, 1))
+    await first.close()
+
+
+async def test_a_standby_starts_when_the_first_has_stopped(postgres_url: str) -> None:
+    """The lock is free: no lease is waited for."""
+    first, second = await started(postgres_url), open_storage(postgres_url, standby=True)
+    with pytest.raises(StorageAway, match="Standing by"):
+        await second.repository.open()
+    await first.close()
+    await second.repository.start()
+    await second.repository.commit(resting_batch(1, 1))
+    await second.close()
+
+
+async def test_a_holder_that_says_nothing_is_taken_over_from_and_fenced(postgres_url: str) -> None:
+    """DUR8, HOLE22: the second commits; the first, when it wakes up, commits nothing."""
+    first = await started(postgres_url)
+    await first.repository.commit(resting_batch(1, 1))
+    silent(first)
+    await execute(postgres_url, LONG_AGO)
+    second = await started(postgres_url)
+    assert (await second.repository.load()).state.position == 1
+    await second.repository.commit(resting_batch(2, 1))
+    with pytest.raises(Fenced):
+        await first.repository.commit(resting_batch(2, 1))
+    await second.repository.commit(resting_batch(3, 1))
+    assert (await second.repository.load()).state.position == 3
+    await first.close()
+    await second.close()
+
+
+async def test_a_connection_that_may_not_be_ended_is_no_obstacle(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOLE21: without rights to end the holder's connection, and without its lock, the fence is enough."""
+    monkeypatch.setattr("ome.db.postgres._LOCK_LOOKS", 1)
+    monkeypatch.setattr("ome.db.postgres._END_HOLDER", "SELECT pg_read_file('/etc/passwd'), $1::int, $2::int")
+    role = f"r{abs(hash(postgres_url)) % 10**9}"
+    await execute(
+        postgres_url,
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
+        f"GRANT ALL ON SCHEMA public TO {role}",
+    )
+    first = await started(postgres_url)
+    silent(first)
+    await execute(postgres_url, LONG_AGO, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    second = await started(f"postgresql://{role}:x@{postgres_url.partition('@')[2]}")
+    await second.repository.commit(resting_batch(1, 1))
+    with pytest.raises(Fenced):
+        await first.repository.commit(resting_batch(1, 1))
+    await first.close()
+    await second.close()
+    await execute(postgres_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+async def test_an_idle_engine_notices_that_it_was_overtaken(postgres_url: str) -> None:
+    """Its renewal finds another name: it hears so without having committed anything."""
+    told: asyncio.Future[Fenced] = asyncio.get_running_loop().create_future()
+
+    def overtaken(error: Fenced) -> None:
+        if not told.done():
+            told.set_result(error)
+
+    first = await started(postgres_url, lease_s=0.15, overtaken=overtaken)
+    assert not told.done()
+    await execute(postgres_url, "UPDATE lease SET holder = 'somebody else'")
+    error = await asyncio.wait_for(told, 20)
+    assert "Another engine has taken over shard 0" in str(error)
+    await first.close()
+
+
+async def test_a_lease_is_renewed_again_after_its_connection_was_cut(postgres_url: str) -> None:
+    """The row's time goes on although the server ended every connection of the engine."""
+    first = await started(postgres_url, lease_s=0.15)
+    connection = await asyncpg.connect(postgres_url)
+    before = await connection.fetchval("SELECT renewed_at FROM lease")
+    for _ in range(2):
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            " AND datname = current_database()"
+        )
+        while (now := await connection.fetchval("SELECT renewed_at FROM lease")) <= before:
+            await asyncio.sleep(0.02)
+        before = now
+    await first.repository.commit(resting_batch(1, 1))
+    await first.close()
+    with suppress(OSError):
+        await connection.close()
