@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, Final
 
 from msgspec import Struct, structs
 
 from ome.db.repository import BatchRepository
-from ome.db.statements import Change
-from ome.domain.errors import NotAccepting, OmeError
+from ome.db.statements import Change, Head
+from ome.domain.errors import NotAccepting, OmeError, TooLate
 from ome.domain.ports import Answer, Recovered
 from ome.engine.order_entry import ClientCommand, OrderEntryDesk, _Place
-from ome.engine.pending_batch import PendingBatch
-from ome.engine.runner import EngineRunner
+from ome.engine.pending_batch import PendingBatch, Waiting
+from ome.engine.runner import EngineRunner, RunnerLimits
 from simulation.database import MemoryWork, SimulatedSession
+from simulation.plan import plan_of
 from simulation.service import Build
-from simulation.world import Report, simulate
+from simulation.world import Report, run
 
 STEPS: Final = 120
 """Requests of a canary's run."""
@@ -64,6 +66,15 @@ class _BrokenFence(MemoryWork):
         super().__init__(connection, landed, random)
         self._compare_and_set = self._compare_and_set.partition(" WHERE ")[0]
         self._compare_and_set += " WHERE shard = ? AND (1 OR epoch = ? OR position = ? OR chain_hash = ?)"
+
+
+class _FencesNobody(MemoryWork):
+    def fence(self) -> Head:
+        head = super().fence()
+        if head.epoch == 1:
+            return head
+        self._memory.execute("UPDATE engine SET epoch = epoch - 1")
+        return structs.replace(head, epoch=head.epoch - 1)
 
 
 class _SkipsAnUpdate(MemoryWork):
@@ -111,6 +122,11 @@ class _ForgetsReservations(OrderEntryDesk):
             self._release(place)
 
 
+class _WaitsForNoFate(OrderEntryDesk):
+    async def wait_for_fate(self, user_id: str, client_order_id: str, symbol: str | None = None) -> None:
+        del user_id, client_order_id, symbol
+
+
 class _TrustsTheLookUp(OrderEntryDesk):
     def _reserve(self, operation: ClientCommand) -> _Place:
         self._reserved.clear()
@@ -123,6 +139,26 @@ class _DeniesAfterHalt(EngineRunner):
         super()._abandon(NotAccepting(state), state)
 
 
+class _ExecutesWhatItDenied(EngineRunner):
+    def _withdraw_queued(self, error: OmeError, since: float = inf) -> None:
+        for _ in range(self._queue.qsize()):
+            note = self._queue.get_nowait()
+            if isinstance(note, Waiting) and note.since <= since:
+                note.fail(error)
+            self._queue.put_nowait(note)
+
+    def _apply(self, waiting: Waiting) -> None:
+        super()._apply(Waiting(waiting.command, settled=waiting.settled) if waiting.is_withdrawn else waiting)
+
+
+class _ExecutesWhatIsTooLate(EngineRunner):
+    def _apply(self, waiting: Waiting) -> None:
+        if waiting.deadline_s < self._monotonic_s():
+            waiting.fail(TooLate())
+            waiting = Waiting(waiting.command, settled=waiting.settled)
+        super()._apply(waiting)
+
+
 class _LosesABatch(EngineRunner):
     def _begin_commit(self) -> None:
         if len(self._pending) > 1 and self._position % 10 == 3:
@@ -132,7 +168,18 @@ class _LosesABatch(EngineRunner):
         super()._begin_commit()
 
 
-CANARIES: Final[dict[str, Build]] = {
+_OVERTAKEN: Final[dict[str, Any]] = {"commit_faults": {"committed but raised": 0.25}, "actions": {"takeover": 1}, "calm_s": 1.0}
+_SLOW: Final[dict[str, Any]] = {"commit_faults": {"slow": 0.5, "hung": 0.1}, "think_s": 0.002, "clients": 16}
+
+
+class Canary(Struct, frozen=True):
+    """A build with a mistake; `plan` makes what brings it out frequent, where that is seldom."""
+
+    build: Build
+    plan: dict[str, Any] = {}
+
+
+_BUILDS: Final[dict[str, Build]] = {
     "answers before the commit": Build(runner=_AnswersEarly),
     "publishes before the commit": Build(runner=_PublishesEarly),
     "says not_executed of a batch in flight": Build(runner=_DeniesWhatIsInFlight),
@@ -145,6 +192,19 @@ CANARIES: Final[dict[str, Build]] = {
     "recovers in the order of ids": Build(repository=_RecoversById),
     "frees a client order id at its first answer": Build(desk=_ForgetsReservations),
     "reserves no client order id": Build(desk=_TrustsTheLookUp),
+    "does not wait for the fate of what is asked after": Build(desk=_WaitsForNoFate),
+    "executes what it has said was not executed": Build(runner=_ExecutesWhatItDenied),
+    "executes what it has said came too late": Build(runner=_ExecutesWhatIsTooLate),
+    "an engine that starts takes no new epoch": Build(work=_FencesNobody),
+}
+CANARIES: Final[dict[str, Canary]] = {name: Canary(build) for name, build in _BUILDS.items()} | {
+    name: Canary(_BUILDS[name], plan)
+    for name, plan in {
+        "says not_executed of what was in flight at a halt": _OVERTAKEN,
+        "executes what it has said was not executed": _SLOW | {"limits": RunnerLimits(batch=1, client_wait_s=0.2)},
+        "does not wait for the fate of what is asked after": _SLOW,
+        "executes what it has said came too late": _SLOW,
+    }.items()
 }
 
 
@@ -158,7 +218,8 @@ class Caught(Struct, frozen=True):
 def catch(name: str, first_seed: int = 1, most: int = MOST_SEEDS) -> Caught:
     """Run a canary until something notices."""
     for seeds, seed in enumerate(range(first_seed, first_seed + most), 1):
-        report = simulate(seed, STEPS, CANARIES[name])
+        plan = structs.replace(plan_of(seed, STEPS), **CANARIES[name].plan)
+        report = run(plan, CANARIES[name].build)
         if report.failure is not None:
             return Caught(seeds, report)
     return Caught(most, None)

@@ -97,6 +97,7 @@ class Database:
         """Processes that were killed: the server has noticed."""
         self.peace = False
         self.on_landed: Callable[[Change], None] = lambda _: None
+        self.on_fenced: Callable[[int], None] = lambda _: None
 
     @property
     def position(self) -> int:
@@ -191,6 +192,7 @@ class Database:
 
     def note_epoch(self, head: Head) -> None:
         """An engine has taken the fence."""
+        self.on_fenced(head.epoch)
         self.epochs.append(head.epoch)
         self._tell("fenced", head.epoch, head.position)
 

@@ -60,7 +60,7 @@ def test_a_canary_is_found(name: str) -> None:
 
 def test_a_failing_seed_tells_how_to_repeat_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line names the seed that failed and the command that repeats it, and leaves with 1."""
-    build = CANARIES["answers before the commit"]
+    build = CANARIES["answers before the commit"].build
     monkeypatch.setattr("simulation.__main__.simulate", lambda seed, steps, **_: simulate(seed, steps, build))
     assert main(["--seed", "1", "--steps", "30"]) == 1
     told = capsys.readouterr().out

@@ -30,7 +30,6 @@ from simulation.clients import Client, Network, list_symbols
 from simulation.database import Database
 from simulation.loop import WORLD, NeverWaits, NothingToDo, VirtualLoop, machine_context
 from simulation.plan import Plan, plan_of, random_of
-from simulation.requests import Request
 from simulation.service import Build, Service
 
 LIVENESS_S: Final = 120.0
@@ -92,6 +91,7 @@ class World:
         self._is_over = False
         self._broken: asyncio.Future[None] = self.loop.create_future()
         self.database.on_landed = self._crash_at_commit
+        self.database.on_fenced = self._check_epoch
 
     # What everybody asks
 
@@ -169,6 +169,10 @@ class World:
     def exited(self, service: Service) -> None:
         """A process has ended by itself."""
         self.kill(service)
+
+    def _check_epoch(self, epoch: int) -> None:
+        if epoch <= self.database.epoch:
+            self.fail("fence", f"an engine starts with epoch {epoch} after epoch {self.database.epoch}")
 
     def _crash_at_commit(self, _: object) -> None:
         if not self.peace and self._random.random() < self.plan.crash_at_commit:
@@ -296,8 +300,13 @@ class World:
 
 def simulate(seed: int, steps: int, build: Build | None = None, *, verbose: bool = False) -> Report:
     """One run of a seed, with a mistake in it where `build` has one."""
+    return run(plan_of(seed, steps), build or Build(), verbose=verbose)
+
+
+def run(plan: Plan, build: Build, *, verbose: bool = False) -> Report:
+    """One run of a plan."""
     with _silence():
-        return World(plan_of(seed, steps), build or Build(), verbose=verbose).run()
+        return World(plan, build, verbose=verbose).run()
 
 
 @contextmanager
@@ -309,6 +318,3 @@ def _silence() -> Iterator[None]:
             yield
     finally:
         logging.disable(logging.NOTSET)
-
-
-__all__ = ["Report", "Request", "simulate"]
