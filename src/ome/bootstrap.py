@@ -35,6 +35,7 @@ from ome.config import Settings, load_settings, not_built
 from ome.db import open_storage
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.errors import Fenced, OmeError, StorageError
+from ome.domain.ports import ReadModels
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
 from ome.engine.order_entry import OrderEntryDesk
@@ -116,11 +117,7 @@ class Service:
         await self._runner.run([self._feed, self._metrics])
 
     async def _load_views(self, engine: Engine) -> None:
-        trades = await self._storage.reads.trades_since(now_us() - DAY_US)
-        self._market.load(
-            [(book.record(), book.depth(engine.time)) for book in engine.books()], trades, engine.running_auctions()
-        )
-        self._feed.load(trades)
+        await load_views(engine, self._storage.reads, self._market, self._feed, now_us())
 
     async def drain(self, within_s: float) -> bool:
         """Finish what was taken and refuse everything new; whether all of it is durable. What can be read still can be."""
@@ -168,6 +165,14 @@ class Service:
     def _halt(self, error: BaseException) -> None:
         self.failure = error
         self.halted.set()
+
+
+async def load_views(engine: Engine, reads: ReadModels, market: MarketView, feed: Feed, now: int) -> None:
+    """Bring the views to where a recovered engine stands; `now`, in microseconds, ends the day that they remember."""
+    # trades beyond the engine's position are those of another engine that has taken over since: this one will be fenced
+    trades = [trade for trade in await reads.trades_since(now - DAY_US) if trade.position <= engine.position]
+    market.load([(book.record(), book.depth(engine.time)) for book in engine.books()], trades, engine.running_auctions())
+    feed.load(trades)
 
 
 def create_app() -> Any:
