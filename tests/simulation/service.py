@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
+from ome.bootstrap import load_views
 from ome.db.read_models import StoredReads
-from ome.db.repository import BatchRepository
+from ome.db.repository import BatchRepository, fenced
 from ome.db.url import DatabaseUrl
 from ome.domain.commands import CancelOrders, Command, ModifyOrder, NewOrder, Stamped
 from ome.domain.errors import Fenced, OmeError
@@ -26,6 +27,7 @@ from ome.engine.engine import Engine
 from ome.engine.order_book import OrderBook
 from ome.engine.order_entry import OrderEntryDesk
 from ome.engine.runner import EngineRunner
+from ome.marketdata.feed import Feed
 from ome.marketdata.view import MarketView
 from simulation.database import MemoryWork, SimulatedReader, SimulatedSession
 from simulation.requests import ATTEMPT, Attempt, ClientKey, Outcome, Reply, key_of, outcome_of
@@ -33,7 +35,6 @@ from simulation.requests import ATTEMPT, Attempt, ClientKey, Outcome, Reply, key
 if TYPE_CHECKING:
     from simulation.world import World
 
-DAY_US = 86_400_000_000
 _LAST_WORDS_S = 0.05
 """How long a process that ends goes on sending answers."""
 
@@ -87,6 +88,7 @@ class Service:
         self.reads = StoredReads(DatabaseUrl("sqlite", "", ""), shard=0, pool_size=1)
         self.reads._reader = SimulatedReader(database)
         self.market = MarketView(world.clock_us)
+        self._feed = Feed(self.market)
         self._desk = build.desk(
             _ObservedBus(self), self.reads, wait_s=world.plan.limits.client_wait_s, monotonic_s=world.loop.time
         )
@@ -96,9 +98,12 @@ class Service:
         try:
             await self.runner.open()
             engine = await self.runner.recover(self._load_views)
-            await self.runner.run([self.market, self], [self])
+            await self.runner.run([self._feed, self], [self])
         except OmeError as error:
             self.world.could_not_start(self, error)
+            return
+        except Exception as error:  # noqa: BLE001  the process would end with a traceback
+            self.world.fail("no start", repr(error))
             return
         self.is_serving = True
         self.world.tell("serving", self.machine, self.epoch, engine.position)
@@ -106,8 +111,7 @@ class Service:
     async def _load_views(self, engine: Engine) -> None:
         self.epoch = self.repository.epoch
         self._observe(engine)
-        trades = await self.reads.trades_since(self.world.clock_us() - DAY_US)
-        self.market.load([(book.record(), book.depth(engine.time)) for book in engine.books()], trades, engine.running_auctions())
+        await load_views(engine, self.reads, self.market, self._feed, self.world.clock_us())
 
     def _observe(self, engine: Engine) -> None:
         queues = {book.instrument.symbol: queue_of(book) for book in engine.books()}
@@ -134,6 +138,10 @@ class Service:
 
     def _stalled(self, stalled: bool) -> None:
         self.runner.stalled(stalled)
+
+    def overtaken(self) -> None:
+        """The lease has run out and another engine has taken it."""
+        self.runner.fail(fenced(0))
 
     # EngineMetrics and EventListener
 

@@ -48,6 +48,8 @@ PLURAL: Final = {
     "clock step": "clock steps",
 }
 _LOOK_S: Final = 0.1
+_HEARS: Final = 0.3
+"""How often an engine hears that it was overtaken before it tries to commit."""
 _PAUSES_S: Final = (0.05, 0.4, 2.0, 6.0)
 
 
@@ -91,7 +93,7 @@ class World:
         self._is_over = False
         self._broken: asyncio.Future[None] = self.loop.create_future()
         self.database.on_landed = self._crash_at_commit
-        self.database.on_fenced = self._check_epoch
+        self.database.on_fenced = self._has_fenced
 
     # What everybody asks
 
@@ -170,9 +172,13 @@ class World:
         """A process has ended by itself."""
         self.kill(service)
 
-    def _check_epoch(self, epoch: int) -> None:
+    def _has_fenced(self, epoch: int) -> None:
         if epoch <= self.database.epoch:
             self.fail("fence", f"an engine starts with epoch {epoch} after epoch {self.database.epoch}")
+        for service in self.services:
+            if service.is_serving and self._random.random() < _HEARS:
+                delay_s = self._random.choice(_PAUSES_S)
+                self.loop.call_later(delay_s, service.overtaken, context=machine_context(service.machine))
 
     def _crash_at_commit(self, _: object) -> None:
         if not self.peace and self._random.random() < self.plan.crash_at_commit:
