@@ -7,9 +7,8 @@ started again on the same database; answers that got lost are asked for again. A
 
 - every acknowledged order is there, with the id and content that were acknowledged; none is there twice
 - every stored order was sent by somebody; an acknowledged cancel ended its order
-- positions have no gap, and the chain of the journal holds
-- replaying the journal in a fresh engine gives the stored orders, the stored state hash, and the served book, order by order:
-  no place in any queue has changed
+- `verify` finds no difference: no gap, the chain holds, and replaying the journal gives every stored row and the state hash
+- the served book is the stored one, order by order: no place in any queue has changed
 """
 
 from __future__ import annotations
@@ -31,11 +30,9 @@ import asyncpg
 import httpx
 
 from ome.db.url import parse_url
-from ome.domain.batch import CHAIN_START, Batch, chain_hash, hash_text
-from ome.domain.commands import decode_commands
-from ome.domain.numbers import format_number
-from ome.domain.records import OrderRecord
-from ome.engine.engine import Engine
+from ome.domain.enums import Side
+from ome.domain.numbers import format_number, value_of
+from ome.verification import verify
 from postgres import NOT_FOUND, PostgresServer, find_binaries
 from servers import Server, free_port, sqlite_url
 
@@ -242,77 +239,31 @@ async def check_orders(ledger: Ledger, report: CrashReport, database_url: str) -
     return problems
 
 
-async def replayed(database_url: str) -> tuple[Engine, list[str]]:
-    """The engine that the journal alone makes, and what is wrong with the journal."""
-    problems = []
-    engine, chain = Engine(), CHAIN_START
-    journal = await Reader(database_url).rows(
-        "SELECT first_position, last_position, time, commands, chain_hash FROM journal ORDER BY last_position"
-    )
-    for first, last, time, commands, stored_chain in journal:
-        stamped = decode_commands(bytes(commands))
-        if (first, last) != (engine.position + 1, stamped[-1].position):
-            problems.append(f"the journal goes from {engine.position} to {first}..{last}")
-        for command in stamped:
-            engine.apply(command)
-        chain = chain_hash(chain, _place(first, last, time, bytes(commands)))
-        if chain.hex() != _hex(stored_chain):
-            problems.append(f"the chain breaks at position {last}")
-    (head,) = await Reader(database_url).rows("SELECT position, state_hash FROM engine")
-    if engine.position and head != (engine.position, hash_text(engine.state_hash())):
-        problems.append(f"stored is {head}, the journal makes {engine.position}, {hash_text(engine.state_hash())}")
-    return engine, problems
-
-
-def _place(first: int, last: int, time: int, commands: bytes) -> Batch:
-    settings = Engine().settings
-    return Batch(first, last, time, 0, 0, settings, 0, commands, b"", [], [], [], [], [])
-
-
-def _hex(value: object) -> str:
-    return value if isinstance(value, str) else bytes(value).hex()  # type: ignore[call-overload]
-
-
 async def check_book(database_url: str, url: str) -> list[str]:
-    """Journal, tables and served book say the same, place by place."""
-    engine, problems = await replayed(database_url)
-    open_orders = {order.id: order for order in engine.state().orders}
-    rows = await Reader(database_url).rows(
-        "SELECT id, symbol, quantity, price, filled_quantity, remaining_quantity, priority, version"
-        " FROM stored_orders WHERE status <= 2"
+    """Journal and tables say the same, and the served book is the stored one, place by place."""
+    problems = (await asyncio.to_thread(verify, database_url)).problems()
+    resting = await Reader(database_url).rows(
+        "SELECT symbol, side, price, id FROM stored_orders WHERE status <= 1 ORDER BY priority"
     )
-    if {row[0]: row for row in rows} != {order.id: _columns(order) for order in open_orders.values()}:
-        problems.append("the stored open orders are not those that the journal makes")
+    symbols = await Reader(database_url).rows("SELECT symbol FROM stored_instruments")
     async with httpx.AsyncClient(base_url=url) as client:
-        for book in engine.books():
-            symbol = book.instrument.symbol
+        for (symbol,) in symbols:
             answer = await client.get(f"/market/{symbol}/depth", params={"levels": 1000, "detail": "orders"})
             served = answer.json()
-            own = {
-                side.side.name: [
-                    (format_number(book.instrument.prices.number(level.price)), [str(order.id) for order in level])
-                    for level in side.best_first()
-                ]
-                for side in (book.bids, book.asks)
-            }
-            for name, side in (("bids", "BUY"), ("asks", "SELL")):
+            for name, side in (("bids", Side.BUY), ("asks", Side.SELL)):
                 levels = [(level["price"], [order["order_id"] for order in level["queue"]]) for level in served[name]]
-                if levels != own[side]:
-                    problems.append(f"{symbol}: the served {name} are not in the queue order that the journal makes")
+                if levels != queues([row[2:] for row in resting if row[:2] == (symbol, side)], side):
+                    problems.append(f"{symbol}: the served {name} are not in the stored order of priority")
     return problems
 
 
-def _columns(order: OrderRecord) -> tuple[Any, ...]:
-    return (
-        order.id,
-        order.symbol,
-        order.quantity,
-        order.price,
-        order.filled_quantity,
-        order.remaining_quantity,
-        order.priority,
-        order.version,
-    )
+def queues(resting: list[tuple[int, int]], side: Side) -> list[tuple[str, list[str]]]:
+    """The levels, best first, of (price, id) in order of priority: each price with the ids of its queue."""
+    levels: dict[int, list[str]] = {}
+    for price, order_id in resting:
+        levels.setdefault(price, []).append(str(order_id))
+    best_first = sorted(levels, key=value_of, reverse=side is Side.BUY)
+    return [(format_number(price), levels[price]) for price in best_first]
 
 
 @contextlib.asynccontextmanager

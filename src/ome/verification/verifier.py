@@ -35,7 +35,7 @@ from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, hash_text
 from ome.domain.commands import AdvanceTime, NewOrder, Stamped, decode_commands
 from ome.domain.enums import LAST_OPEN
 from ome.domain.errors import InvariantBroken, StateMismatch
-from ome.domain.events import CommandEvents, decode_events
+from ome.domain.events import PUBLIC_EVENTS, CommandEvents, decode_events
 from ome.domain.ids import MAX_ID, SHARD_STEP, make_id
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Waiting
@@ -195,6 +195,7 @@ class ShardReplay:
                 text = f"The command of position {command.position} can't be carried out: {type(error).__name__}: {error}."
                 raise CannotFollow(command.position, "journal", text) from error
             pending.add(command, events, _NOBODY)
+            self._counts.events += sum(not isinstance(event, PUBLIC_EVENTS) for event in events)
         batch = structs.replace(pending.seal(self._engine), commands=journal.commands)
         self._compare(batch, journal, stamped)
         self._chain, self._epoch = journal.chain_hash, journal.epoch
@@ -258,13 +259,11 @@ class ShardReplay:
         last = batch.last_position
         replayed = (self._shard, batch.first_position, last, batch.events)
         stored = self._events.until(last)
-        replayed_events = decode_events(batch.events)
-        self._counts.events += sum(len(command.events) for command in replayed_events)
         if stored == [replayed]:
             return
         same = [row for row in stored if row[:3] == replayed[:3]]
         if len(stored) == len(same) == 1:
-            position, text = _first_event_that_differs(last, same[0][3], replayed_events)
+            position, text = _first_event_that_differs(last, same[0][3], decode_events(batch.events))
             self._findings.say(position, schema.event_batches.name, f"the events of position {position}", text)
         else:
             self._findings.rows(last, schema.event_batches, stored, [replayed])
