@@ -171,6 +171,55 @@ def conformance_command(
     raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
 
 
+@app.command("backup")
+def backup_command(
+    file: Annotated[Path, typer.Argument(help="Where to write; never overwritten. PostgreSQL: pg_dump's custom format.")],
+    *,
+    database_url: _DatabaseUrl = _DEFAULT_DATABASE_URL,
+    is_verified: Annotated[bool, typer.Option("--verify/--no-verify", help="Whether to verify what was written.")] = True,
+) -> None:
+    """Write a backup, while the engine is running, and verify it.
+
+    Exit status: 0 written, 1 written but with differences, 2 usage, 6 the database can't be read or the file not written.
+    """
+    from ome.verification import backup  # noqa: PLC0415  likewise
+
+    try:
+        with progress_bar("verify") as progress:
+            report = backup(database_url, file, is_verified=is_verified, progress=progress)
+    except FileExistsError as error:
+        _fail(str(error))
+    except StorageError as error:
+        _fail(str(error), error.exit_code)
+    typer.echo(f"Written to {file}, {file.stat().st_size:,} bytes.")
+    if report is not None:
+        typer.echo("\n".join(report.lines()))
+        raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
+
+
+@app.command("migrate")
+def migrate_command(*, database_url: _DatabaseUrl = _DEFAULT_DATABASE_URL) -> None:
+    """Bring a database's tables up to this version; ome serve does that too, at every start. No engine may be running on it.
+
+    Exit status: 0 it is up to date, 3 an engine is running on it, 6 the database can't be used.
+    """
+    from ome.db import open_storage  # noqa: PLC0415  likewise
+
+    async def migrated() -> str:
+        storage = open_storage(database_url)
+        try:
+            await storage.repository.migrate()
+        finally:
+            await storage.close()
+        return storage.shown_url
+
+    try:
+        shown = asyncio.run(migrated())
+    except StorageError as error:
+        _fail(str(error), error.exit_code)
+    typer.echo(f"{shown} is up to date.")
+
+
 def _fail(message: str, status: int = EXIT_USAGE) -> NoReturn:
     sys.stderr.write(f"ome: {message}\n")
     raise typer.Exit(status)

@@ -211,6 +211,9 @@ class SimulatedSession:
         """Take the lock, which a process that takes over breaks (its holder's lease has run out)."""
         await self.database.ask(self._take_lock, writes=False)
 
+    async def migrate(self) -> None:
+        """It was, once for all runs."""
+
     async def fence(self) -> Head:
         """See `repository.Session`."""
         return await self.database.ask(self._fence, writes=True)

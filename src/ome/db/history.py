@@ -55,6 +55,17 @@ _OWNER: Final = {schema.stored_orders: "id", schema.stored_trades: "id", schema.
 """The column whose ids say which shard a row is of, where there is no column for that."""
 _DAMAGE_SHOWN: Final = 20
 
+_HEADER_BYTES: Final = 100
+_HEADER: Final[dict[str, tuple[int, tuple[bytes, ...]]]] = {
+    "write version": (18, (b"\1", b"\2")),
+    "schema format": (44, (b"\0\0\0\4",)),
+    "text encoding": (56, (b"\0\0\0\1",)),
+    "reserved field": (72, (bytes(20),)),
+}
+"""Where a field stands and what it may be; see SQLite's file format."""
+FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What Python's driver raises for a file that it can't read: also names, and messages, that are no UTF-8."""
+
 _T = TypeVar("_T")
 
 
@@ -81,7 +92,7 @@ class History(Protocol):
 def open_history(database_url: str, *, in_place: bool = False) -> AbstractContextManager[History]:
     """The database that `database_url` names, as it is now. Raises StorageUnusable for one that can't be read."""
     url = parse_url(database_url)
-    return _sqlite_history(Path(url.target), in_place=in_place) if url.kind == "sqlite" else _postgres_history(url)
+    return _sqlite_history(Path(url.target), in_place=in_place) if url.kind == "sqlite" else open_snapshot(url)
 
 
 @contextmanager
@@ -91,7 +102,7 @@ def read_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
     Without a WAL nobody has the file open: then it is read as one that doesn't change (opening it as usual would leave a WAL of
     ours for its engine to trip over). If somebody opens it meanwhile that is noticed at the end: StorageUnusable.
     """
-    wal = path.with_name(f"{path.name}-wal")
+    wal = _wal_of(path)
     try:
         before = path.stat()
     except OSError as error:
@@ -102,7 +113,7 @@ def read_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
             connection.execute("PRAGMA query_only = ON")
             yield connection
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise StorageUnusable(f"{path} can't be read: {error}. Check DATABASE_URL, or restore a backup.") from error
     after = path.stat()
     if is_still and (wal.exists() or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size)):
@@ -129,7 +140,7 @@ def _sqlite_history(path: Path, *, in_place: bool) -> Iterator[History]:
                 raise
         with read_sqlite(read) as connection:
             connection.execute("BEGIN")
-            history = SqliteHistory(connection)
+            history = SqliteHistory(connection, read)
             history.check_revision()
             yield history
 
@@ -137,14 +148,15 @@ def _sqlite_history(path: Path, *, in_place: bool) -> Iterator[History]:
 class SqliteHistory:
     """A connection to a file that doesn't change."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
+        self._path = path
 
     def check_revision(self) -> None:
         """Raises StorageUnusable for another schema than this version's."""
         try:
             rows = self._connection.execute("SELECT version_num FROM alembic_version").fetchall()
-        except sqlite3.OperationalError as error:
+        except FAILURES as error:
             raise StorageUnusable(f"That is no database of OME: {error}. Check DATABASE_URL.") from error
         check_revision([row[0] for row in rows])
 
@@ -155,7 +167,7 @@ class SqliteHistory:
             cursor = self._connection.execute(sql, parameters)
             while rows := cursor.fetchmany(_at_once(table)):
                 yield from rows
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise Unreadable(f"the table {table.name} can't be read: {error}") from error
 
     def count(self, table: Table) -> int:
@@ -167,13 +179,30 @@ class SqliteHistory:
         return self._values(_shards_sql(SQLITE))
 
     def damage(self) -> list[str]:
-        """SQLite's own check of every page and index, and the schema against the one that the migrations make."""
+        """SQLite's own check of every page and index, the header's fields that this passes over, and the schema against the one
+        that the migrations make.
+        """
         try:
             found = self._values(f"PRAGMA integrity_check({_DAMAGE_SHOWN})")
         except Unreadable as error:
             return [str(error)]
         said = [f"SQLite's integrity check says: {line}" for text in found if text != "ok" for line in text.splitlines()]
-        return said or self._schema_damage()
+        try:
+            return said or [*self._header_damage(), *self._schema_damage()]
+        except FAILURES as error:
+            return [f"The schema can't be read: {error}"]
+
+    def _header_damage(self) -> list[str]:
+        """Fields that SQLite reads past, and couldn't write with."""
+        if _wal_of(self._path).exists():
+            return []  # then the file's first page isn't the last word
+        with self._path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+        first_free, free = header[32:36], header[36:40]
+        wrong = [name for name, (place, allowed) in _HEADER.items() if header[place : place + len(allowed[0])] not in allowed]
+        if any(first_free) != any(free):
+            wrong.append("number of free pages")
+        return [f"The file's header has a wrong {name}." for name in wrong]
 
     def _schema_damage(self) -> list[str]:
         wanted = _schema_of_this_version()
@@ -189,12 +218,17 @@ class SqliteHistory:
     def _values(self, sql: str) -> list[Any]:
         try:
             return [row[0] for row in self._connection.execute(sql)]
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise Unreadable(f"the database can't be read: {error}") from error
 
 
+def _wal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
 @contextmanager
-def _postgres_history(url: DatabaseUrl) -> Iterator[History]:
+def open_snapshot(url: DatabaseUrl) -> Iterator[PostgresHistory]:
+    """A PostgreSQL database as it is now. Raises StorageUnusable for one that can't be read."""
     loop = asyncio.new_event_loop()
     try:
         try:
@@ -237,6 +271,10 @@ class PostgresHistory:
         cursor = self._wait(self._connection.cursor(sql, *parameters))
         while rows := self._wait(cursor.fetch(_at_once(table))):
             yield from map(tuple, rows)
+
+    def exported(self) -> str:
+        """The snapshot's name, for other connections to read it by while this one is open."""
+        return str(self._values("SELECT pg_export_snapshot()")[0])
 
     def count(self, table: Table) -> int:
         """See `History`."""

@@ -107,9 +107,22 @@ class PostgresSession:
                 )
             await asyncio.sleep(_LOCK_PAUSE_S)
 
+    async def migrate(self) -> None:
+        """Over a connection of SQLAlchemy's, which alembic wants; one engine at a time, whatever its shard."""
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(self._url), poolclass=NullPool)
+        try:
+            async with engine.begin() as connection:
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, {_MIGRATING})")
+                async with self._rights_explained():
+                    await connection.run_sync(migrate)
+        except DBAPIError as error:
+            raise getattr(error.orig, "__cause__", None) or error from error
+        finally:
+            await engine.dispose()
+
     async def fence(self) -> Head:
         """Migrate, then one more epoch: the update waits for a backend of an older engine that is still in its commit."""
-        await self._migrate()
+        await self.migrate()
         connection = self._connected()
         async with connection.transaction():
             await connection.execute(statements.fence(POSTGRESQL), *statements.first_engine_row(self._shard))
@@ -223,19 +236,6 @@ class PostgresSession:
                 return
             await asyncio.sleep(_LOCK_PAUSE_S)
         _log.warning("the engine's lock is still held; going on without it, the compare-and-set is the safety")
-
-    async def _migrate(self) -> None:
-        """Over a connection of SQLAlchemy's, which alembic wants; one engine at a time, whatever its shard."""
-        engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(self._url), poolclass=NullPool)
-        try:
-            async with engine.begin() as connection:
-                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, {_MIGRATING})")
-                async with self._rights_explained():
-                    await connection.run_sync(migrate)
-        except DBAPIError as error:
-            raise getattr(error.orig, "__cause__", None) or error from error
-        finally:
-            await engine.dispose()
 
     @asynccontextmanager
     async def _rights_explained(self) -> AsyncIterator[None]:

@@ -40,6 +40,9 @@ class Session(Protocol):
     async def open(self) -> None:
         """Connect, check durability, take the lock. Raises a StorageError that says what stands against it."""
 
+    async def migrate(self) -> None:
+        """Bring the tables up to date, all of it or nothing."""
+
     async def fence(self) -> Head:
         """Migrate, then one more epoch, durable; the head that commits have to start from."""
 
@@ -102,6 +105,12 @@ class BatchRepository:
         await self.open()
         async with self._or_closed():
             self._head = await self._session.fence()
+
+    async def migrate(self) -> None:
+        """Connect, take the lock, bring the tables up to date, and nothing more: no epoch is taken, `close` is what follows."""
+        await self.open()
+        async with self._or_closed():
+            await self._session.migrate()
 
     async def load(self) -> Recovered:
         """What the last committed batch left, checked for continuity. Raises StateMismatch, or Fenced."""

@@ -69,6 +69,11 @@ class SqliteSession:
         with _starting():
             await self._on_thread(self._work.open)
 
+    async def migrate(self) -> None:
+        """Empty the WAL, migrate; see `repository.Session`."""
+        with _starting():
+            await self._on_thread(self._work.migrate)
+
     async def fence(self) -> Head:
         """Empty the WAL, migrate, take the fence; see `repository.Session`."""
         with _starting():
@@ -121,10 +126,13 @@ class _Work:
         _create(self._path)
         self._connection = self._connect()
 
-    def fence(self) -> Head:
-        connection = self._connected()
+    def migrate(self) -> None:
         self._checkpoint()  # before anything is written: HOLE1b
         self._migrate()
+
+    def fence(self) -> Head:
+        self.migrate()
+        connection = self._connected()
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(statements.fence(SQLITE), statements.first_engine_row(self._shard))
         head = self._head(connection)

@@ -40,20 +40,20 @@ class Findings:
         """Those that were kept, by position, those without one before all."""
         return sorted(self._kept, key=lambda each: -1 if each.position is None else each.position)
 
-    def say(self, position: int | None, table: str, what: str, text: str) -> None:
+    def say(self, position: int | None, table: str, what: str, text: str, column: str | None = None) -> None:
         """Something that is no matter of two values."""
-        self._add(Difference(position, table, what, None, "", "", text))
+        self._add(Difference(position, str(table), what, column, "", "", text))
 
     def missing(self, position: int, table: Table, row: Row) -> None:
         """The replay gives a row, and it isn't stored."""
         what = name_of(table, row)
-        self._add(Difference(position, table.name, what, None, "", what, f"{_begin(what)} is missing in {table.name}."))
+        self._add(Difference(position, str(table.name), what, None, "", what, f"{_begin(what)} is missing in {table.name}."))
 
     def unexpected(self, position: int, table: Table, row: Row) -> None:
         """A row is stored, and the replay doesn't give it."""
         what = name_of(table, row)
         text = f"{_begin(what)} is stored in {table.name}, and the replay doesn't give it."
-        self._add(Difference(position, table.name, what, None, what, "", text))
+        self._add(Difference(position, str(table.name), what, None, what, "", text))
 
     def cells(self, position: int, table: Table, stored: Row, replayed: Row) -> None:
         """A row is stored with other values than the replay gives it."""
@@ -66,7 +66,7 @@ class Findings:
         """One value is stored as another than the replay gives."""
         left, right = shown(column, stored), shown(column, replayed)
         text = f"{_begin(what)}, {column}: stored is {left}, the replay gives {right}."
-        self._add(Difference(position, table.name, what, column, left, right, text))
+        self._add(Difference(position, str(table.name), what, str(column), left, right, text))
 
     def rows(self, position: int, table: Table, stored: Iterable[Row], replayed: Iterable[Row]) -> None:
         """Compare two sets of rows by the table's key."""
@@ -82,7 +82,7 @@ class Findings:
             if key not in right:
                 self.unexpected(position, table, row)
 
-    def _add(self, difference: Difference) -> None:
+    def _add(self, difference: Difference) -> None:  # names of the schema's are made str: theirs is a kind that JSON doesn't know
         self.count += 1
         if len(self._kept) < KEPT:
             self._kept.append(difference)

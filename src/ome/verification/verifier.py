@@ -13,7 +13,7 @@ Every table is read once, in the order of the journal, beside the replay. What i
 it, and the bytes of its stored row. A wrong row doesn't end the verification; a journal that can't be followed does.
 
 Not compared, because nothing in a database says what it should be: `incarnation`, but for its form, and the epochs beyond their
-order.
+order. Nor is the table `lease`, which is no history.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Waiting
 from ome.verification.findings import Findings, name_of
 from ome.verification.report import Report, Shard
-from ome.verification.words import shortened
+from ome.verification.words import first_unequal, shortened
 
 Progress = Callable[[int, int], None]
 """Told now and then how many positions are done, of how many."""
@@ -54,12 +54,13 @@ _encode = msgpack.Encoder().encode
 
 
 class CannotFollow(Exception):
-    """The journal can't be followed beyond `position`; the message says why."""
+    """The journal can't be followed beyond `position`; the message says why, `column` which one is to blame, if one is."""
 
-    def __init__(self, position: int, table: str, text: str) -> None:
+    def __init__(self, position: int, table: str, text: str, column: str | None = None) -> None:
         super().__init__(text)
         self.position = position
         self.table = table
+        self.column = column
 
 
 class Counts(Struct):
@@ -80,31 +81,34 @@ def verify(database_url: str, *, in_place: bool = False, progress: Progress | No
     read at all. Called where no event loop is running: `await asyncio.to_thread(verify, url)` elsewhere.
     """
     started = time.perf_counter()
-    findings, counts, shards = Findings(), Counts(), list[Shard]()
-    is_complete = True
     with open_history(database_url, in_place=in_place) as history:
-        for sentence in history.damage():
-            findings.say(None, "", "the file", sentence)
-        at = 0
-        try:
-            streams = list[Stream]()
-            for shard in history.shards():
-                if not 0 <= shard <= MAX_SHARD:
-                    raise CannotFollow(0, schema.engine.name, f"The engine row is of shard {shard}; there are 0 to {MAX_SHARD}.")
-                replay = ShardReplay(history, shard, findings, counts, progress)
-                for reached in replay.run():
-                    at = reached
-                shards.append(replay.summary())
-                streams += replay.streams
-            _compare_counts(history, streams, findings)
-        except CannotFollow as stop:
-            findings.say(stop.position, stop.table, "the journal", str(stop))
-            is_complete = False
-        except (Unreadable, StateMismatch) as error:
-            findings.say(at, "", "the database", f"After position {at}: {error}")
-            is_complete = False
+        return verify_history(history, parse_url(database_url).shown, started, progress)
+
+
+def verify_history(history: History, database: str, started: float, progress: Progress | None = None) -> Report:
+    """`verify`, of what is open already: `database` is what to call it, `started` when that was, on `time.perf_counter`."""
+    findings, counts, shards, streams = Findings(), Counts(), list[Shard](), list[Stream]()
+    is_complete, at = True, 0
+    for sentence in history.damage():
+        findings.say(None, "", "the file", sentence)
+    try:
+        for shard in history.shards():
+            if not 0 <= shard <= MAX_SHARD:
+                raise CannotFollow(0, schema.engine.name, f"The engine row is of shard {shard}; there are 0 to {MAX_SHARD}.")
+            replay = ShardReplay(history, shard, findings, counts, progress)
+            for reached in replay.run():
+                at = reached
+            shards.append(replay.summary())
+            streams += replay.streams
+        _compare_counts(history, streams, findings)
+    except CannotFollow as stop:
+        findings.say(stop.position, stop.table, "the journal", str(stop), stop.column)
+        is_complete = False
+    except (Unreadable, StateMismatch) as error:
+        findings.say(at, "", "the database", f"After position {at}: {error}")
+        is_complete = False
     return Report(
-        database=parse_url(database_url).shown,
+        database=database,
         shards=shards,
         **structs.asdict(counts),
         differences=findings.first(),
@@ -176,6 +180,9 @@ class ShardReplay:
             self._counts.batches += 1
             self._progress(self._engine.position, total)
             yield self._engine.position
+        if self._engine.position < total:
+            text = f"The journal ends with position {self._engine.position}, the engine row is at position {total}."
+            raise CannotFollow(self._engine.position, schema.engine.name, text, "position")
         self._compare_end()
 
     def summary(self) -> Shard:
@@ -348,12 +355,10 @@ def _first_event_that_differs(last: int, stored: bytes, replayed: list[CommandEv
     except MsgspecError as error:
         return last, f"The stored events of the batch that ends with position {last} can't be read: {error}."
     for left, right in zip(found, replayed, strict=False):
-        if left == right:
-            continue
-        pairs = zip(left.events, right.events, strict=False)
-        one, other = next(((a, b) for a, b in pairs if a != b), (left, right))
-        sides = f"stored is {shortened(str(one))}, the replay gives {shortened(str(other))}"
-        return right.position, f"The events of position {right.position} differ: {sides}."
+        if left != right:
+            field, one, other = first_unequal(left, right)
+            sides = f"stored is {shortened(str(one))}, the replay gives {shortened(str(other))}"
+            return right.position, f"The events of position {right.position}, {field}: {sides}."
     if len(found) == len(replayed):
         return last, f"The stored events of the batch that ends with position {last} aren't written as the engine writes them."
     return (

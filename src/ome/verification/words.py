@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from msgspec import Struct
+
 from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.numbers import format_number
 from ome.domain.reasons import Reason
@@ -55,6 +57,21 @@ def shown(column: str, value: object) -> str:
         return f"{text} ({reading(value)})"
     except ValueError:
         return text
+
+
+def first_unequal(left: Any, right: Any, place: str = "") -> tuple[str, Any, Any]:
+    """Where two unequal structures differ first: the place, as `events[1].order.price`, and what is there in each."""
+    if type(left) is not type(right):
+        return place, left, right
+    if isinstance(left, Struct):
+        pairs = [
+            (f"{place}.{name}" if place else name, getattr(left, name), getattr(right, name)) for name in left.__struct_fields__
+        ]
+    elif isinstance(left, list) and len(left) == len(right):
+        pairs = [(f"{place}[{index}]", *pair) for index, pair in enumerate(zip(left, right, strict=True))]
+    else:
+        return place, left, right
+    return first_unequal(*next((one, other, where) for where, one, other in pairs if one != other))
 
 
 def shortened(text: str) -> str:
