@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
+from ome.db.archive import StoredArchive
+from ome.db.beside import Beside, PostgresBeside
 from ome.db.postgres import PostgresSession
 from ome.db.read_models import StoredReads
+from ome.db.readers import reader
 from ome.db.repository import BatchRepository, Session, fenced
 from ome.db.sqlite import SqliteSession
 from ome.db.url import DatabaseUrl, parse_url
@@ -36,8 +39,12 @@ class StorageOptions(Struct, frozen=True, kw_only=True):
     overtaken: Callable[[Fenced], None] = lambda _: None
 
 
+ARCHIVE_CONNECTIONS: Final = 2
+"""Connections that the archive reads from, so that its long questions stand in nobody's way."""
+
+
 class Storage:
-    """A shard's database: the one writer, `repository`, and `reads`, which any number may ask at once."""
+    """A shard's database: the one writer, `repository`, `reads`, which any number may ask at once, and the `archive`."""
 
     def __init__(self, url: DatabaseUrl, options: StorageOptions) -> None:
         shard = options.shard
@@ -48,11 +55,15 @@ class Storage:
             session = PostgresSession(url, shard, options.lease_s, lambda: options.overtaken(fenced(shard)))
         self.repository = BatchRepository(session, shard=shard, stalled=options.stalled, standby=options.standby)
         self.reads = StoredReads(url, shard=shard, pool_size=options.pool_size)
+        self._beside: Beside = session if isinstance(session, SqliteSession) else PostgresBeside(url)
+        self.archive = StoredArchive(url, shard, reader(url, ARCHIVE_CONNECTIONS), self._beside)
         self.shown_url = url.shown
 
     async def close(self) -> None:
         """Give back every connection and the lock; the readers go first, so that SQLite can empty its WAL."""
         await self.reads.close()
+        await self.archive.close()
+        await self._beside.close()
         await self.repository.close()
 
 

@@ -154,6 +154,7 @@ class PostgresSession:
                 await connection.fetchval(loads.last_trade, *ids),
                 await connection.fetchval(loads.journaled, shard),
                 await connection.fetchval(loads.trade_count, *ids),
+                _values(await connection.fetchrow(loads.journal_start, shard)),
             )
             cursor, orders = await connection.cursor(loads.open_orders, *ids), list[OrderRecord]()
             while rows := await cursor.fetch(CHUNK):

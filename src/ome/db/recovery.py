@@ -62,13 +62,15 @@ class JournalRow(Struct, frozen=True, array_like=True):
 
 class Extent(NamedTuple):
     """How far a shard's tables go: the last position with events, the last trade's id, how many positions the journal holds, how
-    many trades there are.
+    many trades there are; and of the journal's oldest row its first position, its chain hash before, and the chain hash of the
+    engine snapshot right before it (None where there is none).
     """
 
     last_events: int | None
     last_trade: int | None
     journaled: int
     trades: int
+    begins: tuple[int, bytes, bytes | None] | None
 
 
 class Stored(Struct, frozen=True):
@@ -133,7 +135,7 @@ def recovered(shard: int, stored: Stored) -> Recovered:
     extent = stored.extent
     _agree("the newest batch of events", extent.last_events or 0, "the engine row", row.position)
     _agree("the newest trade", extent.last_trade or make_id(shard, 0), "the engine row's count", make_id(shard, row.trade_count))
-    _agree("the positions in the journal", extent.journaled, "the engine row", row.position)
+    _check_beginning(row, extent)
     _agree("the trades", extent.trades, "the engine row's count", row.trade_count)
     orders = sorted(stored.orders, key=lambda order: order.priority)
     _check_orders(shard, row, orders)
@@ -169,6 +171,17 @@ def _check_journal(row: EngineRow, journal: JournalRow | None) -> None:
     _agree("the journal's last time", journal.time, "the engine row", row.time)
     _agree("the journal's chain hash", journal.chain_hash.hex(), "the engine row", row.chain_hash.hex())
     _agree("the hash of the journal's last row", hash_of(journal).hex(), "its chain hash", journal.chain_hash.hex())
+
+
+def _check_beginning(row: EngineRow, extent: Extent) -> None:
+    """The journal holds every position, or, where it was trimmed, every one behind a snapshot of the engine (D6)."""
+    first, chain_before, snapshot = extent.begins or (1, CHAIN_START, None)
+    if first > 1 and snapshot != chain_before:
+        raise StateMismatch(
+            f"The journal begins at position {first}, and there is no snapshot of the engine at position {first - 1} that it"
+            " continues. Restore a backup."
+        )
+    _agree("the positions in the journal", first - 1 + extent.journaled, "the engine row", row.position)
 
 
 def _check_orders(shard: int, row: EngineRow, orders: list[OrderRecord]) -> None:

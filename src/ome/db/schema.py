@@ -16,6 +16,13 @@ human units.
 - event_users: which batches have an event of a user; `traded` says whether one of them is a trade
 - event_orders: which batches, after the one that it came in with, have an event of an order. That first one needs no row: it
   holds the order's position, `id % 10**15`
+- stored_candles: trades added up, by symbol, length and time
+- book_snapshots: the levels of a book now and then, by symbol and sequence
+- engine_snapshots, engine_snapshot_orders: all that an engine knew after a batch, its open orders in parts: where a replay of
+  the journal can start
+- archive_marks: how far each kind of derived row has come; candles: the id of the last trade in them
+
+The last five are derived, written beside the batches.
 
 The batch that holds a position is the one with the smallest `last_position` that is not below it. Blobs stand apart from the
 index rows, so that looking one up reads no blob.
@@ -199,4 +206,65 @@ event_orders: Final = Table(
     _id("order_id"),
     _id("last_position"),
     sqlite_with_rowid=False,
+)
+
+stored_candles: Final = Table(
+    "stored_candles",
+    metadata,
+    Column("symbol", Text, primary_key=True),
+    Column("seconds", Integer, primary_key=True, autoincrement=False),
+    _id("open_time"),
+    _big("open"),
+    _big("high"),
+    _big("low"),
+    _big("close"),
+    _text("volume"),
+    _text("value"),
+    _big("trades"),
+    _big("sequence"),
+    sqlite_with_rowid=False,
+)
+
+book_snapshots: Final = Table(
+    "book_snapshots",
+    metadata,
+    Column("symbol", Text, primary_key=True),
+    _id("sequence"),
+    _big("position"),
+    _big("time"),
+    _bytes("bids"),
+    _bytes("asks"),
+)
+
+archive_marks: Final = Table(
+    "archive_marks",
+    metadata,
+    _shard(),
+    Column("name", Text, primary_key=True),
+    _big("value"),
+)
+
+engine_snapshots: Final = Table(
+    "engine_snapshots",
+    metadata,
+    _shard(),
+    _id("position"),
+    _big("time"),
+    _big("trade_count"),
+    _big("priority_count"),
+    _bytes("settings"),
+    _text("state_hash"),
+    _bytes("chain_hash"),
+    Column("journal_format", Integer, nullable=False),
+    _bytes("instruments"),
+    _big("orders"),
+)
+
+engine_snapshot_orders: Final = Table(
+    "engine_snapshot_orders",
+    metadata,
+    _shard(),
+    _id("position"),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    _bytes("orders"),
 )

@@ -12,7 +12,7 @@ import asyncio
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +22,7 @@ from sqlalchemy import StaticPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from ome.db import statements
+from ome.db.beside import Write
 from ome.db.migrate import migrate
 from ome.db.recovery import CHUNK, Extent, Stored, records, shard_ids, stored_rows
 from ome.db.statements import SQLITE, Change, Head
@@ -100,6 +101,10 @@ class SqliteSession:
             await closing
             thread.shutdown()
 
+    async def write(self, guard: Write | None, writes: Sequence[Write]) -> bool:
+        """See `beside.Beside`: in its turn on the thread."""
+        return await self._on_thread(lambda: self._work.write_beside(guard, writes))
+
     def final(self, error: Exception) -> Exception | None:
         """See `repository.Session`."""
         return _final(error)
@@ -155,13 +160,29 @@ class _Work:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         return True
 
+    def write_beside(self, guard: Write | None, writes: Sequence[Write]) -> bool:
+        connection = self._connected()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if guard is not None and connection.execute(guard[0], guard[1][0]).rowcount == 0:
+                return False
+            for statement, rows in writes:
+                connection.executemany(statement, rows)
+            self._commit(connection)
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        return True
+
     def load(self) -> Stored:
         connection = self._connected()
         loads, shard, ids = statements.loads(SQLITE), (self._shard,), shard_ids(self._shard)
         connection.execute("BEGIN")
         try:
             wanted = ((loads.event_batches, shard), (loads.last_trade, ids), (loads.journaled, shard), (loads.trade_count, ids))
-            extent = Extent(*(connection.execute(sql, of).fetchone()[0] for sql, of in wanted))
+            newest_events, newest_trade, journaled, trades = (connection.execute(sql, of).fetchone()[0] for sql, of in wanted)
+            begins = connection.execute(loads.journal_start, shard).fetchone()
+            extent = Extent(newest_events, newest_trade, journaled, trades, begins)
             cursor, orders = connection.execute(loads.open_orders, ids), list[OrderRecord]()
             while rows := cursor.fetchmany(CHUNK):
                 orders += records(rows, OrderRecord)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Dialect,
     Integer,
     Table,
+    and_,
     bindparam,
     cast,
     column,
@@ -175,7 +176,7 @@ def _users_who_traded(batch: Batch) -> set[str]:
 
 
 class Loads(NamedTuple):
-    """What recovery reads. The first five take the shard, the others the lowest id of the shard and of the next one.
+    """What recovery reads. The first six take the shard, the others the lowest id of the shard and of the next one.
 
     `journal` gives the newest row first, and only that one is read; `journaled` counts the positions that the journal holds.
     """
@@ -183,6 +184,7 @@ class Loads(NamedTuple):
     engine: str
     journal: str
     journaled: str
+    journal_start: str
     event_batches: str
     instruments: str
     last_trade: str
@@ -242,6 +244,13 @@ def loads(dialect: Dialect) -> Loads:
             select(_sum(journal.c.last_position - journal.c.first_position + literal_column("1"))).where(_of_shard(journal)),
             dialect,
         ),
+        journal_start=_sql(
+            select(journal.c.first_position, journal.c.chain_before, schema.engine_snapshots.c.chain_hash)
+            .select_from(journal.outerjoin(schema.engine_snapshots, _snapshot_before(journal)))
+            .where(_of_shard(journal))
+            .order_by(journal.c.last_position),
+            dialect,
+        ),
         trade_count=_sql(select(func.count()).select_from(trades).where(*_between(trades.c.id)), dialect),
         # as a sum, so that SQLite doesn't prefer the range of ids, every order there ever was, to the index of the open ones
         open_orders=_sql(select(orders).where(schema.OPEN, *_between(orders.c.id + literal_column("0"))), dialect),
@@ -256,6 +265,12 @@ def _sql(statement: Executable, dialect: Dialect) -> str:
 def _sum(numbers: ColumnElement[int]) -> ColumnElement[int]:
     """The sum, 0 of nothing, as an integer on both databases."""
     return cast(func.coalesce(func.sum(numbers), literal_column("0")), BigInteger)
+
+
+def _snapshot_before(journal: Table) -> ColumnElement[bool]:
+    """The engine snapshot that a row of the journal follows."""
+    snapshot = schema.engine_snapshots.c
+    return and_(snapshot.shard == journal.c.shard, snapshot.position == journal.c.first_position - literal_column("1"))
 
 
 def _of_shard(table: Table) -> ColumnElement[bool]:

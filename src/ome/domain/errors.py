@@ -7,6 +7,8 @@ OmeError
 ├── Pending             what became of a command that was asked after is still open
 ├── NotAccepting        the engine isn't taking commands now (starting, draining, halted); nothing was executed
 ├── OutcomeUnknown      a command was taken, and whether it took effect can't be said yet
+├── Evicted         what was asked for is no longer kept
+├── NotYet          a sequence was asked for that hasn't come
 ├── InvariantBroken     a bug: the engine's own state contradicts itself
 └── StorageError        the database
     ├── EngineRunning   another engine holds this database (exit 3)
@@ -46,6 +48,14 @@ class NotAccepting(OmeError):
 
 class OutcomeUnknown(OmeError):
     """The command was taken; whether it took effect isn't known yet."""
+
+
+class Evicted(OmeError):
+    """What was asked for was kept once and has been trimmed (D2, D6)."""
+
+
+class NotYet(OmeError):
+    """A sequence was asked for that is still to come."""
 
 
 class InvariantBroken(OmeError):

@@ -13,11 +13,11 @@ from typing import Protocol
 from msgspec import Struct
 
 from ome.domain.batch import Batch
-from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder
+from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, Stamped
 from ome.domain.enums import MarketState, OrderStatus, Side
 from ome.domain.errors import OmeError
 from ome.domain.events import BookChanged, CommandEvents, Event
-from ome.domain.records import EngineState, InstrumentRecord, OrderRecord, TradeRecord
+from ome.domain.records import BookSnapshot, CandleRecord, EngineState, InstrumentRecord, OrderRecord, TradeRecord
 
 
 class Recovered(Struct, frozen=True):
@@ -100,6 +100,67 @@ class ReadModels(Protocol):
 
     async def ping(self) -> None:
         """Ask the database for a sign of life; raises what it raises."""
+
+
+class Archive(Protocol):
+    """What is derived from committed batches and kept beside them. Raises StorageUnusable where there is no answer; a write
+    that raised may have happened all the same.
+    """
+
+    async def last_trade_in_candles(self) -> int:
+        """The id of the last trade that the stored candles hold."""
+
+    async def trades_after(self, trade_id: int, limit: int, symbol: str | None = None) -> list[TradeRecord]:
+        """At most `limit` trades above an id, oldest first, of a symbol or of all."""
+
+    async def candle(self, symbol: str, seconds: int, open_time: int) -> CandleRecord | None:
+        """One stored candle."""
+
+    async def put_candles(self, candles: Sequence[CandleRecord], before: int, after: int) -> bool:
+        """Put candles that hold every trade up to the id `after`, made from those up to `before`: all of them, or, where the
+        stored ones aren't those up to `before`, none, and False.
+        """
+
+    async def candles(
+        self, symbol: str, seconds: int, start: int, end: int, limit: int, *, newest: bool = False
+    ) -> list[CandleRecord]:
+        """At most `limit` stored candles that open from `start` on and before `end`: the oldest first, or the newest first."""
+
+    async def put_books(self, books: Sequence[BookSnapshot]) -> None:
+        """Put snapshots of books; those that are there already stay."""
+
+    async def books(self, symbol: str, before: int, limit: int) -> list[BookSnapshot]:
+        """At most `limit` snapshots of a symbol's book with a sequence below `before`, newest first."""
+
+    async def book_position_after(self, symbol: str, sequence: int) -> int | None:
+        """The position of the oldest snapshot of a symbol's book with a sequence above this one, None where there is none."""
+
+    async def take_engine_snapshot(self, least_commands: int) -> int | None:
+        """Store all that the engine knows at the last committed position, which it answers with; None, and nothing is stored,
+        where fewer commands than that, or than there are open orders, have come since the newest one.
+        """
+
+    async def engine_at(self, *, position: int | None = None, time: int | None = None) -> Recovered | None:
+        """The newest engine snapshot that is of no later position, or of no later time, than this; None where there is none."""
+
+    async def first_position(self) -> int:
+        """The first position whose command the journal still holds; 1 where nothing was trimmed."""
+
+    async def commands_after(self, position: int, batches: int) -> list[Stamped]:
+        """The commands behind a position, oldest first, of at most so many batches; the first ones may be of no later position
+        than this. None where there are no more.
+        """
+
+    async def trim_journal(self, before: int) -> int:
+        """Forget the commands up to the newest engine snapshot that is of no later time than `before`, and the snapshots before
+        it: the position of that snapshot, where the journal begins from now on; 0 where nothing was to be trimmed (D6).
+        """
+
+    async def trim_books(self, before: int) -> None:
+        """Forget the snapshots of books that were as old as this."""
+
+    async def trim_candles(self, seconds: int, before: int) -> None:
+        """Forget the candles of a length that opened before this time."""
 
 
 class CommandBus(Protocol):
@@ -363,6 +424,26 @@ class MarketData(Protocol):
 
     def auction(self, symbol: str) -> Auction | None:
         """What the running auction would give now; None where the symbol isn't listed or isn't in AUCTION."""
+
+
+class Past(Protocol):
+    """What was: candles, snapshots, and a book as it stood. Raises StorageUnusable where there is no answer now."""
+
+    async def candles(
+        self, symbol: str, seconds: int, start: int, end: int, limit: int, *, newest: bool = False
+    ) -> list[CandleRecord]:
+        """At most `limit` candles that open from `start` on and before `end`, oldest first: those nearest to `start`, or, if
+        `newest`, to `end`. Intervals without a trade have none (D4).
+        """
+
+    async def books(self, symbol: str, before: int, limit: int) -> list[BookSnapshot]:
+        """At most `limit` snapshots of a symbol's book with a sequence below `before`, newest first."""
+
+    async def depth_at_sequence(self, symbol: str, sequence: int) -> Depth:
+        """Every level of a book right after its public sequence was this. Raises Evicted, or NotYet for what hasn't come."""
+
+    async def depth_at_time(self, symbol: str, time: int) -> Depth | None:
+        """Every level of a book at a time; None where the symbol wasn't listed yet. Raises Evicted."""
 
 
 class EngineMetrics(Protocol):

@@ -47,6 +47,9 @@ class Reason(IntEnum):
     TOO_MANY_SYMBOLS = 406
     INSTRUMENT_IN_USE = 407
     NOT_IN_AUCTION = 408
+    SNAPSHOT_NOT_FOUND = 410
+    SEQUENCE_NOT_REACHED = 411
+    SEQUENCE_EVICTED = 412
     # 450: the market's state
     MARKET_HALTED = 450
     MARKET_CANCEL_ONLY = 451
@@ -160,6 +163,15 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     ),
     Reason.NOT_IN_AUCTION: ReasonInfo(
         409, "H3", "The symbol is not in an auction", "GET /market/SYMBOL tells its state, and its prices while it is open."
+    ),
+    Reason.SNAPSHOT_NOT_FOUND: ReasonInfo(
+        404, "", "There is no such snapshot", "The list of the symbol's snapshots has every id."
+    ),
+    Reason.SEQUENCE_NOT_REACHED: ReasonInfo(
+        404, "D1", "This sequence has not come yet", "Ask for one up to the sequence that the market is at."
+    ),
+    Reason.SEQUENCE_EVICTED: ReasonInfo(
+        410, "D6", "This is no longer kept", "Ask for a later one; the operator has set how long the journal is kept."
     ),
     Reason.MARKET_HALTED: ReasonInfo(422, "H1", "The symbol is halted", "Only cancels are taken now."),
     Reason.MARKET_CANCEL_ONLY: ReasonInfo(422, "H1", "The symbol takes cancels only", "Wait until it is open again."),

@@ -134,6 +134,40 @@ class InstrumentRecord(Struct, frozen=True, array_like=True, gc=False):
     rules: InstrumentRules = InstrumentRules()
 
 
+class CandleRecord(Struct, frozen=True, array_like=True, gc=False):
+    """What a symbol traded in the `seconds` from `open_time` on, its first microsecond included, its last excluded (D4).
+
+    Prices are numbers; `volume`, and `value`, the sum of price times quantity, are exact decimal texts, because a sum may have
+    more digits than a number. `sequence` is that of the last trade.
+    """
+
+    symbol: str
+    seconds: int
+    open_time: int
+    open: int
+    high: int
+    low: int
+    close: int
+    volume: str
+    value: str
+    trades: int
+    sequence: int
+
+
+class BookSnapshot(Struct, frozen=True, array_like=True, gc=False):
+    """A book's levels as they were at `sequence`: (price, quantity, orders) each, best first.
+
+    `position` is a committed one at which they stood so, `time` that of the book's last change.
+    """
+
+    symbol: str
+    sequence: int
+    position: int
+    time: int
+    bids: list[tuple[int, int, int]]
+    asks: list[tuple[int, int, int]]
+
+
 class EngineSettings(Struct, frozen=True, array_like=True, gc=False):
     """Settings that change outcomes; they reach the engine as a journaled command, so that a replay has them too (M6)."""
 
