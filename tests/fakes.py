@@ -39,7 +39,7 @@ from ome.domain.events import (
 from ome.domain.numbers import canonical, format_number, pack, value_of
 from ome.domain.ports import Answer, Auction, Depth, Operation, Page, Quote, Ticker, Timely, command_of
 from ome.domain.reasons import Reason
-from ome.domain.records import InstrumentRecord, InstrumentRules, OrderRecord, TradeRecord
+from ome.domain.records import BookSnapshot, CandleRecord, InstrumentRecord, InstrumentRules, OrderRecord, TradeRecord
 
 MakeApp = Callable[..., Dispatcher]
 """Makes an application over an exchange, with these settings."""
@@ -80,10 +80,52 @@ def order_record(**changes: object) -> OrderRecord:
     return msgspec.convert(tuple((base | changes).values()), OrderRecord)
 
 
+class FakePast:
+    """Implements Past over what a test has put into it."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.candle_records: list[CandleRecord] = []
+        self.book_records: list[BookSnapshot] = []
+        self.depths: dict[int, Depth] = {}
+        self.fail: Exception | None = None
+
+    async def candles(
+        self, symbol: str, seconds: int, start: int, end: int, limit: int, *, newest: bool = False
+    ) -> list[CandleRecord]:
+        """Those that fit."""
+        found = [
+            each
+            for each in self.candle_records
+            if (each.symbol, each.seconds) == (symbol, seconds) and start <= each.open_time < end
+        ]
+        return found[-limit:] if newest else found[:limit]
+
+    async def books(self, symbol: str, before: int, limit: int) -> list[BookSnapshot]:
+        """Those that fit, newest first."""
+        return [book for book in reversed(self.book_records) if book.symbol == symbol and book.sequence < before][:limit]
+
+    async def depth_at_sequence(self, symbol: str, sequence: int) -> Depth:
+        """What was put there."""
+        assert symbol
+        if self.fail is not None:
+            raise self.fail
+        return self.depths[sequence]
+
+    async def depth_at_time(self, symbol: str, time: int) -> Depth | None:
+        """The last one up to that time."""
+        assert symbol
+        return max((depth for depth in self.depths.values() if depth.time <= time), key=lambda depth: depth.time, default=None)
+
+
 class FakeExchange:
     """Implements OrderEntry, ReadModels, MarketData and CommandBus."""
 
     def __init__(self) -> None:
+        self.past = FakePast()
         self.reset()
 
     def reset(self) -> None:
@@ -95,6 +137,7 @@ class FakeExchange:
         self.commands: list[Command | int] = []
         self.kept: list[CommandEvents] = []
         self.auctions: dict[str, Auction] = {}
+        self.past.reset()
         self.script: list[Sequence[Event]] = []
         self.fail: Exception | None = None
         self.asked: list[tuple[str, str, str | None]] = []

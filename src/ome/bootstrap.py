@@ -40,6 +40,8 @@ from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
 from ome.engine.order_entry import OrderEntryDesk
 from ome.engine.runner import EngineRunner, RunnerLimits
+from ome.history.archivist import Archivist, Kept, chores
+from ome.history.past import StoredPast
 from ome.marketdata.feed import Feed
 from ome.marketdata.view import MarketView
 from ome.observability import Metrics, configure_logging
@@ -90,10 +92,18 @@ class Service:
         )
         self._market = MarketView()
         self._feed = Feed(self._market)
+        kept = Kept(
+            snapshot_interval_s=settings.snapshot_interval_sec,
+            journal_days=settings.journal_retention_days,
+            snapshot_days=settings.snapshot_retention_days,
+            second_candle_days=settings.candle_1s_retention_days,
+        )
+        self._archivist = Archivist(chores(self._storage.archive, self._market, lambda: self._runner.position, kept))
         self.app = build_app(
             entry=OrderEntryDesk(self._runner, self._storage.reads, wait_s=settings.client_wait_sec),
             reads=self._storage.reads,
             market=self._market,
+            past=StoredPast(self._storage.archive),
             bus=self._runner,
             settings=ApiSettings(
                 api_key=settings.api_key.get_secret_value(),
@@ -115,6 +125,7 @@ class Service:
         """Recover and begin to take commands. Raises a StorageError that says what stands against it."""
         await self._runner.recover(self._load_views)
         await self._runner.run([self._feed, self._metrics])
+        self._archivist.start()
 
     async def _load_views(self, engine: Engine) -> None:
         await load_views(engine, self._storage.reads, self._market, self._feed, now_us())
@@ -126,6 +137,7 @@ class Service:
 
     async def stop(self) -> bool:
         """Finish what was taken and give back the database; whether all of it is durable."""
+        await self._archivist.stop()
         drained = await self._runner.stop()
         await self._storage.close()
         self.app.flush()

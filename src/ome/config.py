@@ -33,6 +33,21 @@ class Settings(BaseSettings):
     auto_list: bool = Field(default=True, description="whether a symbol's first order lists it, with tick 0.01 and lot 1")
     max_symbols: int = Field(default=10_000, ge=1, description="symbols that can be listed at most")
     max_cascade: int = Field(default=100, ge=1, description="stops that fire in one command at most; the rest with the next")
+    snapshot_interval_sec: float = Field(
+        default=60.0, ge=0, le=86_400, allow_inf_nan=False, description="seconds between snapshots of books that changed; 0: none"
+    )
+    snapshot_retention_days: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="days that snapshots of books are kept; 0: for ever"
+    )
+    journal_retention_days: float = Field(
+        default=0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="days that the journal is kept, behind a snapshot of the engine; 0: for ever",
+    )
+    candle_1s_retention_days: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="days that candles of one second are kept; 0: for ever"
+    )
     queue_size: int = Field(default=8192, ge=16, description="commands that may wait for the engine; beyond it 503")
     batch_size: int = Field(default=2048, ge=1, description="commands that share a transaction at most")
     client_wait_sec: float = Field(
@@ -80,7 +95,7 @@ class Settings(BaseSettings):
             return self.host == "localhost"
 
 
-NOT_BUILT: Final = ("DATABASE_READ_URL", "NATS_URL", "SNAPSHOT_INTERVAL_SEC")
+NOT_BUILT: Final = ("DATABASE_READ_URL", "NATS_URL")
 """Settings of the contract that do nothing yet."""
 
 

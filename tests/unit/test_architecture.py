@@ -17,13 +17,14 @@ ALLOWED = {
     "engine": {"domain"},
     "db": {"domain"},
     "marketdata": {"domain"},
+    "history": {"domain", "engine", "marketdata"},
     "api": {"domain", "observability"},
     "replay": {"domain", "engine"},
     "verification": {"domain", "engine", "db"},
     "conformance": {"domain"},
     "observability": {"domain"},
     "config": set[str](),
-    "bootstrap": {"api", "config", "db", "domain", "engine", "marketdata", "observability"},
+    "bootstrap": {"api", "config", "db", "domain", "engine", "history", "marketdata", "observability"},
 }
 FREE = {"cli", "__main__"}
 """The modules that may see all."""

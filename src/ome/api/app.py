@@ -27,13 +27,14 @@ from ome.api.routes.explain import ExplainRoutes
 from ome.api.routes.market import MarketRoutes
 from ome.api.routes.not_built import NotBuilt
 from ome.api.routes.orders import DeclaredOrders, Lists, MassCancel
+from ome.api.routes.past import PastRoutes
 from ome.api.routes.service import ServiceRoutes
 from ome.api.schemas import SYMBOL, SYMBOL_WORDS, USER_ID, USER_ID_WORDS
 from ome.api.services import FULL, Durability, Services
 from ome.api.settings import ApiSettings
 from ome.domain.errors import OmeError
 from ome.domain.numbers import pack
-from ome.domain.ports import CommandBus, MarketData, OrderEntry, ReadModels
+from ome.domain.ports import CommandBus, MarketData, OrderEntry, Past, ReadModels
 from ome.domain.reasons import Reason
 from ome.observability import Metrics, RequestLog
 
@@ -47,11 +48,12 @@ RFC 9457 problem documents with a stable `code` ([all of them](/docs/problems)) 
 """
 
 
-def build_app(
+def build_app(  # noqa: PLR0913  the ports, each by name
     *,
     entry: OrderEntry,
     reads: ReadModels,
     market: MarketData,
+    past: Past,
     bus: CommandBus,
     settings: ApiSettings,
     metrics: Metrics,
@@ -68,6 +70,7 @@ def build_app(
         entry=entry,
         reads=reads,
         market=market,
+        past=past,
         bus=bus,
         settings=settings,
         metrics=metrics,
@@ -93,6 +96,7 @@ def build_app(
         MassCancel(services),
         ExplainRoutes(services),
         MarketRoutes(services),
+        PastRoutes(services),
         ServiceRoutes(services),
         NotBuilt(services),
     ):

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 from ome.api.problems import Problem
-from ome.domain.errors import NotAccepting, OutcomeUnknown, Overloaded, Pending, StorageAway, TooLate
+from ome.domain.errors import Evicted, NotAccepting, NotYet, OutcomeUnknown, Overloaded, Pending, StorageAway, TooLate
 from ome.domain.reasons import TABLE, Reason
 
 _logger = logging.getLogger("ome.api")
@@ -21,6 +21,8 @@ _REASONS: Final = {
     Pending: Reason.PENDING,
     TooLate: Reason.TOO_LATE,
     OutcomeUnknown: Reason.OUTCOME_UNKNOWN,
+    Evicted: Reason.SEQUENCE_EVICTED,
+    NotYet: Reason.SEQUENCE_NOT_REACHED,
 }
 
 

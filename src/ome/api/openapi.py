@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from fastapi import FastAPI, Response
 
-from ome.api import audit_schemas, schemas
+from ome.api import audit_schemas, past_schemas, schemas
 from ome.api.decoding import CONDITIONS, MODIFY_FORM
 from ome.api.problems import CONTENT_TYPE, ProblemDocument
 
@@ -36,6 +36,9 @@ _STRUCTS: Final = (
     schemas.InstrumentList,
     schemas.HealthView,
     schemas.StatusView,
+    past_schemas.CandleList,
+    past_schemas.SnapshotList,
+    past_schemas.FullSnapshotView,
     audit_schemas.HistoryView,
     audit_schemas.ExplainView,
     ProblemDocument,

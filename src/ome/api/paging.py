@@ -5,8 +5,8 @@ holds, so that one list's cursor is not taken for another's.
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
-from typing import Final, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
 
 from ome.api.problems import FieldError, Problem
 from ome.domain.ids import parse_id
@@ -56,12 +56,17 @@ def page_after(kind: str, cursor: str | None, limit: int) -> Page:
     return Page(before_id, limit + 1)
 
 
-def cut(kind: str, items: Sequence[Item], limit: int) -> tuple[Sequence[Item], str | None]:
-    """The page, and the cursor of the next one; None at the end."""
+def cut_at(kind: str, items: Sequence[Any], limit: int, place: Callable[[Any], int]) -> tuple[Sequence[Any], str | None]:
+    """As `cut`, of a list that is ordered by something else than ids."""
     if len(items) <= limit:
         return items, None
     page = items[:limit]
-    return page, encode_cursor(kind, str(page[-1].id))
+    return page, encode_cursor(kind, str(place(page[-1])))
+
+
+def cut(kind: str, items: Sequence[Item], limit: int) -> tuple[Sequence[Item], str | None]:
+    """The page, and the cursor of the next one; None at the end."""
+    return cut_at(kind, items, limit, lambda item: item.id)
 
 
 def _bad_cursor() -> Problem:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ome.api.auth import Gate, Headers
 from ome.api.settings import ApiSettings
-from ome.domain.ports import CommandBus, MarketData, OrderEntry, ReadModels
+from ome.domain.ports import CommandBus, MarketData, OrderEntry, Past, ReadModels
 from ome.observability import Metrics, RequestLog
 
 _encoder: Final = msgspec.json.Encoder()
@@ -27,6 +27,7 @@ class Services(Struct, frozen=True, kw_only=True):
     entry: OrderEntry
     reads: ReadModels
     market: MarketData
+    past: Past
     bus: CommandBus
     settings: ApiSettings
     metrics: Metrics

@@ -228,8 +228,8 @@ def market_view(ticker: Ticker) -> MarketView:
     return MarketView(
         symbol=ticker.symbol,
         state=_STATES[ticker.state],
-        best_bid=_quote(bid),
-        best_ask=_quote(ask),
+        best_bid=quote_view(bid),
+        best_ask=quote_view(ask),
         spread=None if bid is None or ask is None else spread(bid[0], ask[0]),
         mid_price=None if bid is None or ask is None else mid_price(bid[0], ask[0]),
         last_price=_optional(last),
@@ -323,7 +323,8 @@ def _level(level: tuple[int, int, int]) -> LevelView:
     return LevelView(price=format_number(price), quantity=format_number(quantity), orders=orders)
 
 
-def _quote(quote: tuple[int, int] | None) -> QuoteView | None:
+def quote_view(quote: tuple[int, int] | None) -> QuoteView | None:
+    """The best price of a side and what is there."""
     return None if quote is None else QuoteView(price=format_number(quote[0]), quantity=format_number(quote[1]))
 
 

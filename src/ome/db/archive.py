@@ -21,7 +21,7 @@ from ome.db.recovery import records, shard_ids
 from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl
 from ome.domain.commands import Stamped, decode_commands
-from ome.domain.errors import StorageUnusable
+from ome.domain.errors import StorageAway
 from ome.domain.ports import Recovered
 from ome.domain.records import BookSnapshot, CandleRecord, TradeRecord
 
@@ -37,7 +37,7 @@ _levels: Final = msgpack.Decoder(_Levels)
 
 
 class StoredArchive:
-    """The archive of one shard. Connects when asked; raises StorageUnusable where there is no answer."""
+    """The archive of one shard. Connects when asked; raises StorageAway where there is no answer."""
 
     def __init__(self, url: DatabaseUrl, shard: int, reader: Reader, beside: Beside) -> None:
         self._url = url
@@ -107,7 +107,7 @@ class StoredArchive:
         try:
             return await engine_snapshots.take(self._url, self._shard, least_commands, self._beside)
         except FAILURES as error:
-            raise StorageUnusable(f"The database can't take a snapshot: {error or type(error).__name__}.") from error
+            raise StorageAway(f"The database can't take a snapshot: {error or type(error).__name__}.") from error
 
     async def engine_at(self, *, position: int | None = None, time: int | None = None) -> Recovered | None:
         """See `Archive`."""
@@ -161,13 +161,13 @@ class StoredArchive:
         try:
             return await self._beside.write(guard, writes)
         except FAILURES as error:
-            raise StorageUnusable(f"The database can't take derived rows: {error or type(error).__name__}.") from error
+            raise StorageAway(f"The database can't take derived rows: {error or type(error).__name__}.") from error
 
     async def _rows(self, query: Query, **values: Any) -> list[tuple[Any, ...]]:
         try:
             return await self._reader.fetch(query.sql, query.parameters(values))
         except FAILURES as error:
-            raise StorageUnusable(f"The database can't answer: {error or type(error).__name__}.") from error
+            raise StorageAway(f"The database can't answer: {error or type(error).__name__}.") from error
 
 
 def _values(record: CandleRecord | BookSnapshot) -> tuple[Any, ...]:

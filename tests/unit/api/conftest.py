@@ -37,7 +37,7 @@ def metrics() -> Metrics:
 
 def make(exchange: FakeExchange, metrics: Metrics, durability: str = "full", **settings: object) -> Dispatcher:
     """An application over this exchange with these settings, which commits like this."""
-    ports = {"entry": exchange, "reads": exchange, "market": exchange, "bus": exchange}
+    ports = {"entry": exchange, "reads": exchange, "market": exchange, "bus": exchange, "past": exchange.past}
     return build_app(**ports, settings=ApiSettings(**settings), metrics=metrics, durability=lambda: durability)  # type: ignore[arg-type]
 
 

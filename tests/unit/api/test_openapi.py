@@ -23,6 +23,8 @@ BUILT = {
     ("GET", "/market/{symbol}"), ("GET", "/market/{symbol}/depth"), ("GET", "/instruments"), ("GET", "/instruments/{symbol}"),
     ("GET", "/orders/{order_id}/history"), ("GET", "/orders/{order_id}/explain"),
     ("PUT", "/instruments/{symbol}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"),
+    ("GET", "/market/{symbol}/candles"), ("GET", "/market/{symbol}/snapshots"),
+    ("GET", "/market/{symbol}/snapshots/{snapshot_id}"),
 }  # fmt: skip
 LIMIT: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "price": "150.50"}
 MARKET: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "type": "MARKET"}

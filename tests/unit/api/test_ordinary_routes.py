@@ -150,12 +150,6 @@ async def test_pages_and_probes_take_any_parameter(client: httpx.AsyncClient, pa
     assert (await client.get(f"{path}?x=1")).status_code == 200
 
 
-@pytest.mark.parametrize("query", ["as_of=2026-11-22T10:00:00Z", "as_of_sequence=1", "as_of_sequence=1&detail=orders"])
-async def test_the_past_of_a_book_is_not_built(client: httpx.AsyncClient, query: str) -> None:
-    """A parameter of the contract that is to come says so."""
-    assert code(await client.get(f"/market/AAPL/depth?{query}")) == "not_supported"
-
-
 async def test_the_queues_are_of_the_moment_of_plain_depth(
     client: httpx.AsyncClient, exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import Final, Protocol, TypeVar
 
 from fastapi import FastAPI, Request, Response
+from msgspec import structs
 
 from ome.api.bodies import read_json
 from ome.api.decoding import read_instrument
 from ome.api.openapi import INSTRUMENT_EXAMPLES, answers, body, declare
 from ome.api.paging import decode_cursor, encode_cursor
 from ome.api.problems import FieldError, Problem
-from ome.api.routes.queries import DepthParameters, DepthQuery, NoParameters, PageParameters, PageQuery, SymbolPath
+from ome.api.routes.queries import DepthParameters, DepthQuery, NoParameters, PageParameters, PageQuery, SymbolPath, moment
 from ome.api.schemas import (
     SYMBOL,
     SYMBOL_WORDS,
@@ -28,6 +29,7 @@ from ome.api.schemas import (
 )
 from ome.api.services import JsonAnswer, Services, headers_of
 from ome.api.views import auction_view, depth_view, instrument_changed, instrument_view, market_view, queue_view
+from ome.domain.ports import Depth
 from ome.domain.reasons import Reason
 from ome.domain.records import InstrumentRecord
 
@@ -80,10 +82,11 @@ class MarketRoutes:
         return JsonAnswer(market_view(ticker))
 
     async def read_depth(self, symbol: SymbolPath, query: DepthParameters, request: Request) -> Response:
-        """A book's best levels; with detail=orders, the queue of each."""
+        """A book's best levels, now or as they were; with detail=orders, the queue of each."""
         symbol = folded(symbol)
         if query.as_of is not None or query.as_of_sequence is not None:
-            raise Problem(Reason.NOT_SUPPORTED, "The past of a book can't be read yet; leave out as_of and as_of_sequence.")
+            self._listed(symbol)
+            return JsonAnswer(depth_view(await self._past_depth(symbol, query)))
         if query.detail == "orders":
             self._services.gate.operator(headers_of(request))
             return await self._queues(self._listed(symbol), query)
@@ -91,6 +94,20 @@ class MarketRoutes:
         if depth is None:
             raise Problem(Reason.SYMBOL_NOT_FOUND)
         return JsonAnswer(depth_view(depth))
+
+    async def _past_depth(self, symbol: str, query: DepthQuery) -> Depth:
+        """The best levels as they were."""
+        if query.detail == "orders" or (query.as_of is not None and query.as_of_sequence is not None):
+            what = "can't be read with detail=orders" if query.detail == "orders" else "goes without as_of"
+            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("as_of_sequence", what)])
+        past = self._services.past
+        if query.as_of_sequence is not None:
+            depth: Depth | None = await past.depth_at_sequence(symbol, query.as_of_sequence)
+        else:
+            depth = await past.depth_at_time(symbol, moment("as_of", query.as_of or ""))
+        if depth is None:
+            raise Problem(Reason.SYMBOL_NOT_FOUND, f"{symbol} was not listed yet then.")
+        return structs.replace(depth, bids=depth.bids[: query.levels], asks=depth.asks[: query.levels])
 
     async def read_auction(self, symbol: SymbolPath, query: NoParameters) -> Response:  # noqa: ARG002  read to refuse others
         """What the running auction would give now; 409 while the symbol is in no auction."""

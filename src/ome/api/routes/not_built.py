@@ -12,9 +12,6 @@ from ome.api.services import Services, headers_of
 from ome.domain.reasons import Reason
 
 NOT_BUILT: Final[tuple[tuple[str, str, str], ...]] = (
-    ("GET", "/market/{symbol}/candles", "Candles"),
-    ("GET", "/market/{symbol}/snapshots", "Book snapshots"),
-    ("GET", "/market/{symbol}/snapshots/{snapshot_id}", "A book snapshot in full"),
     ("GET", "/market/{symbol}/stream", "Market data as server-sent events"),
     ("POST", "/keys", "Make a user's key"),
     ("DELETE", "/keys/{key_id}", "Revoke a user's key"),

@@ -9,14 +9,17 @@ from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ome.api.paging import MAX_CURSOR, MAX_LIMIT
+from ome.api.problems import FieldError, Problem
 from ome.api.schemas import CLIENT_ORDER_ID, CLIENT_ORDER_ID_WORDS, SYMBOL, USER_ID
+from ome.domain.clock import parse_time
 from ome.domain.enums import OrderStatus
 from ome.domain.ids import parse_id
+from ome.domain.reasons import Reason
 
 MAX_LEVELS: Final = 1000
 """Most levels of a side in one depth answer."""
 _PRINTABLE: Final = re.compile(CLIENT_ORDER_ID, re.ASCII)
-_DIGITS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_DIGITS: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 def _plain_digits(value: Any) -> Any:
@@ -114,8 +117,32 @@ class DepthQuery(Strict):
 
     levels: PlainInt = Field(default=10, ge=1, le=MAX_LEVELS, description="Most levels of each side")
     detail: Literal["levels", "orders"] = Field(default="levels", description="orders: the queue of each level (operator)")
-    as_of_sequence: str | None = Field(default=None, description="Not built yet")
-    as_of: str | None = Field(default=None, description="Not built yet")
+    as_of_sequence: PlainInt | None = Field(default=None, ge=0, description="The book right after this public sequence")
+    as_of: str | None = Field(
+        default=None, max_length=40, description="The book at this time, RFC 3339", examples=["2026-11-22T10:00:00Z"]
+    )
+
+
+class CandleQuery(PageQuery):
+    """Which candles: of an interval, that open from `start` on, inclusive, and before `end`."""
+
+    interval: Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"] = Field(default="1m", description="How long a candle lasts")
+    start: str | None = Field(default=None, max_length=40, description="RFC 3339; without it the latest candles")
+    end: str | None = Field(default=None, max_length=40, description="RFC 3339; without it up to now")
+    empty: bool = Field(default=False, description="Whether intervals without a trade are filled in")
+
+
+def moment(field: str, text: str) -> int:
+    """The time that a parameter names, in microseconds. Raises Problem."""
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError(field, str(error))]) from None
+
+
+def optional_moment(field: str, text: str | None) -> int | None:
+    """As `moment`, of a parameter that may be left out."""
+    return None if text is None else moment(field, text)
 
 
 NoParameters = Annotated[Strict, Query()]
@@ -125,4 +152,5 @@ UserOrdersParameters = Annotated[UserOrdersQuery, Query()]
 ClientOrdersParameters = Annotated[ClientOrdersQuery, Query()]
 TradesParameters = Annotated[TradesQuery, Query()]
 MassCancelParameters = Annotated[MassCancelQuery, Query()]
+CandleParameters = Annotated[CandleQuery, Query()]
 DepthParameters = Annotated[DepthQuery, Query()]

@@ -1,0 +1,170 @@
+"""What was: candles and snapshots of books. Public, like all market data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise
+from typing import Final
+
+from fastapi import FastAPI, Response
+
+from ome.api.openapi import answers, declare
+from ome.api.paging import cut_at, decode_cursor, encode_cursor
+from ome.api.past_schemas import CandleList, CandleView, FullSnapshotView, SnapshotList, SnapshotView
+from ome.api.problems import FieldError, Problem
+from ome.api.routes.market import folded
+from ome.api.routes.queries import CandleParameters, NoParameters, PageParameters, SymbolPath, optional_moment
+from ome.api.services import JsonAnswer, Services
+from ome.api.views import depth_view, quote_view
+from ome.domain.clock import MICROSECONDS, format_time
+from ome.domain.ids import parse_id
+from ome.domain.numbers import format_number, ratio_text
+from ome.domain.ports import Depth
+from ome.domain.reasons import Reason
+from ome.domain.records import BookSnapshot, CandleRecord
+
+SECONDS: Final = {"1s": 1, "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14_400, "1d": 86_400}
+"""The intervals, in seconds."""
+_EVER: Final = 2**62
+
+
+class PastRoutes:
+    """Each takes a symbol in any case; one that isn't listed is 404."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._past = services.past
+
+    def add_to(self, app: FastAPI) -> None:
+        """Declare the routes."""
+        tag, path = "Market data", "/market/{symbol}/snapshots"
+        declare(app, "GET", "/market/{symbol}/candles", self.candles, tag, answers(CandleList))
+        declare(app, "GET", path, self.list_snapshots, tag, answers(SnapshotList))
+        declare(app, "GET", f"{path}/{{snapshot_id}}", self.read_snapshot, tag, answers(FullSnapshotView))
+
+    async def candles(self, symbol: SymbolPath, query: CandleParameters) -> Response:
+        """Candles, oldest first: from `start` on, or the latest ones before `end`.
+
+        The running candle is the last one. Intervals without a trade are left out, unless `empty=true` asks for them: then
+        they have the close before them and no volume.
+        """
+        symbol = self._listed(symbol)
+        start, end = optional_moment("start", query.start), optional_moment("end", query.end)
+        if query.cursor is not None:
+            start = parse_id(decode_cursor("candles", query.cursor))
+        if start is not None and end is not None and start >= end:
+            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("end", "must be after start")])
+        seconds = SECONDS[query.interval]
+        length = seconds * MICROSECONDS
+        first = -(-(start or 0) // length) * length  # a candle that opens before the start has trades from before it
+        until = _EVER if end is None else end
+        newest = start is None
+        found = await self._past.candles(symbol, seconds, first, until, query.limit + 1, newest=newest)
+        if query.empty and not newest and found:
+            before = await self._past.candles(symbol, seconds, 0, first, 1, newest=True)
+            found = [*(_empty(candle.close, candle, first - length) for candle in before), *found]
+        ordered = found[::-1] if newest else found
+        entries = _filled(ordered, length) if query.empty else iter(ordered)
+        page = [candle for candle in islice(entries, query.limit + 2) if candle.open_time >= first][: query.limit + 1]
+        next_cursor = None
+        if len(page) > query.limit:
+            last = page.pop()
+            next_cursor = None if newest else encode_cursor("candles", str(last.open_time))
+        views = [_candle(candle) for candle in (page[::-1] if newest else page)]
+        return JsonAnswer(
+            CandleList(symbol=symbol, interval=query.interval, candles=views, count=len(views), next_cursor=next_cursor)
+        )
+
+    async def list_snapshots(self, symbol: SymbolPath, query: PageParameters) -> Response:
+        """Snapshots of the book, taken every SNAPSHOT_INTERVAL_SEC where it had changed, newest first."""
+        symbol = self._listed(symbol)
+        before = _EVER
+        if query.cursor is not None:
+            before = parse_id(decode_cursor("snapshots", query.cursor)) or 0
+        books = await self._past.books(symbol, before, query.limit + 1)
+        page, next_cursor = cut_at("snapshots", books, query.limit, lambda book: book.sequence)
+        views = [_snapshot(book) for book in page]
+        return JsonAnswer(SnapshotList(snapshots=views, count=len(views), next_cursor=next_cursor))
+
+    async def read_snapshot(self, symbol: SymbolPath, snapshot_id: str, query: NoParameters) -> Response:  # noqa: ARG002
+        """A snapshot in full."""
+        symbol = self._listed(symbol)
+        sequence = parse_id(snapshot_id)
+        found = [] if sequence is None else await self._past.books(symbol, sequence + 1, 1)
+        if not found or found[0].sequence != sequence:
+            raise Problem(Reason.SNAPSHOT_NOT_FOUND)
+        book = found[0]
+        levels = depth_view(Depth(symbol, book.sequence, book.time, book.bids, book.asks))
+        return JsonAnswer(
+            FullSnapshotView(
+                snapshot_id=str(book.sequence),
+                symbol=symbol,
+                sequence=book.sequence,
+                timestamp=levels.timestamp,
+                bids=levels.bids,
+                asks=levels.asks,
+            )
+        )
+
+    def _listed(self, symbol: str) -> str:
+        symbol = folded(symbol)
+        if self._services.market.instrument(symbol) is None:
+            raise Problem(Reason.SYMBOL_NOT_FOUND)
+        return symbol
+
+
+def _candle(candle: CandleRecord) -> CandleView:
+    return CandleView(
+        open_time=format_time(candle.open_time),
+        close_time=format_time(candle.open_time + candle.seconds * MICROSECONDS),
+        open=format_number(candle.open),
+        high=format_number(candle.high),
+        low=format_number(candle.low),
+        close=format_number(candle.close),
+        volume=candle.volume,
+        vwap=_average(candle),
+        trades=candle.trades,
+    )
+
+
+def _average(candle: CandleRecord) -> str | None:
+    """Value over volume, rounded half-even to 9 decimals (N1)."""
+    if not candle.trades:
+        return None
+    (value, scale_of_value), (volume, scale_of_volume) = _scaled(candle.value), _scaled(candle.volume)
+    return ratio_text(value * scale_of_volume, volume * scale_of_value)
+
+
+def _scaled(text: str) -> tuple[int, int]:
+    """An exact decimal text as (mantissa, power of ten below it)."""
+    whole, _, fraction = text.partition(".")
+    return int(whole + fraction), 10 ** len(fraction)
+
+
+def _filled(candles: Sequence[CandleRecord], length: int) -> Iterator[CandleRecord]:
+    """Candles, in either order, with one for each interval between them in which nothing traded."""
+    for candle, following in pairwise([*candles, None]):
+        assert candle is not None  # noqa: S101  the last one is never the first of a pair
+        yield candle
+        if following is not None:
+            forward = following.open_time > candle.open_time
+            earlier = candle if forward else following
+            step = length if forward else -length
+            for open_time in range(candle.open_time + step, following.open_time, step):
+                yield _empty(earlier.close, candle, open_time)
+
+
+def _empty(close: int, like: CandleRecord, open_time: int) -> CandleRecord:
+    return CandleRecord(like.symbol, like.seconds, open_time, close, close, close, close, "0", "0", 0, like.sequence)
+
+
+def _snapshot(book: BookSnapshot) -> SnapshotView:
+    return SnapshotView(
+        snapshot_id=str(book.sequence),
+        sequence=book.sequence,
+        timestamp=format_time(book.time),
+        best_bid=quote_view(book.bids[0][:2] if book.bids else None),
+        best_ask=quote_view(book.asks[0][:2] if book.asks else None),
+        bid_levels=len(book.bids),
+        ask_levels=len(book.asks),
+    )
