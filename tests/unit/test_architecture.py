@@ -22,6 +22,7 @@ ALLOWED = {
     "replay": {"domain", "engine"},
     "verification": {"domain", "engine", "db"},
     "conformance": {"domain"},
+    "client": set[str](),
     "observability": {"domain"},
     "config": set[str](),
     "bootstrap": {"api", "config", "db", "domain", "engine", "history", "marketdata", "observability"},

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,16 @@ def test_first_order_and_its_trade_work_as_pasted(tmp_path: Path) -> None:
     assert (depth["bids"], [(level["price"], level["quantity"]) for level in depth["asks"]]) == ([], [("150.50", "40")])
     assert trades["trades"] == buy["executed_trades"]
     assert [(order["order_id"], order["status"]) for order in orders["orders"]] == [(sell["order_id"], "PARTIALLY_FILLED")]
+
+
+def test_python_works_as_pasted(tmp_path: Path) -> None:
+    """The README's Python, in a process of its own, submits its order and prints what it says."""
+    (code,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    with running_server(sqlite_url(tmp_path)) as server:
+        command = [sys.executable, "-c", code.replace(ADDRESS, server.url)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout == "PENDING 1\n['10 at 151.00']\n"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)

@@ -1,0 +1,186 @@
+"""Streams: the book, and channels that go on where they were."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import pytest
+
+from ome.client import Book, Client, Refused
+from venues import TIME, SocketVenue, socket_venue
+
+
+@pytest.fixture
+async def venue() -> AsyncIterator[SocketVenue]:
+    """A venue with a bid and an ask."""
+    async with socket_venue() as running:
+        running.sides = {"bids": {"99.50": "5", "99.00": "7"}, "asks": {"100.50": "0.00000001"}}
+        running.sequence = 10
+        running.depth_sequence = 8
+        yield running
+
+
+def shown(book: Book) -> dict[str, dict[str, str]]:
+    """A book's levels as texts."""
+    return {
+        name: {f"{level.price:f}": f"{level.quantity:f}" for level in levels}
+        for name, levels in (("bids", book.bids()), ("asks", book.asks()))
+    }
+
+
+async def agree(book: Book, venue: SocketVenue) -> None:
+    """Wait until the book is live at the venue's sequence; then it must be the venue's book."""
+    await book.wait_for(lambda book: book.sequence == venue.sequence)
+    assert shown(book) == venue.sides
+
+
+async def test_a_book_follows_snapshot_and_updates(venue: SocketVenue) -> None:
+    """Levels come, change and go; best prices and order are those of the venue."""
+    async with Client(venue.url, "secret") as client, client.book("aapl") as book:
+        assert shown(book) == venue.sides
+        await venue.change("bids", "99.75", "3")
+        await venue.change("bids", "99.50", "0")
+        await venue.change("asks", "100.00", "2")
+        await agree(book, venue)
+        assert book.best_bid is not None
+        assert book.best_ask is not None
+        assert (book.best_bid.price, book.best_ask.price) == (Decimal("99.75"), Decimal("100.00"))
+        assert [f"{level.price}" for level in book.bids(2)] == ["99.75", "99.00"]
+        assert book.resynchronisations == 0
+    assert venue.headers == ["secret"]
+    assert venue.subscriptions == [{"op": "subscribe", "channel": "depth", "symbol": "AAPL"}]
+
+
+async def test_a_gap_is_noticed_and_mended(venue: SocketVenue) -> None:
+    """An update that was lost: the next one doesn't follow what is here; the book isn't live until it has a new snapshot."""
+    async with Client(venue.url) as client, client.book("AAPL") as book:
+        await venue.change("bids", "98.00", "1", is_lost=True)
+        await venue.change("bids", "97.00", "1")
+        while book.is_live:
+            await book.changed()
+        await agree(book, venue)
+        assert book.resynchronisations == 1
+
+
+@pytest.mark.parametrize("wrong", [{"checksum": 1}, {"bids": [{"price": "98.00", "quantity": "2", "orders": 1}]}])
+async def test_a_wrong_checksum_is_noticed_and_mended(venue: SocketVenue, wrong: dict[str, Any]) -> None:
+    """A sum or a level that isn't right: the book starts anew."""
+    async with Client(venue.url) as client, client.book("AAPL") as book:
+        await venue.change("bids", "98.00", "1", **wrong)
+        while book.resynchronisations == 0:
+            await book.changed()
+        await agree(book, venue)
+
+
+async def test_a_repeated_update_changes_nothing(venue: SocketVenue) -> None:
+    """What is at or below the book's sequence is old."""
+    async with Client(venue.url) as client, client.book("AAPL") as book:
+        await venue.say(venue.message("update", {"bids": {"1.00": "1"}, "asks": {}}, 3) | {"sequence": 9})
+        await venue.change("bids", "98.00", "1")
+        await agree(book, venue)
+        assert book.resynchronisations == 0
+
+
+async def test_a_book_reconnects(venue: SocketVenue) -> None:
+    """A broken connection, and changes meanwhile: the book isn't live, then it is the venue's again."""
+    async with Client(venue.url) as client, client.book("AAPL") as book:
+        await venue.drop()
+        while book.is_live:
+            await book.changed()
+        await venue.change("bids", "98.00", "1")
+        await agree(book, venue)
+        assert book.resynchronisations == 1
+
+
+async def test_a_book_of_an_unlisted_symbol_is_refused(venue: SocketVenue) -> None:
+    """What trying again won't change is raised, not tried for ever."""
+    refusal = {"status": 404, "problem": {"status": 404, "code": "symbol_not_found", "detail": "x", "outcome": "not_executed"}}
+    venue.answer = lambda _: [refusal]
+    async with Client(venue.url) as client:
+        with pytest.raises(Refused, match="symbol_not_found"):
+            async with client.book("NOPE"):
+                pass
+
+
+async def test_trades_go_on_without_a_gap(venue: SocketVenue) -> None:
+    """Those that happened while nobody listened are read from the list, up to where the channel starts again."""
+
+    def trade(sequence: int) -> dict[str, Any]:
+        ids = {"trade_id": str(sequence), "buy_order_id": "1", "sell_order_id": "2", "maker_order_id": "1", "taker_side": "SELL"}
+        return ids | {"symbol": "AAPL", "price": "1.00", "quantity": "2", "executed_at": TIME, "sequence": sequence}
+
+    def message(sequence: int, previous: int) -> dict[str, Any]:
+        return {"channel": "trades", "type": "update", "symbol": "AAPL", "sequence": sequence, "trade": trade(sequence)} | {
+            "previous_sequence": previous
+        }
+
+    def page(request: httpx.Request) -> httpx.Response:
+        if "cursor" not in request.url.params:
+            return httpx.Response(200, json={"trades": [trade(s) for s in (17, 15)], "count": 2, "next_cursor": "c"})
+        return httpx.Response(200, json={"trades": [trade(s) for s in (13, 12, 3)], "count": 3, "next_cursor": "d"})
+
+    def answer(_: dict[str, Any]) -> list[dict[str, Any]]:
+        ack = {"status": 200, "type": "subscribed", "sequence": venue.sequence}
+        first = message(12, 3) if venue.sequence == 10 else message(17, 15)
+        return [ack, {"type": "heartbeat", "timestamp": TIME}, first]
+
+    venue.answer = answer
+    async with Client(venue.url, transport=httpx.MockTransport(page)) as client:
+        tape = client.stream("trades", "AAPL")
+        seen = [(await anext(tape)).sequence]
+        venue.sequence = 16
+        await venue.drop()
+        seen += [(await anext(tape)).sequence for _ in range(3)]
+        await tape.aclose()
+    assert seen == [12, 13, 15, 17]
+
+
+async def test_private_events_resume_from_the_last_cursor(venue: SocketVenue) -> None:
+    """After each break it asks for what follows the last event seen or, before the first, for the place it began at."""
+
+    def answer(asked: dict[str, Any]) -> list[dict[str, Any]]:
+        if asked.get("from") is None:
+            return [{"status": 200, "type": "subscribed", "cursor": "c0"}, {"status": 503, "problem": {"status": 503}}]
+        number = int(asked["from"][1:]) + 1
+        event = {"cursor": f"c{number}", "position": number, "time": TIME, "type": "FILLED", "order_id": "1", "role": "MAKER"}
+        ack = {"status": 200, "type": "subscribed", "cursor": asked["from"]}
+        return [ack, {"channel": "orders", "type": "event", "user_id": "alice", "event": event}]
+
+    venue.answer = answer
+    async with Client(venue.url) as client:
+        events = client.order_events("alice")
+        seen = []
+        for _ in range(3):
+            seen.append((await anext(events)).cursor)
+            await venue.drop()
+        await events.aclose()
+    assert seen == ["c1", "c2", "c3"]
+    assert [asked.get("from") for asked in venue.subscriptions] == [None, "c0", "c1", "c2"]
+
+
+async def test_closing_the_client_ends_its_streams(venue: SocketVenue) -> None:
+    """Who waits for a message comes to the end."""
+    async with Client(venue.url) as client:
+        messages = [each async for each in _until_closed(client, venue)]
+    assert [message.type for message in messages] == ["snapshot"]
+
+
+async def _until_closed(client: Client, venue: SocketVenue) -> AsyncIterator[Any]:
+    async for message in client.stream("depth", "AAPL"):
+        yield message
+        await client.close()
+    assert venue.subscriptions
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:5000", "ftp://x"])
+def test_a_url_without_http_is_refused(url: str) -> None:
+    """It says what is right."""
+    with pytest.raises(ValueError, match="http://"):
+        Client(url)
+
+
+def test_asyncio_is_not_needed_to_make_a_client() -> None:
+    """Nothing is connected before the first call."""
+    asyncio.run(Client("http://127.0.0.1:1").close())
