@@ -38,9 +38,11 @@ def whole(pattern: str) -> str:
 
 def _number(description: str, example: str, *, whole_digits: str = "[1-9][0-9]*", **bounds: int) -> Meta:
     """A decimal as text or as a number; above zero where no `bounds` are given."""
+    above_zero = rf"(?:{whole_digits}(?:\.[0-9]+)?|0\.0*[1-9][0-9]*)"
+    pattern = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?" if "minimum" in bounds else above_zero
     schema: dict[str, Any] = {
         "anyOf": [
-            {"type": "string", "pattern": whole(rf"(?:0|{whole_digits})(?:\.[0-9]+)?"), "maxLength": 40},
+            {"type": "string", "pattern": whole(pattern), "maxLength": 40},
             {"type": "number", **(bounds or {"exclusiveMinimum": 0})},
         ]
     }

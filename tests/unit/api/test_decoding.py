@@ -81,6 +81,13 @@ def test_a_time_to_live_goes_with_the_command_and_is_no_part_of_it() -> None:
     assert read_batch(json.dumps(batch).encode()) == [Timely(order(LIMIT), 1), Timely(change, 2), order(LIMIT)]
 
 
+@pytest.mark.parametrize(("sent", "read"), [("250", 250), ("250.0", 250), ("60000.000", 60_000), ("1", 1)])
+def test_a_whole_number_is_whole_with_zeros_behind_the_point_too(sent: str, read: int) -> None:
+    """As JSON Schema has it, and as some encoders write them."""
+    body = json.dumps(LIMIT)[:-1] + f', "valid_for_ms": {sent}}}'
+    assert read_new_order(body.encode()) == Timely(order(LIMIT), read)
+
+
 @pytest.mark.parametrize("sent", [0, -1, 60_001, 1.5, "250", True, None])
 def test_a_time_to_live_is_whole_milliseconds_up_to_a_minute(sent: Any) -> None:
     """Anything else is refused by name, and alone it changes nothing."""
@@ -434,7 +441,7 @@ def test_an_order_without_a_limit_reads_ioc_or_is_refused(body: dict[str, Any], 
         (TRAIL_LIMIT | {"max_slippage_bps": 1}, "max_slippage_bps", "without a limit"),
         *(
             (MARKET | {"max_slippage_bps": sent}, "max_slippage_bps", "whole number from 0 to 10000")
-            for sent in (-1, 10_001, "1", 1.5, 1.0, True, 2**70, [1])
+            for sent in (-1, 10_001, "1", 1.5, True, 2**70, [1])
         ),
         (LIMIT | {"post_only": 1}, "post_only", "true or false"),
     ],

@@ -20,6 +20,7 @@ from ome.api.routes.queries import (
     UserOrdersParameters,
 )
 from ome.api.schemas import (
+    ORDER_ID,
     BatchAnswer,
     BatchRequest,
     MassCancelAnswer,
@@ -29,6 +30,7 @@ from ome.api.schemas import (
     OrderRequest,
     OrderView,
     TradeList,
+    whole,
 )
 from ome.api.services import JsonAnswer, Services, headers_of
 from ome.api.views import order_view, trade_view
@@ -39,7 +41,7 @@ from ome.domain.reasons import Reason
 from ome.domain.records import OrderRecord
 
 TAG: Final = "Orders"
-OrderIdPath = Annotated[str, Path(description="Digits", examples=["1"])]
+OrderIdPath = Annotated[str, Path(description="Digits", examples=["1"], json_schema_extra={"pattern": whole(ORDER_ID)})]
 DRY_RUN: Final[dict[str, Any]] = {
     "name": "dry_run",
     "in": "query",

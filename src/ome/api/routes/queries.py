@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ome.api.paging import MAX_CURSOR, MAX_LIMIT
 from ome.api.problems import FieldError, Problem
-from ome.api.schemas import CLIENT_ORDER_ID, CLIENT_ORDER_ID_WORDS, SYMBOL, USER_ID
+from ome.api.schemas import CLIENT_ORDER_ID, CLIENT_ORDER_ID_WORDS, SYMBOL, USER_ID, whole
 from ome.domain.clock import parse_time
 from ome.domain.enums import OrderStatus
 from ome.domain.ids import parse_id
@@ -18,6 +18,7 @@ from ome.domain.reasons import Reason
 
 MAX_LEVELS: Final = 1000
 """Most levels of a side in one depth answer."""
+_STATUS: Final = "|".join(status.name for status in OrderStatus)
 _PRINTABLE: Final = re.compile(CLIENT_ORDER_ID, re.ASCII)
 _DIGITS: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -57,7 +58,9 @@ SymbolText = Annotated[
 ]
 UserIdText = Annotated[str, Field(pattern=f"^{USER_ID}$", examples=["alice"])]
 
-SymbolPath = Annotated[str, Path(description="Lower case is folded", examples=["AAPL"])]
+SymbolPath = Annotated[
+    str, Path(description="Lower case is folded", examples=["AAPL"], json_schema_extra={"pattern": whole(SYMBOL)})
+]
 UserIdPath = Annotated[str, Path(pattern=f"^{USER_ID}$", examples=["alice"])]
 
 
@@ -79,7 +82,11 @@ class UserOrdersQuery(PageQuery):
 
     symbol: SymbolText | None = None
     status: Annotated[str, AfterValidator(_statuses)] | None = Field(
-        default=None, max_length=128, description="One status, or several with commas", examples=["PENDING,PARTIALLY_FILLED"]
+        default=None,
+        max_length=128,
+        description="One status, or several with commas",
+        examples=["PENDING,PARTIALLY_FILLED"],
+        json_schema_extra={"pattern": whole(f"(?:{_STATUS})(?:,(?:{_STATUS}))*")},
     )
 
     @property
@@ -92,7 +99,9 @@ class ClientOrdersQuery(PageQuery):
     """A user's orders by client id."""
 
     user_id: UserIdText
-    client_order_id: Annotated[str, AfterValidator(_client_order_id)] | None = Field(default=None, examples=["my-order-1"])
+    client_order_id: Annotated[str, AfterValidator(_client_order_id)] | None = Field(
+        default=None, examples=["my-order-1"], json_schema_extra={"pattern": whole(CLIENT_ORDER_ID)}
+    )
     symbol: SymbolText | None = None
 
 
@@ -109,7 +118,9 @@ class TradesQuery(PageQuery):
 
     symbol: SymbolText | None = None
     user_id: UserIdText | None = None
-    order_id: Annotated[str, AfterValidator(_order_id)] | None = Field(default=None, description="Digits", examples=["1"])
+    order_id: Annotated[str, AfterValidator(_order_id)] | None = Field(
+        default=None, description="Digits", examples=["1"], json_schema_extra={"pattern": whole("[1-9][0-9]{0,18}")}
+    )
 
 
 class DepthQuery(Strict):

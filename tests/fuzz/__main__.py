@@ -1,0 +1,53 @@
+"""`make schemathesis`: every route of the OpenAPI document with all of schemathesis' checks, against a real service.
+
+    python -m fuzz [--examples 1000] [--seconds S] [--seed N] [--phases ...] [--key]
+
+A fresh service on a fresh database is made for the run. `--key` sets an operator's key, sends it along, and has schemathesis look
+at what happens without. What isn't called a failure, and why, is in `accepted.py`. The exit status is schemathesis' own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from servers import running_server, sqlite_url
+
+HOOKS: Final = "fuzz.accepted"
+KEY: Final = "a-key-for-the-fuzzer-and-nobody-else"
+
+
+def run(arguments: list[str], *, key: bool = False) -> int:
+    """Run schemathesis with these arguments against a fresh service, its output passed through; its exit status."""
+    with tempfile.TemporaryDirectory(prefix="ome-fuzz-") as folder:
+        settings = {"LOG_LEVEL": "ERROR"} | ({"API_KEY": KEY} if key else {})
+        with running_server(sqlite_url(Path(folder)), **settings) as server:
+            command = [sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json", "--checks", "all"]
+            command += [*arguments, *(("--header", f"X-API-Key: {KEY}") if key else ())]
+            path = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
+            environment = os.environ | {"SCHEMATHESIS_HOOKS": HOOKS, "PYTHONPATH": path}
+            return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
+
+
+def main() -> int:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--examples", type=int, default=1000, help="of each operation, and as many stateful scenarios")
+    parser.add_argument("--seconds", type=int, help="at most; schemathesis fills the time where it is given")
+    parser.add_argument("--seed", type=int, help="repeats a run; schemathesis prints the one that it drew")
+    parser.add_argument("--phases", default="examples,coverage,fuzzing,stateful")
+    parser.add_argument("--key", action="store_true", help="run with an operator's key")
+    options = parser.parse_args()
+    arguments = ["--max-examples", str(options.examples), "--phases", options.phases, "--continue-on-failure"]
+    arguments += ["--max-time", str(options.seconds)] if options.seconds else []
+    arguments += ["--seed", str(options.seed)] if options.seed is not None else []
+    return run(arguments, key=options.key)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
