@@ -130,6 +130,8 @@ TARGETS: dict[str, Callable[[], int]] = {
         python("-m", "simulation", "--seeds", "200", environment=TESTS),
     ),
     "mutants": python("-m", "mutants", environment=TESTS),
+    "schemathesis": python("-m", "fuzz", environment=TESTS),
+    "overload": python("-m", "loadtests.overload"),
     "lock": lock,
 }
 

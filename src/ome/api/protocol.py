@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+from functools import lru_cache
 from math import inf
 from typing import Any, Final
 
@@ -27,7 +28,7 @@ from ome.api.connections import LINGER_BYTES, LINGER_S, Connections
 from ome.api.dispatcher import PROBLEM_HEADERS, REQUEST_ID
 from ome.api.problems import Header, Problem
 from ome.domain.numbers import pack
-from ome.domain.reasons import Reason
+from ome.domain.reasons import TABLE, Reason
 
 _MAX_URL_BYTES: Final = 0xFFFF
 """Longest path and query that the parser of URLs takes."""
@@ -35,6 +36,9 @@ _PIECE_BYTES: Final = 4096
 """What is parsed at a time: an order fits, and what is too much is noticed before it has been kept."""
 _STREAM: Final = "/stream"
 """How the path of an answer ends that lasts as long as its reader; it isn't counted among the requests that are worked on."""
+
+_PLACEHOLDER: Final = "{request id}"
+_REFUSAL_HEADERS: Final = b"".join(b"%b: %b\r\n" % header for header in PROBLEM_HEADERS)
 
 _id_prefix: Final = secrets.token_hex(4)
 _id_count: Final = itertools.count(1)
@@ -260,11 +264,20 @@ class Connection(HttpToolsProtocol):
     def _turn_away(self, cycle: RequestResponseCycle, method: str, path: str) -> None:
         """Answer OVERLOADED at once; the connection stays."""
         self._watch.refused(Reason.OVERLOADED)
-        headers = dict(cycle.scope["headers"])
-        given = headers.get(b"x-request-id", b"")
-        request_id = given.decode("ascii") if REQUEST_ID.fullmatch(given) else _new_request_id()
-        problem = Problem(Reason.OVERLOADED, headers=(self._retry_after,))
-        self.transport.write(self._rendered(problem, method, path, request_id, keeps=cycle.keep_alive))
+        given = next((value for name, value in cycle.scope["headers"] if name == b"x-request-id"), b"")
+        request_id = given if REQUEST_ID.fullmatch(given) else _new_request_id().encode()
+        before, after = _overloaded(path)
+        size = len(before) + len(request_id) + len(after)
+        lines = [
+            STATUS_LINE[TABLE[Reason.OVERLOADED].status],
+            *(b"%b: %b\r\n" % header for header in self.server_state.default_headers),
+            _REFUSAL_HEADERS,
+            b"retry-after: %d\r\nx-request-id: %b\r\ncontent-length: %d\r\n" % (self._limits.retry_after_s, request_id, size),
+            b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n",
+        ]
+        if method != "HEAD":
+            lines += (before, request_id, after)
+        self.transport.write(b"".join(lines))
         cycle.response_started = cycle.response_complete = True
         if not cycle.keep_alive:
             self.transport.close()
@@ -336,21 +349,24 @@ class Connection(HttpToolsProtocol):
 
     def _refusal(self, problem: Problem) -> bytes:
         path = self.url.partition(b"?")[0].decode("latin-1")
-        return self._rendered(problem, "GET", path, _new_request_id(), keeps=False)
-
-    def _rendered(self, problem: Problem, method: str, path: str, request_id: str, *, keeps: bool) -> bytes:
-        body = problem.render(method, path, request_id)
+        request_id = _new_request_id()
+        body = problem.render("GET", path, request_id)
         headers = [
             *self.server_state.default_headers,
             *PROBLEM_HEADERS,
             *problem.headers,
             (b"x-request-id", request_id.encode()),
             (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
         ]
-        if not keeps:
-            headers.append((b"connection", b"close"))
-        lines = [STATUS_LINE[problem.status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"]
-        return b"".join(lines if method == "HEAD" else [*lines, body])
+        return b"".join([STATUS_LINE[problem.status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body])
+
+
+@lru_cache(maxsize=256)
+def _overloaded(path: str) -> tuple[bytes, bytes]:
+    """The document of a refusal, before and after its request id: a request too many must cost next to nothing."""
+    before, _, after = Problem(Reason.OVERLOADED).render("POST", path, _PLACEHOLDER).partition(_PLACEHOLDER.encode())
+    return before, after
 
 
 def _new_request_id() -> str:
