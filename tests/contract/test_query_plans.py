@@ -112,12 +112,14 @@ async def test_every_question_uses_its_index(tmp_path: Path) -> None:
 
 
 async def test_recovery_reads_the_open_orders_alone(tmp_path: Path) -> None:
-    """By a partial index; trades and events by the end of theirs, the journal by its last row."""
+    """By a partial index, level by level without a sort; trades and events by the end of theirs, the journal by its last row."""
     storage = open_storage(f"sqlite:///{tmp_path}/orders.db")
     await storage.repository.start()
     loads = statements.loads(SQLITE)
     try:
         assert await plan(storage, loads.open_orders, 2) == ["SCAN stored_orders USING INDEX ix_orders_open_user"]
+        assert await plan(storage, loads.open_orders_by_level, 2) == ["SCAN stored_orders USING INDEX ix_orders_open_level"]
+        assert await plan(storage, loads.open_order_count, 2) == ["SCAN stored_orders USING INDEX ix_orders_open_user"]
         assert await plan(storage, loads.last_trade, 2) == [
             "SEARCH stored_trades USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"
         ]

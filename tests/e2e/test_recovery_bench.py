@@ -27,7 +27,7 @@ def test_recovery_is_measured_from_the_start_to_the_first_order(database: str) -
     assert (figure["database"], figure["open_orders"]) == (database, 300)
     assert figure["trades"] > 0
     assert 0 < sum(figure["stages"].values()) < figure["seconds"]
-    assert set(figure["stages"]) == {"open", "read", "restore"}
+    assert set(figure["stages"]) == {"read", "restore"}
 
 
 def test_the_flow_has_a_bit_of_everything() -> None:

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 import asyncpg
@@ -24,7 +25,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from ome.db import statements
 from ome.db.lease import Lease
 from ome.db.migrate import migrate
-from ome.db.recovery import CHUNK, Extent, Stored, records, shard_ids, stored_rows
+from ome.db.order_stream import open_orders
+from ome.db.recovery import Extent, Stored, records, shard_ids, stored_rows
 from ome.db.statements import POSTGRESQL, Change, Head
 from ome.db.url import DatabaseUrl
 from ome.domain.errors import EngineRunning, InvariantBroken, StorageAway, StorageUnusable
@@ -156,15 +158,18 @@ class PostgresSession:
                 await connection.fetchval(loads.trade_count, *ids),
                 _values(await connection.fetchrow(loads.journal_start, shard)),
             )
-            cursor, orders = await connection.cursor(loads.open_orders, *ids), list[OrderRecord]()
-            while rows := await cursor.fetch(CHUNK):
-                orders += records(map(tuple, rows), OrderRecord)
+            more, orders = None, list[OrderRecord]()
+            if await connection.fetchval(loads.open_order_count, *ids) > statements.FEW:
+                more = partial(open_orders, "postgres", self._url.target, shard)
+            else:
+                orders = records(map(tuple, await connection.fetch(loads.open_orders, *ids)), OrderRecord)
             return stored_rows(
                 _values(await connection.fetchrow(loads.engine, shard)),
                 _values(await connection.fetchrow(loads.journal, shard)),
                 extent,
                 map(tuple, await connection.fetch(loads.instruments, shard)),
                 orders,
+                more,
             )
 
     async def close(self) -> None:

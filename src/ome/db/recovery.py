@@ -7,22 +7,21 @@ state hash was made of is for the engine to say, which knows how.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from ome.db.statements import Head
 from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, chain_hash
 from ome.domain.enums import OrderStatus
 from ome.domain.errors import StateMismatch, StorageUnusable
 from ome.domain.ids import make_id
-from ome.domain.ports import Recovered
+from ome.domain.ports import OpenOrders, Recovered
 from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, OrderRecord
-
-CHUNK: Final = 20_000
-"""Rows that are turned into records at once, so that a large book isn't held twice."""
 
 _JSON_LAST: Final = frozenset[type]({OrderRecord, InstrumentRecord})
 """The records whose last field is stored as JSON, or as NULL where it has its default."""
@@ -74,13 +73,16 @@ class Extent(NamedTuple):
 
 
 class Stored(Struct, frozen=True):
-    """What a shard's tables hold, of one moment: `journal` is its newest row, `orders` the open ones."""
+    """What a shard's tables hold, of one moment: `journal` is its newest row, `orders` the open ones, unless these are many: then
+    they are read when they are asked for, as `more`.
+    """
 
     engine: EngineRow
     journal: JournalRow | None
     extent: Extent
     instruments: list[InstrumentRecord]
     orders: list[OrderRecord]
+    more: Iterator[OpenOrders] | None = None
 
     @property
     def epoch(self) -> int:
@@ -109,17 +111,20 @@ def stored_rows(
     extent: Extent,
     instruments: Iterable[Sequence[Any]],
     orders: list[OrderRecord],
+    more: Callable[[Head], Iterator[OpenOrders]] | None = None,
 ) -> Stored:
-    """What a session has read, in records."""
+    """What a session has read, in records; `more` is given the head that the orders must belong to."""
     if engine is None:
         raise StateMismatch("The engine row has gone since the engine took its fence.")
     journal_rows = records([journal] if journal else [], JournalRow)
+    row = records([engine], EngineRow)[0]
     return Stored(
-        records([engine], EngineRow)[0],
+        row,
         journal_rows[0] if journal_rows else None,
         extent,
         records(instruments, InstrumentRecord),
         orders,
+        None if more is None else more(Head(row.epoch, row.position, row.chain_hash)),
     )
 
 
@@ -137,8 +142,10 @@ def recovered(shard: int, stored: Stored) -> Recovered:
     _agree("the newest trade", extent.last_trade or make_id(shard, 0), "the engine row's count", make_id(shard, row.trade_count))
     _check_beginning(row, extent)
     _agree("the trades", extent.trades, "the engine row's count", row.trade_count)
-    orders = sorted(stored.orders, key=lambda order: order.priority)
-    _check_orders(shard, row, orders)
+    checks = _OrderChecks(shard, row)
+    if stored.more is None:
+        checks.look_at(stored.orders)
+        checks.look_back()
     try:
         settings = msgspec.msgpack.decode(row.settings, type=EngineSettings)
         state_hash = None if row.state_hash is None else int(row.state_hash, 16)
@@ -152,9 +159,9 @@ def recovered(shard: int, stored: Stored) -> Recovered:
         priority_count=row.priority_count,
         settings=settings,
         instruments=sorted(stored.instruments, key=lambda instrument: instrument.symbol),
-        orders=orders,
+        orders=stored.orders,
     )
-    return Recovered(state, state_hash)
+    return Recovered(state, state_hash) if stored.more is None else Recovered(state, state_hash, checks.passing(stored.more))
 
 
 def shard_ids(shard: int) -> tuple[int, int]:
@@ -184,23 +191,49 @@ def _check_beginning(row: EngineRow, extent: Extent) -> None:
     _agree("the positions in the journal", first - 1 + extent.journaled, "the engine row", row.position)
 
 
-def _check_orders(shard: int, row: EngineRow, orders: list[OrderRecord]) -> None:
-    """None is of a later position than the engine row, no two share a place in the queue, and each that waits for a price says
-    for which. `orders` are by priority.
+class _OrderChecks:
+    """What must hold of open orders whatever their books: none is of a later position than the engine row, no two share a place
+    in the queue, and each that waits for a price says for which.
     """
-    newest = max((order.id for order in orders), default=0)
-    if newest > make_id(shard, row.position):
-        raise StateMismatch(
-            f"Order {newest} is newer than the engine row, which is at position {row.position}. Restore a backup."
-        )
-    if orders and orders[-1].priority > row.priority_count:
-        raise StateMismatch(f"Order {orders[-1].id} has a priority beyond the engine row's count. Restore a backup.")
-    for earlier, later in pairwise(orders):
-        if earlier.priority == later.priority and earlier.priority:
-            raise StateMismatch(f"Orders {earlier.id} and {later.id} have the same priority. Restore a backup.")
-    for order in orders:
-        if order.terms is None and order.status is OrderStatus.PENDING_TRIGGER:
-            raise StateMismatch(f"Order {order.id} waits for a price, and its terms are missing. Restore a backup.")
+
+    def __init__(self, shard: int, row: EngineRow) -> None:
+        self._newest_id = make_id(shard, row.position)
+        self._position = row.position
+        self._priority_count = row.priority_count
+        self._without_terms: int | None = None
+        self._ids = array("q")
+        self._priorities = array("q")
+
+    def look_at(self, orders: list[OrderRecord]) -> None:
+        """Check each, and note its place."""
+        newest_id, priority_count = self._newest_id, self._priority_count
+        for order in orders:
+            if order.id > newest_id:
+                raise StateMismatch(
+                    f"Order {order.id} is newer than the engine row, which is at position {self._position}. Restore a backup."
+                )
+            if order.priority > priority_count:
+                raise StateMismatch(f"Order {order.id} has a priority beyond the engine row's count. Restore a backup.")
+            if order.terms is None and order.status is OrderStatus.PENDING_TRIGGER:
+                self._without_terms = order.id
+        self._ids.extend(order.id for order in orders)
+        self._priorities.extend(order.priority for order in orders)
+
+    def look_back(self) -> None:
+        """Once all have been looked at: what is wrong with them together, and which one waits for nothing."""
+        if len(set(self._priorities)) < len(self._priorities):
+            for earlier, later in pairwise(sorted(zip(self._priorities, self._ids, strict=True))):
+                if earlier[0] == later[0] and earlier[0]:
+                    raise StateMismatch(f"Orders {earlier[1]} and {later[1]} have the same priority. Restore a backup.")
+        if self._without_terms is not None:
+            raise StateMismatch(f"Order {self._without_terms} waits for a price, and its terms are missing. Restore a backup.")
+
+    def passing(self, parts: Iterable[OpenOrders]) -> Iterator[OpenOrders]:
+        """The same parts, looked at on their way."""
+        for part in parts:
+            self.look_at(part.records)
+            yield part
+        self.look_back()
 
 
 def hash_of(journal: JournalRow) -> bytes:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -24,7 +25,8 @@ from sqlalchemy.exc import DBAPIError
 from ome.db import statements
 from ome.db.beside import Write
 from ome.db.migrate import migrate
-from ome.db.recovery import CHUNK, Extent, Stored, records, shard_ids, stored_rows
+from ome.db.order_stream import open_orders
+from ome.db.recovery import Extent, Stored, records, shard_ids, stored_rows
 from ome.db.statements import SQLITE, Change, Head
 from ome.domain.errors import DiskFailed, EngineRunning, InvariantBroken, StorageAway, StorageUnusable
 from ome.domain.records import OrderRecord
@@ -183,15 +185,18 @@ class _Work:
             newest_events, newest_trade, journaled, trades = (connection.execute(sql, of).fetchone()[0] for sql, of in wanted)
             begins = connection.execute(loads.journal_start, shard).fetchone()
             extent = Extent(newest_events, newest_trade, journaled, trades, begins)
-            cursor, orders = connection.execute(loads.open_orders, ids), list[OrderRecord]()
-            while rows := cursor.fetchmany(CHUNK):
-                orders += records(rows, OrderRecord)
+            more, orders = None, list[OrderRecord]()
+            if connection.execute(loads.open_order_count, ids).fetchone()[0] > statements.FEW:
+                more = partial(open_orders, "sqlite", str(self._path), self._shard)
+            else:
+                orders = records(connection.execute(loads.open_orders, ids), OrderRecord)
             return stored_rows(
                 connection.execute(loads.engine, shard).fetchone(),
                 connection.execute(loads.journal, shard).fetchone(),
                 extent,
                 connection.execute(loads.instruments, shard),
                 orders,
+                more,
             )
         finally:
             connection.execute("ROLLBACK")

@@ -41,6 +41,9 @@ from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord
 Row = Sequence[Any]
 """Plain values, one for each column."""
 
+FEW: Final = 20_000
+"""Open orders that recovery reads itself; more are read by a second process beside it."""
+
 SQLITE: Final[Dialect] = sqlite.dialect(paramstyle="qmark")
 POSTGRESQL: Final[Dialect] = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
@@ -179,6 +182,7 @@ class Loads(NamedTuple):
     """What recovery reads. The first six take the shard, the others the lowest id of the shard and of the next one.
 
     `journal` gives the newest row first, and only that one is read; `journaled` counts the positions that the journal holds.
+    `open_orders_by_level` gives those of a price together, in order of priority.
     """
 
     engine: str
@@ -190,6 +194,8 @@ class Loads(NamedTuple):
     last_trade: str
     trade_count: str
     open_orders: str
+    open_orders_by_level: str
+    open_order_count: str
 
 
 def sqlite_writes() -> list[str]:
@@ -225,15 +231,18 @@ def first_engine_row(shard: int) -> tuple[Any, ...]:
     return (shard, 1, secrets.token_hex(16), 0, 0, 0, 0, settings, None, CHAIN_START, JOURNAL_FORMAT)
 
 
-def head(dialect: Dialect) -> str:
+def head(dialect: Dialect, *, locked: bool = True) -> str:
     """The head of a shard, its parameter; on PostgreSQL under the row's lock (on SQLite a transaction is the lock)."""
     row = schema.engine.c
-    return _sql(select(row.epoch, row.position, row.chain_hash).where(_of_shard(schema.engine)).with_for_update(), dialect)
+    query = select(row.epoch, row.position, row.chain_hash).where(_of_shard(schema.engine))
+    return _sql(query.with_for_update() if locked else query, dialect)
 
 
 def loads(dialect: Dialect) -> Loads:
     """The statements of recovery."""
     journal, batches, trades, orders = schema.journal, schema.event_batches, schema.stored_trades, schema.stored_orders
+    # as a sum, so that SQLite doesn't prefer the range of ids, every order there ever was, to the index of the open ones
+    open_ones = (schema.OPEN, *_between(orders.c.id + literal_column("0")))
     return Loads(
         engine=_sql(select(schema.engine).where(_of_shard(schema.engine)), dialect),
         journal=_sql(select(journal).where(_of_shard(journal)).order_by(journal.c.last_position.desc()), dialect),
@@ -252,8 +261,11 @@ def loads(dialect: Dialect) -> Loads:
             dialect,
         ),
         trade_count=_sql(select(func.count()).select_from(trades).where(*_between(trades.c.id)), dialect),
-        # as a sum, so that SQLite doesn't prefer the range of ids, every order there ever was, to the index of the open ones
-        open_orders=_sql(select(orders).where(schema.OPEN, *_between(orders.c.id + literal_column("0"))), dialect),
+        open_orders=_sql(select(orders).where(*open_ones), dialect),
+        open_orders_by_level=_sql(
+            select(orders).where(*open_ones).order_by(orders.c.symbol, orders.c.side, orders.c.price, orders.c.priority), dialect
+        ),
+        open_order_count=_sql(select(func.count()).select_from(orders).where(*open_ones), dialect),
     )
 
 

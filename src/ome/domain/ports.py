@@ -6,7 +6,7 @@ Errors are those of `domain.errors`; a refusal comes back as an event, never as 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from math import inf
 from typing import Protocol
 
@@ -20,11 +20,23 @@ from ome.domain.events import BookChanged, CommandEvents, Event
 from ome.domain.records import BookSnapshot, CandleRecord, EngineState, InstrumentRecord, OrderRecord, TradeRecord
 
 
+class OpenOrders(Struct, frozen=True):
+    """Some of the open orders, with what the state hash counts for each. Those of one price come in order of priority."""
+
+    records: list[OrderRecord]
+    digests: Sequence[int]
+
+
 class Recovered(Struct, frozen=True):
-    """What an engine starts from: its state, and the state hash that was stored with it (None in an empty database)."""
+    """What an engine starts from: its state, and the state hash that was stored with it (None in an empty database).
+
+    Where there are many open orders, `state` has none: `more` gives them, part by part while they are read. It can be gone
+    through once, blocks, and raises what `Repository.load` raises; whoever gives up in its middle closes it.
+    """
 
     state: EngineState
     state_hash: int | None
+    more: Iterable[OpenOrders] = ()
 
 
 class Repository(Protocol):

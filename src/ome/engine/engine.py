@@ -28,6 +28,7 @@ from ome.domain.commands import (
     NewOrder,
     Stamped,
 )
+from ome.domain.digests import digest
 from ome.domain.enums import LAST_OPEN, MarketState, OrderStatus, Side
 from ome.domain.errors import InvariantBroken
 from ome.domain.events import (
@@ -46,6 +47,7 @@ from ome.domain.events import (
 from ome.domain.ids import make_id
 from ome.domain.instrument import DEFAULT_LOT_SIZE, DEFAULT_TICK_SIZE, Instrument
 from ome.domain.numbers import pack
+from ome.domain.ports import OpenOrders
 from ome.domain.reasons import Reason
 from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, InstrumentRules, OrderRecord
 from ome.engine import time_in_force
@@ -56,7 +58,7 @@ from ome.engine.matching import Matcher, MatcherHooks, Outcome, reachable, would
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
 from ome.engine.price_bounds import slippage_bound
-from ome.engine.snapshot import MASK, counters_digest, digest
+from ome.engine.snapshot import MASK, counters_digest
 from ome.engine.special import STOP_TYPES
 
 _FILLED: Final = frozenset({OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED})
@@ -205,14 +207,22 @@ class Engine:
         )
 
     @classmethod
-    def restore(cls, state: EngineState) -> Engine:
-        """The engine that `state` pictures: every order back in its place in the queue (DUR6)."""
+    def restore(cls, state: EngineState, more: Iterable[OpenOrders] = ()) -> Engine:
+        """The engine that `state` pictures: every order, of the state and of `more`, back in its place in the queue (DUR6)."""
         engine = cls(state.shard)
         engine.position, engine.time = state.position, state.time
         engine.settings = state.settings
         engine._priority_count = state.priority_count
         engine._matcher.trade_count = state.trade_count
         engine._restore_books(state)
+        orders = sorted(state.orders, key=lambda order: order.priority)
+        waiting: list[Order] = []
+        for part in chain([OpenOrders(orders, list(map(digest, orders)))], more):
+            engine._restore_orders(part, waiting)
+        for order in sorted(waiting, key=lambda order: order.priority):
+            engine._books[order.instrument.symbol].stops.add(order)
+        engine._stirred_books = {symbol: book for symbol, book in engine._books.items() if book.has_due_stop}
+        engine._deadlines.restore(engine._orders.values())
         return engine
 
     def _restore_books(self, state: EngineState) -> None:
@@ -222,24 +232,29 @@ class Engine:
             if instrument.rules.halted_until is not None:
                 self._halts[instrument.symbol] = instrument.rules.halted_until
             self._digest_sum += book.digest
-        for record in sorted(state.orders, key=lambda order: order.priority):
-            try:
-                self._restore_order(record)
-            except (LookupError, ValueError) as error:
-                raise InvariantBroken(f"order {record.id} of {record.symbol} can't be restored: {error!r}") from error
-        self._stirred_books = {symbol: book for symbol, book in self._books.items() if book.has_due_stop}
-        self._deadlines.restore(self._orders.values())
 
-    def _restore_order(self, record: OrderRecord) -> None:
-        book = self._books[record.symbol]
-        order = Order.restored(record, book.instrument)
-        order.digest = digest(record)
-        self._digest_sum += order.digest
-        self._hold(order)
-        if order.is_waiting:
-            book.stops.add(order)
-        else:
-            book.side(order.side).add(order)
+    def _restore_orders(self, part: OpenOrders, waiting: list[Order]) -> None:
+        """Put orders into their levels, those that wait for a price into `waiting`. Most of the time of a start is spent here."""
+        books, orders, by_user, pending_trigger = self._books, self._orders, self._by_user, OrderStatus.PENDING_TRIGGER
+        record = None
+        try:
+            for record, counted in zip(part.records, part.digests, strict=True):
+                book = books[record.symbol]
+                order = Order.restored(record, book.instrument)
+                order.digest = counted
+                orders[order.id] = order
+                theirs = by_user.get(order.user_id)
+                if theirs is None:
+                    theirs = by_user[order.user_id] = {}
+                theirs[order.id] = order
+                if order.status is pending_trigger:
+                    waiting.append(order)
+                else:
+                    book.side(order.side).add(order)
+        except (LookupError, ValueError) as error:
+            name = "" if record is None else f" {record.id} of {record.symbol}"
+            raise InvariantBroken(f"order{name} can't be restored: {error!r}") from error
+        self._digest_sum += sum(part.digests)
 
     def books(self) -> list[OrderBook]:
         """Every book, in the order of listing; to look at, not to change."""

@@ -489,7 +489,7 @@ class EngineRunner:
 def _verified_engine(recovered: Recovered) -> Engine:
     """The engine that was stored, with its books checked and its state hash compared."""
     try:
-        engine = Engine.restore(recovered.state)
+        engine = Engine.restore(recovered.state, recovered.more)
         engine.check_invariants()
     except InvariantBroken as error:
         raise StateMismatch(f"the stored orders contradict each other: {error}") from error

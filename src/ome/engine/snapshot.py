@@ -6,21 +6,12 @@ kept up by taking an old digest out and putting a new one in, and doesn't depend
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Final
 
-from msgspec import msgpack
-
-from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord
+from ome.domain.digests import digest
+from ome.domain.records import EngineSettings
 
 MASK: Final = 2**64 - 1
-_encode = msgpack.Encoder().encode
-_number = int.from_bytes
-
-
-def digest(record: OrderRecord | InstrumentRecord | tuple[str, int, int, int, int, int, EngineSettings]) -> int:
-    """64 bits over everything in a record."""
-    return _number(blake2b(_encode(record), digest_size=8).digest())
 
 
 def counters_digest(shard: int, position: int, time: int, trade_count: int, priority_count: int, settings: EngineSettings) -> int:

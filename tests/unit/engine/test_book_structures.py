@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from ome.domain.digests import digest
 from ome.domain.enums import OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.errors import InvariantBroken
 from ome.domain.instrument import Instrument
@@ -19,7 +20,7 @@ from ome.engine.expiry import Deadlines
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
 from ome.engine.price_level import PriceLevel
-from ome.engine.snapshot import MASK, digest
+from ome.engine.snapshot import MASK
 
 X = Instrument("X", pack(5, 2), pack(1, 1))
 
