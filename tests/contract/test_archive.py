@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
@@ -27,6 +28,7 @@ from ome.history.books import BookKeeper
 from ome.history.candles import LENGTHS, CandleHistory, CandleKeeper
 from ome.history.past import StoredPast
 from ome.marketdata.view import MarketView
+from ome.verification import verify
 from properties.flow import SYMBOLS, Flow
 from properties.pair import START
 
@@ -255,6 +257,23 @@ async def test_what_was_trimmed_is_said_to_be_gone(market: Market, database: Dat
         assert (await again.repository.load()).state.position == market.position
     finally:
         await again.close()
+    report = await asyncio.to_thread(verify, database.url)
+    assert report.problems() == []
+    assert (report.shards[0].begins_after, report.positions) == (1000, 200)
+
+
+async def test_a_snapshot_that_was_tampered_with_is_no_beginning(market: Market, database: Database) -> None:
+    """D6: verification of a trimmed journal starts from a snapshot that is what its state hash says, and continues the chain."""
+    await keep_all(market)
+    await market.go_on(20)
+    await market.storage.archive.trim_journal(market.time)
+    await market.storage.close()
+    await database.fetch("UPDATE engine_snapshots SET trade_count = trade_count + 1")
+    report = await asyncio.to_thread(verify, database.url)
+    assert report.problems() == ["The snapshot of the engine at position 1000 is not what its state hash was made of."]
+    await database.fetch("DELETE FROM engine_snapshots")
+    report = await asyncio.to_thread(verify, database.url)
+    assert report.problems()[0].startswith("Position 1 is missing in the journal")
 
 
 async def test_snapshots_of_books_are_listed_and_trimmed(market: Market) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import asyncpg
-from sqlalchemy import Dialect, StaticPool, Table, create_engine, func, select
+from sqlalchemy import Column, Dialect, StaticPool, Table, create_engine, func, select
 
 from ome.db import schema
 from ome.db.migrate import check_revision, migrate
@@ -46,9 +46,9 @@ ORDERED_BY: Final[dict[Table, str]] = {
     schema.event_users: "last_position",
     schema.event_orders: "last_position",
 }
-"""Every table that an engine writes to, and the column that its rows are read in the order of."""
+"""Every table that an engine's batches write to, and the column that its rows are read in the order of."""
 
-_BLOBS: Final = frozenset({schema.journal, schema.event_batches})
+_BLOBS: Final = frozenset({schema.journal, schema.event_batches, schema.engine_snapshot_orders})
 _BLOBS_AT_ONCE: Final = 16
 _ROWS_AT_ONCE: Final = 5_000
 _OWNER: Final = {schema.stored_orders: "id", schema.stored_trades: "id", schema.event_orders: "order_id"}
@@ -77,7 +77,9 @@ class History(Protocol):
     """A database at one moment. Everything raises Unreadable, or StorageUnusable where the database has gone."""
 
     def rows(self, table: Table, shard: int) -> Iterator[Row]:
-        """A shard's rows of a table of `ORDERED_BY`, in its order, with the columns of the schema."""
+        """A shard's rows of a table of `ORDERED_BY`, in its order, or of a table of derived rows, in the order of its key; with
+        the columns of the schema.
+        """
 
     def count(self, table: Table) -> int:
         """How many rows a table has, whatever their shard."""
@@ -314,7 +316,11 @@ def _rows_sql(table: Table, shard: int, dialect: Dialect) -> tuple[str, list[int
     else:
         low, high = shard_ids(shard)
         where, parameters = [table.c[owner] >= low, table.c[owner] < high], [low, high]
-    return str(select(table).where(*where).order_by(table.c[ORDERED_BY[table]]).compile(dialect=dialect)), parameters
+    return str(select(table).where(*where).order_by(*_order_of(table)).compile(dialect=dialect)), parameters
+
+
+def _order_of(table: Table) -> list[Column[Any]]:
+    return [table.c[ORDERED_BY[table]]] if table in ORDERED_BY else list(table.primary_key)
 
 
 def _count_sql(table: Table, dialect: Dialect) -> str:

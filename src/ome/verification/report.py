@@ -28,9 +28,10 @@ class Difference(Struct, frozen=True):
 
 
 class Shard(Struct, frozen=True):
-    """One shard's history, as far as it was replayed."""
+    """One shard's history, as far as it was replayed; `begins_after` is where a trimmed journal begins, 0 for a whole one."""
 
     shard: int
+    begins_after: int
     epoch: int
     incarnation: str
     position: int
@@ -88,6 +89,12 @@ class Report(Struct, frozen=True):
             f"shard {each.shard}       position {each.position}, state hash {each.state_hash}, chain {each.chain_hash[:16]}...,"
             f" epoch {each.epoch}, incarnation {each.incarnation}"
             for each in self.shards
+        ]
+        text += [
+            f"shard {each.shard}       the journal was trimmed: it begins after position {each.begins_after}, with a snapshot;"
+            " what had ended by then was not compared"
+            for each in self.shards
+            if each.begins_after
         ]
         if self.ok:
             return [*text, "Everything stored is what the journal makes."]

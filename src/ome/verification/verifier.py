@@ -3,7 +3,8 @@
 What is compared, of one moment of the database:
 
 - SQLite's own check of the file, and the schema (on PostgreSQL both are the server's);
-- the journal: no gap, the chain of hashes from its first row, positions and times as in the commands, epochs that don't fall;
+- the journal: no gap, the chain of hashes from its first row (a trimmed one begins with a snapshot of the engine, D6), positions
+  and times as in the commands, epochs that don't fall;
 - after each batch its events, byte for byte, its trades and the index rows of users and orders;
 - each order, every column, when it has ended, and the open ones at the end;
 - at the end the instruments, the engine row with its counters, settings and hashes, the invariants of the books, and that no
@@ -27,6 +28,7 @@ from msgspec import MsgspecError, Struct, msgpack, structs
 from sqlalchemy import Table
 
 from ome.db import schema
+from ome.db.engine_snapshots import SnapshotRow, recovered
 from ome.db.history import ORDERED_BY, History, Row, Unreadable, open_history
 from ome.db.recovery import EngineRow, JournalRow, hash_of, records
 from ome.db.statements import Head, change_of, instrument_rows, order_rows, rows_by_table
@@ -155,7 +157,9 @@ class ShardReplay:
         self._counts = counts
         self._progress = progress or (lambda _done, _total: None)
         self._engine = Engine(shard)
+        self._history = history
         self._chain = CHAIN_START
+        self._begins_after = 0
         self._epoch = 0
         self._held: dict[int, bytes | None] = {}
         """The stored rows of the orders that are open in the replay; None for one that was missing."""
@@ -176,6 +180,8 @@ class ShardReplay:
         """Replay and compare, batch by batch: the position after each. Raises CannotFollow, Unreadable."""
         total = records([self._stored_engine], EngineRow)[0].position
         for row in self._journal.rest():
+            if not self._engine.position:
+                self._begin_after(records([row], JournalRow)[0].first_position - 1)
             self._follow(row)
             self._counts.batches += 1
             self._progress(self._engine.position, total)
@@ -188,7 +194,40 @@ class ShardReplay:
     def summary(self) -> Shard:
         """Where the replay stands."""
         row, engine = records([self._stored_engine], EngineRow)[0], self._engine
-        return Shard(self._shard, row.epoch, row.incarnation, engine.position, hash_text(engine.state_hash()), self._chain.hex())
+        return Shard(
+            self._shard,
+            self._begins_after,
+            row.epoch,
+            row.incarnation,
+            engine.position,
+            hash_text(engine.state_hash()),
+            self._chain.hex(),
+        )
+
+    def _begin_after(self, position: int) -> None:
+        """Start from the snapshot that a trimmed journal begins with (D6); without one the first position is missing."""
+        row = self._snapshot_row(position) if position > 0 else None
+        if row is None:
+            return
+        orders = (row[3] for row in self._history.rows(schema.engine_snapshot_orders, self._shard) if row[1] == position)
+        start = recovered(row, orders)
+        engine = Engine.restore(start.state)
+        if engine.state_hash() != start.state_hash:
+            text = f"The snapshot of the engine at position {position} is not what its state hash was made of."
+            raise CannotFollow(position, schema.engine_snapshots.name, text, "state_hash")
+        self._engine, self._chain, self._begins_after = engine, row.chain_hash, position
+        is_open = {order.id for order in start.state.orders}
+        for stored in self._orders.until(make_id(self._shard, position)):
+            if stored[0] in is_open:
+                self._held[stored[0]] = _encode(stored)
+        self._trades.until(make_id(self._shard, engine.trade_count))
+        for stream in (self._events, *self._indexes):
+            stream.until(position)
+
+    def _snapshot_row(self, position: int) -> SnapshotRow | None:
+        rows = self._history.rows(schema.engine_snapshots, self._shard)
+        found = [row for row in records(rows, SnapshotRow) if row.position == position]
+        return found[0] if found else None
 
     def _follow(self, row: Row) -> None:
         """One batch: check its place, apply its commands, compare what they led to."""
