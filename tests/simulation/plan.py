@@ -19,12 +19,12 @@ refused: it raises and was not carried out. committed but raised: it was, and ra
 raises after seconds. zombie: it raises at once, and is carried out later, or never where its turn has passed; with the lock:
 everybody else waits until then. slow: it takes some tenths of a second.
 """
-ACTIONS: Final = ("crash", "pause", "takeover", "stop", "disk low", "outage", "clock step")
+ACTIONS: Final = ("crash", "pause", "takeover", "standby", "stop", "disk low", "outage", "clock step")
 """What may happen to a process or to the whole database.
 
 crash: nothing of it is left but what is committed. pause: it stands still for a while. takeover: so it does, and another engine
-starts meanwhile. stop: it is told to stop. disk low: its disk is almost full for a while. outage: nothing reaches the database.
-clock step: the clock jumps back or forward.
+starts meanwhile. standby: another is started, which waits for its turn. stop: it is told to stop. disk low: its disk is almost
+full for a while. outage: nothing reaches the database. clock step: the clock jumps back or forward.
 """
 _RATES: Final = (0.01, 0.03, 0.1, 0.25)
 

@@ -60,7 +60,7 @@ class Recovery(Struct, frozen=True):
 class Service:
     """A process; `published` is all that its listeners were told, in order."""
 
-    def __init__(self, world: World, machine: int, settings: EngineSettings, *, breaks_lock: bool) -> None:
+    def __init__(self, world: World, machine: int, settings: EngineSettings, *, breaks_lock: bool, standby: bool) -> None:
         self.world = world
         self.machine = machine
         self.is_alive = True
@@ -75,7 +75,7 @@ class Service:
         self._sent: dict[int, tuple[Command, Attempt, int]] = {}
         build, database = world.build, world.database
         self._session = build.session(database, machine, breaks_lock=breaks_lock)
-        self.repository = build.repository(self._session, shard=0, stalled=self._stalled)
+        self.repository = build.repository(self._session, shard=0, stalled=self._stalled, standby=standby)
         self.runner = build.runner(
             self.repository,
             settings=settings,

@@ -42,6 +42,7 @@ PLURAL: Final = {
     "crash": "crashes",
     "pause": "pauses",
     "takeover": "takeovers",
+    "standby": "standbys",
     "stop": "stops",
     "disk low": "disks almost full",
     "outage": "outages",
@@ -141,10 +142,10 @@ class World:
 
     # Processes
 
-    def start(self, *, breaks_lock: bool = False) -> Service:
+    def start(self, *, breaks_lock: bool = False, standby: bool = False) -> Service:
         """Start another process."""
         machine = len(self.services) + 1
-        service = Service(self, machine, self._random.choice(_SETTINGS), breaks_lock=breaks_lock)
+        service = Service(self, machine, self._random.choice(_SETTINGS), breaks_lock=breaks_lock, standby=standby)
         self.services.append(service)
         self.count("starts")
         self.tell("start", machine, breaks_lock)
@@ -248,6 +249,10 @@ class World:
                 self._skew_us += self._random.choice(_STEPS_US)
             elif action == "outage":
                 self.database.go_down(self._random.choice(_PAUSES_S))
+            elif action == "standby":
+                if len(alive) > 2:
+                    continue
+                self.start(standby=True)
             elif alive:
                 self._act_on(self._random.choice(alive), action)
             else:
