@@ -170,6 +170,14 @@ class _LosesABatch(EngineRunner):
 
 _OVERTAKEN: Final[dict[str, Any]] = {"commit_faults": {"committed but raised": 0.25}, "actions": {"takeover": 1}, "calm_s": 1.0}
 _SLOW: Final[dict[str, Any]] = {"commit_faults": {"slow": 0.5, "hung": 0.1}, "think_s": 0.002, "clients": 16}
+_STALLING: Final[dict[str, Any]] = {
+    "commit_faults": {"slow": 0.9},
+    "actions": {},
+    "think_s": 0.002,
+    "network_s": 0.05,
+    "clients": 16,
+    "limits": RunnerLimits(client_wait_s=0.2),
+}
 
 
 class Canary(Struct, frozen=True):
@@ -203,6 +211,7 @@ CANARIES: Final[dict[str, Canary]] = {name: Canary(build) for name, build in _BU
         "says not_executed of what was in flight at a halt": _OVERTAKEN,
         "executes what it has said was not executed": _SLOW | {"limits": RunnerLimits(batch=1, client_wait_s=0.2)},
         "does not wait for the fate of what is asked after": _SLOW,
+        "frees a client order id at its first answer": _STALLING,
         "executes what it has said came too late": _SLOW,
     }.items()
 }

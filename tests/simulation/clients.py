@@ -178,9 +178,9 @@ class Client:
 
     def _next(self) -> Request:
         number, draw = self._world.next_number(), self._random.random()
-        if draw < 0.05:
+        if draw < 0.1:
             return Request(number, look=self._look())
-        if draw < 0.15:
+        if draw < 0.2:
             operations = [self._operation() for _ in range(self._random.randrange(2, 6))]
             return Request(number, _distinct(operations), dry_run=self._random.random() < 0.1)
         while True:
@@ -223,11 +223,12 @@ class Client:
         self._count += 1
         order = structs.replace(command, client_order_id=f"{self._number}-{self._count}")
         self._used.append(order)
+        self._world.latest_keys.append((order.user_id, order.symbol, f"{self._number}-{self._count}"))
         return order
 
     def _look(self) -> Look:
-        """At an order that it knows of, at one that it doesn't know of yet, or at a symbol alone."""
-        keys = list(self._known) if self._random.random() < 0.5 else [key_of(order) for order in self._used[-10:]]
+        """At an order that it knows of, at one that somebody has just sent, or at a symbol alone."""
+        keys = list(self._known) if self._random.random() < 0.5 else list(self._world.latest_keys)
         key = self._random.choice(keys) if keys else None
         return Look(self._random.choice(SYMBOLS) if key is None else key[1], key, None if key is None else self._known.get(key))
 

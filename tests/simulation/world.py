@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -30,6 +30,7 @@ from simulation.clients import Client, Network, list_symbols
 from simulation.database import Database
 from simulation.loop import WORLD, NeverWaits, NothingToDo, VirtualLoop, machine_context
 from simulation.plan import Plan, plan_of, random_of
+from simulation.requests import ClientKey
 from simulation.service import Build, Service
 
 LIVENESS_S: Final = 120.0
@@ -85,6 +86,8 @@ class World:
         self.peace = False
         self.failure: tuple[str, str] | None = None
         self.counts: Counter[str] = Counter()
+        self.latest_keys: deque[ClientKey] = deque(maxlen=10)
+        """The client order ids that were sent last, by whomever."""
         self._verbose = verbose
         self._random = random_of(plan.seed, "chaos")
         self._trace = sha256()
