@@ -209,7 +209,8 @@ CANARIES: Final[dict[str, Canary]] = {name: Canary(build) for name, build in _BU
     name: Canary(_BUILDS[name], plan)
     for name, plan in {
         "says not_executed of what was in flight at a halt": _OVERTAKEN,
-        "executes what it has said was not executed": _SLOW | {"limits": RunnerLimits(batch=1, client_wait_s=0.2)},
+        "executes what it has said was not executed": _STALLING
+        | {"clients": 4, "limits": RunnerLimits(batch=1, client_wait_s=0.2)},
         "does not wait for the fate of what is asked after": _SLOW,
         "frees a client order id at its first answer": _STALLING,
         "executes what it has said came too late": _SLOW,
