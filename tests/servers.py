@@ -40,7 +40,11 @@ class Server:
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the process without waiting for it to answer."""
         clean = {name: value for name, value in os.environ.items() if name not in {"API_KEY", "HOST", "PRIVATE_READS"}}
-        environment = clean | {"DATABASE_URL": self.database_url, "PORT": str(self.port), "LOG_FORMAT": "json"} | self.environment
+        environment = (
+            clean
+            | {"DATABASE_URL": self.database_url, "PORT": str(self.port), "LOG_FORMAT": "json", "DISK_RESERVE_MB": "0"}
+            | self.environment
+        )
         command = [sys.executable, "-m", "ome", "serve"]
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         return self.process

@@ -34,7 +34,7 @@ from ome.api.settings import ApiSettings
 from ome.config import Settings, load_settings, not_built
 from ome.db import open_storage
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.errors import Fenced, OmeError, StorageError
+from ome.domain.errors import OmeError, StorageError
 from ome.domain.ports import ReadModels
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
@@ -52,6 +52,7 @@ EXIT_ADDRESS: Final = 69
 """Exit status when the address can't be listened on (EX_UNAVAILABLE)."""
 EXIT_NOT_DRAINED: Final = 75
 """Exit status when it was stopped before everything taken was durable (EX_TEMPFAIL)."""
+_MIB: Final = 1024 * 1024
 _LEAST_DRAIN_S: Final = 0.5
 DAY_US: Final = 24 * 3600 * MICROSECONDS
 _BACKLOG: Final = 2048
@@ -75,7 +76,11 @@ class Service:
             lease_s=settings.lease_sec,
             standby=settings.standby,
             stalled=self._stalled,
-            overtaken=self._overtaken,
+            ballast_bytes=settings.disk_reserve_mb * _MIB,
+            low_bytes=settings.disk_low_mb * _MIB,
+            space_is_low=self._space_is_low,
+            measured=self._metrics.disk_measured,
+            failed=self._fail,
         )
         self._runner = EngineRunner(
             self._storage.repository,
@@ -171,7 +176,10 @@ class Service:
     def _stalled(self, stalled: bool) -> None:  # noqa: FBT001  the repository's callback
         self._runner.stalled(stalled)
 
-    def _overtaken(self, error: Fenced) -> None:
+    def _space_is_low(self, low: bool) -> None:  # noqa: FBT001  likewise
+        self._runner.storage_low(low)
+
+    def _fail(self, error: StorageError) -> None:
         self._runner.fail(error)
 
     def _halt(self, error: BaseException) -> None:

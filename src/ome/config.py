@@ -75,6 +75,10 @@ class Settings(BaseSettings):
     keep_alive_sec: float = Field(
         default=75.0, gt=0, le=86_400, allow_inf_nan=False, description="seconds that a connection may be silent between requests"
     )
+    disk_low_mb: int = Field(default=64, ge=0, description="MiB free on an SQLite disk below which no orders are taken")
+    disk_reserve_mb: int = Field(
+        default=64, ge=0, description="MiB kept in a file beside an SQLite database, for cancels on a full disk"
+    )
     lease_sec: float = Field(
         default=10.0,
         ge=1,

@@ -72,6 +72,8 @@ class Metrics:
             "ome_connection_refusals", "Requests and connections refused before they were worked on", ["code"], registry=registry
         )
         self._state = Gauge("ome_engine_state", "1 for the state that the engine is in", ["state"], registry=registry)
+        self._wal_bytes = Gauge("ome_wal_bytes", "Size of an SQLite database's write-ahead log", registry=registry)
+        self._disk_free_bytes = Gauge("ome_disk_free_bytes", "Free on an SQLite database's disk", registry=registry)
         self._position = Gauge("ome_engine_position", "The last committed position", registry=registry)
         self._waiting = Gauge("ome_commands_waiting", "Commands taken that aren't durable yet", registry=registry)
         Gauge("ome_build_info", "Always 1", ["version"], registry=registry).labels(version("ome")).set(1)
@@ -84,6 +86,11 @@ class Metrics:
         self._batch_size.observe(commands)
         self._commit_seconds.observe(commit_seconds)
         self._queue_depth.set(queue_depth)
+
+    def disk_measured(self, wal_bytes: int, free_bytes: int) -> None:
+        """How long an SQLite database's WAL is and how much of its disk is free."""
+        self._wal_bytes.set(wal_bytes)
+        self._disk_free_bytes.set(free_bytes)
 
     def state_changed(self, state: str) -> None:
         """The engine's state is now another."""

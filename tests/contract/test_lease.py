@@ -12,7 +12,7 @@ import pytest
 from factories import resting_batch
 from ome.db import Storage, open_storage
 from ome.db.postgres import PostgresSession
-from ome.domain.errors import EngineRunning, Fenced, StorageAway
+from ome.domain.errors import EngineRunning, Fenced, StorageAway, StorageError
 from postgres import execute
 
 LONG_AGO = "UPDATE lease SET renewed_at = renewed_at - interval '1 hour'"
@@ -104,13 +104,13 @@ async def test_a_connection_that_may_not_be_ended_is_no_obstacle(postgres_url: s
 
 async def test_an_idle_engine_notices_that_it_was_overtaken(postgres_url: str) -> None:
     """Its renewal finds another name: it hears so without having committed anything."""
-    told: asyncio.Future[Fenced] = asyncio.get_running_loop().create_future()
+    told: asyncio.Future[StorageError] = asyncio.get_running_loop().create_future()
 
-    def overtaken(error: Fenced) -> None:
+    def overtaken(error: StorageError) -> None:
         if not told.done():
             told.set_result(error)
 
-    first = await started(postgres_url, lease_s=0.15, overtaken=overtaken)
+    first = await started(postgres_url, lease_s=0.15, failed=overtaken)
     assert not told.done()
     await execute(postgres_url, "UPDATE lease SET holder = 'somebody else'")
     error = await asyncio.wait_for(told, 20)

@@ -3,12 +3,15 @@
 WAL with synchronous=FULL, both set and read back at each connect: a commit is on the disk when it returns. While the session is
 open an exclusive lock on `<file>.engine.lock` keeps a second engine away; the system gives it back when the process ends.
 At start the WAL is copied into the file and truncated before anything else is written (a crash may have left frames in it that
-the disk never got), and again at close.
+the disk never got), and again at close. In between it is copied between commits, never inside one: when nothing is written, and
+every few seconds under load; most of it by a second connection while commits go on, the rest by the writer, so that the next
+commit begins the WAL anew. Readers in their middle put that off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 import sys
@@ -17,18 +20,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from sqlalchemy import StaticPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from ome.db import statements
 from ome.db.beside import Write
+from ome.db.disk_reserve import DiskReserve
 from ome.db.migrate import migrate
 from ome.db.order_stream import open_orders
 from ome.db.recovery import Extent, Stored, records, shard_ids, stored_rows
 from ome.db.statements import SQLITE, Change, Head
-from ome.domain.errors import DiskFailed, EngineRunning, InvariantBroken, StorageAway, StorageUnusable
+from ome.domain.errors import DiskFailed, EngineRunning, InvariantBroken, StorageAway, StorageError, StorageUnusable
 from ome.domain.records import OrderRecord
 
 if sys.platform == "win32":
@@ -38,8 +42,15 @@ else:
 
 BUSY_TIMEOUT_MS: Final = 5_000
 """How long a statement waits for somebody else's write lock, such as a person's at a SQL prompt."""
-CHECKPOINT_PAGES: Final = 4_000
-"""Pages of 4 KiB (16 MB) that the WAL grows to before a commit copies it into the file: busy pages are copied less often."""
+UPKEEP_S: Final = 0.5
+"""Seconds between two looks at the WAL and the disk."""
+CHECKPOINT_S: Final = 2.0
+"""Seconds after which the WAL is copied under load too: busy pages are copied less often."""
+WAL_BYTES: Final = 64 * 1024 * 1024
+"""What the WAL should stay below: beyond it it is copied at each look, and cut when it is begun anew."""
+LONG_WAL: Final = 2
+"""At so many times `WAL_BYTES` something keeps the WAL from being begun anew; that is said, once a minute."""
+_ALARM_S: Final = 60.0
 CACHE_KIB: Final = 64 * 1024
 """Memory for pages, so that index pages aren't read again."""
 _FULL: Final = 2
@@ -55,6 +66,20 @@ _PASSING_AT_START: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED
 """Those of them that are waited for at start; the others are told at once to whoever has just started it."""
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+class Watcher(Protocol):
+    """Who hears of the disk, on the event loop."""
+
+    def space_is_low(self, low: bool, /) -> None:  # noqa: FBT001  its one argument
+        """Whether there is too little space for new orders."""
+
+    def measured(self, wal_bytes: int, free_bytes: int, /) -> None:
+        """How long the WAL is and how much of the disk is free."""
+
+    def failed(self, error: StorageError, /) -> None:
+        """The engine must stop."""
 
 
 class SqliteSession:
@@ -62,9 +87,16 @@ class SqliteSession:
 
     durability = "full"
 
-    def __init__(self, path: str, shard: int) -> None:
+    def __init__(self, path: str, shard: int, reserve: DiskReserve, watcher: Watcher) -> None:
         self._work = _Work(path, shard)
+        self._copier = _Copier(self._work)
+        self._reserve = reserve
+        self._watcher = watcher
         self._thread: ThreadPoolExecutor | None = None
+        self._copying: ThreadPoolExecutor | None = None
+        self._upkeep: asyncio.Task[None] | None = None
+        self._writes = 0
+        self._alarm_at = 0.0
 
     async def open(self) -> None:
         """Lock, connect, check durability."""
@@ -80,7 +112,11 @@ class SqliteSession:
     async def fence(self) -> Head:
         """Empty the WAL, migrate, take the fence; see `repository.Session`."""
         with _starting():
-            return await self._on_thread(self._work.fence)
+            head = await self._with_room(self._work.fence)
+        await self._look_at_disk()
+        self._copying = ThreadPoolExecutor(1, thread_name_prefix="ome-sqlite-checkpoint")
+        self._upkeep = asyncio.create_task(self._keep_up(), name="upkeep")
+        return head
 
     async def load(self) -> Stored:
         """See `repository.Session`."""
@@ -88,14 +124,23 @@ class SqliteSession:
 
     async def apply(self, change: Change) -> bool:
         """See `repository.Session`."""
-        return await self._on_thread(lambda: self._work.apply(change))
+        self._writes += 1
+        return await self._with_room(lambda: self._work.apply(change))
 
     async def resolve(self, change: Change) -> bool:
         """See `repository.Session`."""
-        return await self._on_thread(lambda: self._work.resolve(change))
+        return await self._with_room(lambda: self._work.resolve(change))
 
     async def close(self) -> None:
         """Checkpoint, close, unlock; the second time it does nothing."""
+        upkeep, self._upkeep = self._upkeep, None
+        if upkeep is not None:
+            upkeep.cancel()
+            await asyncio.wait([upkeep])
+        copying, self._copying = self._copying, None
+        if copying is not None:
+            await asyncio.get_running_loop().run_in_executor(copying, self._copier.close)
+            copying.shutdown()
         thread = self._thread
         if thread is not None:
             closing = self._on_thread(self._work.close)
@@ -105,16 +150,81 @@ class SqliteSession:
 
     async def write(self, guard: Write | None, writes: Sequence[Write]) -> bool:
         """See `beside.Beside`: in its turn on the thread."""
+        self._writes += 1
         return await self._on_thread(lambda: self._work.write_beside(guard, writes))
 
     def final(self, error: Exception) -> Exception | None:
         """See `repository.Session`."""
         return _final(error)
 
+    async def _with_room(self, call: Callable[[], _T]) -> _T:
+        """Do it, and where the disk is full make room for the next attempt."""
+        try:
+            return await self._on_thread(call)
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+                await self._on_thread(self._reserve.give_back)
+                self._watcher.space_is_low(True)  # noqa: FBT003  its one argument
+            raise
+
+    async def _keep_up(self) -> None:
+        """Between commits: copy the WAL, look at the disk."""
+        loop = asyncio.get_running_loop()
+        seen = copied = 0
+        copied_at = loop.time()
+        while True:
+            await asyncio.sleep(UPKEEP_S)
+            is_idle, seen = seen == self._writes, self._writes
+            try:
+                wal_bytes = await self._look_at_disk()
+                if seen > copied and (is_idle or loop.time() - copied_at > CHECKPOINT_S or wal_bytes > WAL_BYTES):
+                    await loop.run_in_executor(self._copying, self._copier.copy)
+                    copied, copied_at = (seen if await self._on_thread(self._work.copy_rest) else copied), loop.time()
+                self._warn_of(wal_bytes)
+            except sqlite3.Error as error:
+                final = _final(error)
+                if isinstance(final, StorageError):
+                    self._watcher.failed(final)
+                    return
+                _log.warning("the WAL could not be copied: %s", error)
+            except OSError as error:
+                _log.warning("the disk could not be looked at: %s", error)
+
+    async def _look_at_disk(self) -> int:
+        free_bytes, wal_bytes = await self._on_thread(lambda: (self._reserve.look(), self._work.wal_bytes()))
+        self._watcher.measured(wal_bytes, free_bytes)
+        self._watcher.space_is_low(self._reserve.is_low)
+        return wal_bytes
+
+    def _warn_of(self, wal_bytes: int) -> None:
+        now = asyncio.get_running_loop().time()
+        if wal_bytes > LONG_WAL * WAL_BYTES and now > self._alarm_at:
+            self._alarm_at = now + _ALARM_S
+            _log.warning("the WAL has %d bytes; a program that has been reading the database for long keeps it", wal_bytes)
+
     def _on_thread(self, call: Callable[[], _T]) -> asyncio.Future[_T]:
         if self._thread is None:
             raise StorageUnusable("The database is closed.")
         return asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+class _Copier:
+    """Copies the WAL over a connection of its own, on a thread of its own, while the writer goes on."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+        self._connection: sqlite3.Connection | None = None
+
+    def copy(self) -> None:
+        if self._connection is None:
+            self._connection = self._work.connection()
+            self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 class _Work:
@@ -210,6 +320,19 @@ class _Work:
             os.close(self._lock)
             self._lock = None
 
+    def copy_rest(self) -> bool:
+        """Copy what is left of the WAL, a little, so that the next commit begins it anew; whether nothing is left."""
+        if self._connection is None:
+            return False
+        _, frames, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return bool(frames == copied)
+
+    def wal_bytes(self) -> int:
+        try:
+            return Path(f"{self._path}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def _write(self, connection: sqlite3.Connection, change: Change) -> bool:
         """All of a change, in the transaction that is open, and its commit; or nothing, and False."""
         try:
@@ -236,11 +359,12 @@ class _Work:
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        connection = self.connection()
         try:
             (journal_mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             (synchronous,) = connection.execute("PRAGMA synchronous").fetchone()
             if journal_mode != "wal" or synchronous < _FULL:
@@ -252,6 +376,9 @@ class _Work:
             connection.close()
             raise
         return connection
+
+    def connection(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

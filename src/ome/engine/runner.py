@@ -191,8 +191,9 @@ class EngineRunner:
 
     def storage_low(self, low: bool) -> None:  # noqa: FBT001  likewise
         """The repository tells when the disk is almost full, and when there is space again."""
-        self._storage_low = low
-        self._go_on()
+        if low != self._storage_low:
+            self._storage_low = low
+            self._go_on()
 
     @property
     def _takes_cancels(self) -> bool:
