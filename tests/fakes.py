@@ -34,10 +34,11 @@ from ome.domain.events import (
     PrivateEvent,
     SelfTradePrevented,
     Traded,
-    users_of,
+    UserEvent,
+    events_of,
 )
 from ome.domain.numbers import canonical, format_number, pack, value_of
-from ome.domain.ports import Answer, Auction, Depth, Operation, Page, Quote, Ticker, Timely, command_of
+from ome.domain.ports import Answer, Auction, Candle, Depth, FeedSink, Operation, Page, Quote, Ticker, Timely, command_of
 from ome.domain.reasons import Reason
 from ome.domain.records import BookSnapshot, CandleRecord, InstrumentRecord, InstrumentRules, OrderRecord, TradeRecord
 
@@ -122,7 +123,7 @@ class FakePast:
 
 
 class FakeExchange:
-    """Implements OrderEntry, ReadModels, MarketData and CommandBus."""
+    """Implements OrderEntry, ReadModels, MarketData, MarketFeed and CommandBus."""
 
     def __init__(self) -> None:
         self.past = FakePast()
@@ -233,8 +234,12 @@ class FakeExchange:
             self._cancel(order_id)
         return named
 
-    async def batch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> list[Answer | OmeError]:
+    async def batch(
+        self, operations: Sequence[Operation], *, dry_run: bool = False, queued: Callable[[], None] | None = None
+    ) -> list[Answer | OmeError]:
         """Carry them out one after the other; what is raised is the outcome of its operation."""
+        if queued is not None:
+            queued()
         with self._undone(dry_run):
             return [self._carry_out(command_of(operation)) for operation in operations]
 
@@ -402,14 +407,10 @@ class FakeExchange:
         named = [(each, [event for event in each.events if order_id in _orders_named(event)]) for each in self.kept]
         return [CommandEvents(each.position, each.time, events) for each, events in named if events]
 
-    async def events_of_user(self, user_id: str, since: int, limit: int) -> list[CommandEvents]:
-        """What was kept of them, up to the command that fills the limit."""
-        found: list[CommandEvents] = []
-        for each in self.kept:
-            mine = [event for event in each.events if user_id in users_of(event)]
-            if mine and each.position >= since and sum(len(command.events) for command in found) < limit:
-                found.append(CommandEvents(each.position, each.time, mine))
-        return found
+    async def events_of_user(self, user_id: str, after: tuple[int, int], limit: int) -> list[UserEvent]:
+        """What was kept of them."""
+        mine = (each for command in self.kept for each in events_of(user_id, command))
+        return [each for each in mine if (each.position, each.number) > after][:limit]
 
     async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
         """The older open orders of its side at its price."""
@@ -520,6 +521,24 @@ class FakeExchange:
         last = (ticker.last_price, ticker.last_quantity)
         place = (symbol, ticker.sequence, ticker.time, ticker.state)
         return Quote(*place, ticker.best_bid, ticker.best_ask, *last, self.auction(symbol))
+
+    # MarketFeed
+
+    def attach(self, sink: FeedSink) -> None:
+        """Whoever is told."""
+        self.sink = sink
+
+    def watch(self, symbol: str) -> bool:
+        """Nothing is told by itself."""
+        return symbol in self.listed
+
+    def unwatch(self, symbol: str) -> None:
+        """Likewise."""
+
+    def candle(self, symbol: str, interval: str) -> Candle | None:
+        """None is kept."""
+        del symbol, interval
+        return None
 
     def auction(self, symbol: str) -> Auction | None:
         """What a test has put into `auctions`, else an empty one, while the symbol is in AUCTION."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ome.domain.batch import Batch
 from ome.domain.enums import OrderStatus
-from ome.domain.events import CommandEvents, decode_events
+from ome.domain.events import CommandEvents, UserEvent, decode_events, events_of
 from ome.domain.ports import Page, Recovered
 from ome.domain.records import EngineSettings, EngineState, OrderRecord, TradeRecord
 
@@ -103,9 +103,12 @@ class MemoryReads:
         """Not needed."""
         raise NotImplementedError
 
-    async def events_of_user(self, user_id: str, since: int, limit: int) -> list[CommandEvents]:
-        """Not needed."""
-        raise NotImplementedError
+    async def events_of_user(self, user_id: str, after: tuple[int, int], limit: int) -> list[UserEvent]:
+        """A user's events behind a place."""
+        await asyncio.sleep(0)
+        stored = (command for batch in self._repository.batches for command in decode_events(batch.events))
+        mine = (each for command in stored for each in events_of(user_id, command))
+        return [each for each in mine if (each.position, each.number) > after][:limit]
 
     async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
         """Not needed."""

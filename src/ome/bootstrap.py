@@ -30,7 +30,9 @@ import uvicorn
 from ome.api.app import build_app
 from ome.api.connections import ConnectionLimits, Connections
 from ome.api.protocol import Connection
-from ome.api.settings import ApiSettings
+from ome.api.services import Ports
+from ome.api.settings import ApiSettings, StreamSettings
+from ome.api.websocket import WebSocketConnection
 from ome.config import Settings, load_settings, not_built
 from ome.db import open_storage
 from ome.domain.clock import MICROSECONDS, now_us
@@ -105,11 +107,14 @@ class Service:
         )
         self._archivist = Archivist(chores(self._storage.archive, self._market, lambda: self._runner.position, kept))
         self.app = build_app(
-            entry=OrderEntryDesk(self._runner, self._storage.reads, wait_s=settings.client_wait_sec),
-            reads=self._storage.reads,
-            market=self._market,
-            past=StoredPast(self._storage.archive),
-            bus=self._runner,
+            ports=Ports(
+                entry=OrderEntryDesk(self._runner, self._storage.reads, wait_s=settings.client_wait_sec),
+                reads=self._storage.reads,
+                market=self._market,
+                past=StoredPast(self._storage.archive),
+                feed=self._feed,
+                bus=self._runner,
+            ),
             settings=ApiSettings(
                 api_key=settings.api_key.get_secret_value(),
                 private_reads=settings.private_reads,
@@ -118,6 +123,7 @@ class Service:
                 max_head_bytes=settings.max_header_bytes,
             ),
             metrics=self._metrics,
+            stream_settings=_stream_settings(settings),
             durability=lambda: self._storage.repository.durability,
             lifespan=self._lifespan,
         )
@@ -129,7 +135,7 @@ class Service:
     async def start(self) -> None:
         """Recover and begin to take commands. Raises a StorageError that says what stands against it."""
         await self._runner.recover(self._load_views)
-        await self._runner.run([self._feed, self._metrics])
+        await self._runner.run([self._feed, self._metrics], [self.app.streams.orders])
         self._archivist.start()
 
     async def _load_views(self, engine: Engine) -> None:
@@ -239,6 +245,7 @@ async def _live(service: Service, listener: socket.socket, signals: Signals) -> 
         status = _cannot_start(error)
     finally:
         drained = await service.drain(signals.left(settings.drain_sec))
+        await service.app.streams.shutdown()
         if serving is not None:
             server.config.timeout_graceful_shutdown = math.ceil(signals.left(settings.drain_sec))
             server.should_exit = True
@@ -353,7 +360,24 @@ def _uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
         server_header=False,
         date_header=True,
         proxy_headers=False,
-        ws="none",
+        ws=WebSocketConnection,
+        ws_max_size=settings.ws_max_message_bytes,
+        ws_ping_interval=None,
+        ws_per_message_deflate=False,
+    )
+
+
+def _stream_settings(settings: Settings) -> StreamSettings:
+    return StreamSettings(
+        max_connections=settings.max_streams,
+        max_subscriptions=settings.ws_max_subscriptions,
+        max_in_flight=settings.ws_max_in_flight,
+        messages_per_second=settings.ws_messages_per_sec,
+        queue_messages=settings.stream_queue_messages,
+        queue_bytes=settings.stream_queue_bytes,
+        heartbeat_seconds=settings.stream_heartbeat_sec,
+        max_order_bytes=settings.max_body_bytes,
+        allowed_origins=tuple(origin.strip() for origin in settings.allowed_origins.split(",") if origin.strip()),
     )
 
 

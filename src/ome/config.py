@@ -87,6 +87,25 @@ class Settings(BaseSettings):
         description="seconds without a sign of life after which a PostgreSQL engine is taken for gone",
     )
     standby: bool = Field(default=False, description="whether to wait where another engine is running, instead of exit status 3")
+    max_streams: int = Field(default=20_000, ge=1, description="open WebSockets and event streams; beyond it 503")
+    stream_heartbeat_sec: float = Field(
+        default=15.0, gt=0, le=3600, allow_inf_nan=False, description="seconds of silence after which a stream gets a heartbeat"
+    )
+    stream_queue_messages: int = Field(
+        default=16_384, ge=1, description="messages that a stream's reader may be behind; beyond it closed with 4008"
+    )
+    stream_queue_bytes: int = Field(default=4_194_304, ge=1024, description="the same in bytes")
+    ws_max_message_bytes: int = Field(
+        default=1_048_576, ge=1024, description="largest message that a WebSocket may send, in bytes"
+    )
+    ws_messages_per_sec: int = Field(
+        default=1000, ge=0, description="messages a second that a WebSocket may send where there is a key; 0: no limit"
+    )
+    ws_max_subscriptions: int = Field(default=1000, ge=1, description="subscriptions of one WebSocket")
+    ws_max_in_flight: int = Field(default=1000, ge=1, description="orders of one WebSocket that may wait for their answers")
+    allowed_origins: str = Field(
+        default="", description="origins of pages that may open WebSockets, with commas; the service's own always may"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least severe log lines to write")
     log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: console on a terminal, else JSON")
 

@@ -76,6 +76,10 @@ class Metrics:
         self._disk_free_bytes = Gauge("ome_disk_free_bytes", "Free on an SQLite database's disk", registry=registry)
         self._position = Gauge("ome_engine_position", "The last committed position", registry=registry)
         self._waiting = Gauge("ome_commands_waiting", "Commands taken that aren't durable yet", registry=registry)
+        self._streams = Gauge("ome_streams", "Open WebSockets and event streams", registry=registry)
+        self._streams_closed = Counter(
+            "ome_streams_closed", "Streams that have ended, by the close code from this side", ["code"], registry=registry
+        )
         Gauge("ome_build_info", "Always 1", ["version"], registry=registry).labels(version("ome")).set(1)
         self.state_changed("STARTING")
 
@@ -135,6 +139,16 @@ class Metrics:
         for (order_type, outcome), count in outcomes.items():
             self._orders.labels(order_type.name, outcome).inc(count)
         self._trades.inc(trades)
+
+    # Streams
+
+    def streams_open(self, count: int) -> None:
+        """So many are open now."""
+        self._streams.set(count)
+
+    def stream_closed(self, code: int | None) -> None:
+        """One has ended; None where its client left."""
+        self._streams_closed.labels("client" if code is None else str(code)).inc()
 
     # Requests and reading
 

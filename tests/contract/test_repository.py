@@ -15,15 +15,14 @@ from ome.domain.batch import CHAIN_START, chain_hash
 from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.errors import InvariantBroken
 from ome.domain.events import (
-    CommandEvents,
     CommandRefused,
     OrderAccepted,
     OrderCancelled,
-    OrderFilled,
     SelfTradePrevented,
     Traded,
+    UserEvent,
     decode_events,
-    users_of,
+    events_of,
 )
 from ome.domain.ids import make_id
 from ome.domain.numbers import pack
@@ -342,22 +341,30 @@ async def test_the_events_of_a_command_are_found_by_its_position(storage: Storag
     assert await reads.events_of_order(77) == []
 
 
-async def test_the_events_of_a_user_come_oldest_first_from_any_position(storage: Storage) -> None:
-    """D2: whole commands with the user's events alone, up to the one that fills the limit; fewer only at the end."""
+async def test_the_events_of_a_user_come_oldest_first_from_any_place(storage: Storage) -> None:
+    """D2: every event of the user and none of anybody else, each once, however they are paged."""
     batches = [trading_batch(2 * n - 1, n, buyer="carol" if n % 2 else "dave") for n in range(1, 31)]
     for batch in batches:
         await storage.repository.commit(batch)
     reads = storage.reads
     stored = [command for batch in batches for command in decode_events(batch.events)]
-    carols = [command for command in stored if isinstance(command.events[-1], OrderFilled) and command.position % 4 == 2]
-    bobs = [CommandEvents(each.position, each.time, [e for e in each.events if "bob" in users_of(e)]) for each in stored]
-    assert await reads.events_of_user("carol", 0, 1000) == carols
-    assert await reads.events_of_user("bob", 0, 1000) == bobs
-    assert await reads.events_of_user("bob", 7, 1000) == bobs[6:]
-    assert await reads.events_of_user("carol", 6, 7) == carols[1:4]
-    assert await reads.events_of_user("carol", carols[-1].position, 1) == carols[-1:]
-    assert await reads.events_of_user("carol", 10**6, 10) == []
-    assert await reads.events_of_user("nobody", 0, 10) == []
+    for user_id, count in (("carol", 45), ("bob", 60)):
+        mine = [each for command in stored for each in events_of(user_id, command)]
+        assert len(mine) == count
+        assert await reads.events_of_user(user_id, (0, -1), 1000) == mine
+        for limit in (1, 7):
+            paged, place = list[UserEvent](), (0, -1)
+            while page := await reads.events_of_user(user_id, place, limit):
+                assert len(page) <= limit
+                paged += page
+                place = (page[-1].position, page[-1].number)
+            assert paged == mine
+        assert (
+            await reads.events_of_user(user_id, (mine[9].position, 2**31), 3)
+            == [each for each in mine if each.position > mine[9].position][:3]
+        )
+    assert await reads.events_of_user("carol", (10**6, 0), 10) == []
+    assert await reads.events_of_user("nobody", (0, -1), 10) == []
 
 
 async def test_trades_since_a_moment_come_oldest_first(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,12 +29,13 @@ from ome.api.routes.not_built import NotBuilt
 from ome.api.routes.orders import DeclaredOrders, Lists, MassCancel
 from ome.api.routes.past import PastRoutes
 from ome.api.routes.service import ServiceRoutes
+from ome.api.routes.streams import StreamRoutes
 from ome.api.schemas import SYMBOL, SYMBOL_WORDS, USER_ID, USER_ID_WORDS
-from ome.api.services import FULL, Durability, Services
-from ome.api.settings import ApiSettings
+from ome.api.services import FULL, Durability, Ports, Services
+from ome.api.settings import ApiSettings, StreamSettings
+from ome.api.streams.hub import Streams
 from ome.domain.errors import OmeError
 from ome.domain.numbers import pack
-from ome.domain.ports import CommandBus, MarketData, OrderEntry, Past, ReadModels
 from ome.domain.reasons import Reason
 from ome.observability import Metrics, RequestLog
 
@@ -48,15 +49,12 @@ RFC 9457 problem documents with a stable `code` ([all of them](/docs/problems)) 
 """
 
 
-def build_app(  # noqa: PLR0913  the ports, each by name
+def build_app(
     *,
-    entry: OrderEntry,
-    reads: ReadModels,
-    market: MarketData,
-    past: Past,
-    bus: CommandBus,
+    ports: Ports,
     settings: ApiSettings,
     metrics: Metrics,
+    stream_settings: StreamSettings | None = None,
     durability: Durability = lambda: FULL,
     lifespan: Lifespan | None = None,
 ) -> Dispatcher:
@@ -67,18 +65,19 @@ def build_app(  # noqa: PLR0913  the ports, each by name
     gate = Gate(settings)
     request_log = RequestLog(metrics, settings.request_log_seconds)
     services = Services(
-        entry=entry,
-        reads=reads,
-        market=market,
-        past=past,
-        bus=bus,
+        entry=ports.entry,
+        reads=ports.reads,
+        market=ports.market,
+        past=ports.past,
+        bus=ports.bus,
         settings=settings,
         metrics=metrics,
         request_log=request_log,
         gate=gate,
         durability=durability,
     )
-    orders = OrderRoutes(entry, reads, gate, settings)
+    orders = OrderRoutes(ports.entry, ports.reads, gate, settings)
+    streams = Streams(ports, gate, orders, settings, stream_settings or StreamSettings(), metrics)
     app = FastAPI(
         title="OME",
         summary="An order matching engine service",
@@ -97,12 +96,13 @@ def build_app(  # noqa: PLR0913  the ports, each by name
         ExplainRoutes(services),
         MarketRoutes(services),
         PastRoutes(services),
+        StreamRoutes(services, streams),
         ServiceRoutes(services),
         NotBuilt(services),
     ):
         routes.add_to(app)
     describe(app)
-    dispatcher = Dispatcher(app, orders, bus, request_log, settings, durability)
+    dispatcher = Dispatcher(app, orders, streams, ports.bus, request_log, settings, durability)
     _answer_errors(app, settings)
     return dispatcher
 

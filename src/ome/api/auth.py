@@ -21,6 +21,16 @@ class Gate:
         self._key = settings.api_key.encode()
         self._private_reads = settings.private_reads and bool(self._key)
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether a key is set."""
+        return bool(self._key)
+
+    @property
+    def private_reads_need_key(self) -> bool:
+        """Whether orders are read with the key only."""
+        return self._private_reads
+
     def operator(self, headers: Headers) -> None:
         """What changes something, or shows what is the operator's: the key, if one is set."""
         if self._key and not compare_digest(headers.get(KEY_HEADER, b""), self._key):

@@ -51,6 +51,7 @@ Rules = Callable[[Mapping[str, Any], Collection[str]], list[FieldError]]
 _ZERO: Final = re.compile(rb'0(?:\.0{1,38})?|"0(?:\.0{1,38})?"')
 _WHOLE: Final = re.compile(rb"(0|[1-9][0-9]{0,15})(?:\.0{1,15})?")
 """A whole number, as JSON Schema has it: 5.0 is one."""
+_MESSAGE_ID: Final = re.compile(rb'-?[0-9]{1,18}|"[ !#-\[\]-~]{0,64}"')
 MAX_NAME: Final = 64
 """Characters of an unknown field's name that an answer repeats."""
 
@@ -186,6 +187,22 @@ def _read_operation(raw: Raw) -> str:
     return name
 
 
+def one_of(*names: str) -> Reader:
+    """A reader of one of these words."""
+
+    def read(raw: Raw) -> str:
+        name = _string(raw)
+        if name not in names:
+            raise Unreadable(f"must be one of {', '.join(names)}")
+        return name
+
+    return read
+
+
+read_string: Final = _string
+read_boolean: Final = _read_boolean
+read_symbol: Final = _text(SYMBOL, SYMBOL_WORDS)
+read_user_id: Final = _text(USER_ID, USER_ID_WORDS)
 _read_clock: Final = _text(TIME_OF_DAY, "must be a time of day, HH:MM or HH:MM:SS")
 _STRING: Final = msgspec.json.Decoder(str)
 _BOOLEAN: Final = msgspec.json.Decoder(bool)
@@ -461,3 +478,58 @@ def _operation(body: Raw) -> Operation | Problem:
     if not order_id:
         return Problem(Reason.ORDER_NOT_FOUND)
     return CancelOrder(order_id, exists=True) if op == "cancel" else _change(order_id, values)
+
+
+# Messages of a socket
+
+
+class Asked(NamedTuple):
+    """A message of a socket: what is asked, the `id` that its answer carries as it was sent (None: none), the other members."""
+
+    op: str
+    id: Raw | None
+    members: dict[str, Raw]
+
+    @property
+    def body(self) -> bytes:
+        """The other members, as the body of a request would have them."""
+        return msgspec.json.encode(self.members)
+
+
+def read_message(text: bytes) -> Asked:
+    """One message; raises Problem where it is no object, or has no readable `op` or `id`."""
+    members = _members(text)
+    given_id = members.pop("id", None)
+    errors: list[FieldError] = []
+    if given_id is not None and _MESSAGE_ID.fullmatch(bytes(given_id)) is None:
+        errors.append(FieldError("id", "must be a whole number, or a string of at most 64 plain characters"))
+        given_id = None
+    op = ""
+    try:
+        op = _string(members.pop("op"))
+    except KeyError:
+        errors.append(FieldError("op", "is required"))
+    except Unreadable as error:
+        errors.append(FieldError("op", str(error)))
+    if errors:
+        raise Problem(Reason.INVALID_REQUEST, errors=errors)
+    return Asked(op, given_id, members)
+
+
+def read_form(members: Mapping[str, Raw], form: Form) -> dict[str, Any]:
+    """The value of each member that was sent; raises Problem with all that is wrong."""
+    return _read(members, form)
+
+
+def pop_order_id(members: dict[str, Raw]) -> int:
+    """The order that a message names, taken out of its members; raises Problem."""
+    raw = members.pop("order_id", None)
+    try:
+        order_id = 0 if raw is None else _read_order_id(raw)
+    except Unreadable as error:
+        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("order_id", str(error))]) from None
+    if raw is None:
+        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("order_id", "is required")])
+    if not order_id:
+        raise Problem(Reason.ORDER_NOT_FOUND)
+    return order_id

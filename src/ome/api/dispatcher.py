@@ -25,6 +25,7 @@ from ome.api.orders import BATCH, PREFIX, USERS, OrderRoutes, Reply
 from ome.api.problems import CONTENT_TYPE, Header, Problem
 from ome.api.services import FULL, Durability
 from ome.api.settings import ApiSettings
+from ome.api.streams.hub import Streams
 from ome.domain.errors import NotAccepting
 from ome.domain.ports import CommandBus
 from ome.domain.reasons import Reason
@@ -46,6 +47,7 @@ PROBLEM_HEADERS: Final = (*SECURITY_HEADERS, _NO_STORE, (b"content-type", CONTEN
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE: Final = 499
 """What the request log says of a request whose client left before it was read: nothing was answered."""
+WEBSOCKET: Final = "/ws"
 UNMATCHED: Final = "unmatched"
 """The route of a request that matched none, in logs and metrics: a path from outside is never a label."""
 _WITHOUT_DATA: Final = frozenset({"STARTING", "RECOVERING"})
@@ -59,18 +61,20 @@ Handler = Callable[[Scope, Headers, Receive], Awaitable[Reply]]
 
 
 class Dispatcher:
-    """`orders` serves the hot routes, `app` all others; `request_log` gets a line for each answer."""
+    """`orders` serves the hot routes, `streams` the WebSockets, `app` all else; `request_log` gets a line for each answer."""
 
     def __init__(
         self,
         app: ASGIApp,
         orders: OrderRoutes,
+        streams: Streams,
         bus: CommandBus,
         request_log: RequestLog,
         settings: ApiSettings,
         durability: Durability,
     ) -> None:
         self._app = app
+        self.streams = streams
         self._bus = bus
         self._farewell: tuple[Header, ...] = ()
         self._submit = orders.submit
@@ -103,7 +107,7 @@ class Dispatcher:
             finally:
                 self.flush()
         else:
-            await self._refuse_websocket(scope, receive, send)
+            await self._websocket(scope, receive, send)
 
     def flush(self) -> None:
         """Write what the request log has collected; for whoever serves without ASGI's lifespan, when it has stopped."""
@@ -182,16 +186,23 @@ class Dispatcher:
             return given.decode("ascii")
         return f"{self._id_prefix}-{next(self._id_count)}"
 
-    async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Streams aren't built yet: refuse the handshake, with a problem document where the server can send one."""
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket, or the refusal of its handshake: with a problem document where the server can send one."""
         await receive()
+        try:
+            if scope["path"] != WEBSOCKET:
+                raise Problem(Reason.ROUTE_NOT_FOUND)
+            await self.streams(scope, receive, send)
+        except Problem as problem:
+            await self._refuse_handshake(problem, scope, send)
+
+    async def _refuse_handshake(self, problem: Problem, scope: Scope, send: Send) -> None:
         if "websocket.http.response" not in scope.get("extensions", {}):
             await send({"type": "websocket.close", "code": 1000})
             return
         request_id = self._request_id(dict(scope["headers"]))
-        problem = Problem(Reason.NOT_SUPPORTED)
         body = problem.render("GET", scope["path"], request_id)
-        headers = [*PROBLEM_HEADERS, (b"x-request-id", request_id.encode())]
+        headers = [*PROBLEM_HEADERS, *problem.headers, (b"x-request-id", request_id.encode())]
         await send({"type": "websocket.http.response.start", "status": problem.status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})
 

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Response
 from ome.api import audit_schemas, past_schemas, schemas
 from ome.api.decoding import CONDITIONS, MODIFY_FORM
 from ome.api.problems import CONTENT_TYPE, ProblemDocument
+from ome.api.streams.order_events import UserEventList
 
 _REF: Final = "#/components/schemas/{name}"
 _STRUCTS: Final = (
@@ -41,6 +42,7 @@ _STRUCTS: Final = (
     past_schemas.FullSnapshotView,
     audit_schemas.HistoryView,
     audit_schemas.ExplainView,
+    UserEventList,
     ProblemDocument,
 )
 

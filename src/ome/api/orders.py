@@ -7,7 +7,7 @@ known are refused: a misspelt `dry_run` must not place an order.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -90,16 +90,23 @@ class OrderRoutes:
         """POST /orders/batch: 200 and a result for each operation, as it would have been answered by itself (I4)."""
         self._gate.operator(headers)
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
-        asked = read_batch(await read_json(headers, receive, self._max_batch_bytes))
+        asked = await read_json(headers, receive, self._max_batch_bytes)
+        return 200, _encoder.encode(await self.answer_batch(asked, scope, dry_run=dry_run)), _NO_HEADERS
+
+    async def answer_batch(
+        self, body: bytes, scope: Scope, *, dry_run: bool = False, queued: Callable[[], None] | None = None
+    ) -> BatchAnswer:
+        """The answer to a batch's body; raises Problem where it can't be read. `queued` as in OrderEntry."""
+        asked = read_batch(body)
         operations = [operation for operation in asked if not isinstance(operation, Problem)]
-        outcomes = iter(await self._entry.batch(operations, dry_run=dry_run) if operations else [])
+        outcomes = iter(await self._entry.batch(operations, dry_run=dry_run, queued=queued) if operations else [])
         answered = [(each, each if isinstance(each, Problem) else next(outcomes)) for each in asked]
         unreal = _unreal_ids(answered) if dry_run else None
-        results = [self._result(operation, outcome, scope, unreal) for operation, outcome in answered]
-        return 200, _encoder.encode(BatchAnswer(results=results, dry_run=True if dry_run else UNSET)), _NO_HEADERS
+        results = [self.result(operation, outcome, scope, unreal) for operation, outcome in answered]
+        return BatchAnswer(results=results, dry_run=True if dry_run else UNSET)
 
-    def _result(
-        self, operation: Operation | Problem, outcome: Outcome, scope: Scope, unreal: Collection[int] | None
+    def result(
+        self, operation: Operation | Problem, outcome: Outcome, scope: Scope, unreal: Collection[int] | None = None
     ) -> OperationResult:
         """One operation's answer; `unreal` is None where it isn't a dry run."""
         try:

@@ -190,7 +190,8 @@ class Connection(HttpToolsProtocol):
         """It is whole."""
         super().on_message_complete()
         self._in_body = False
-        self.receive_by = self.loop.time() + self._limits.keep_alive_s if self.cycle.response_complete else inf
+        if self.cycle is not None:  # there is none for the handshake of a WebSocket
+            self.receive_by = self.loop.time() + self._limits.keep_alive_s if self.cycle.response_complete else inf
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words say less
         """Refuse what can't be read: nothing after it can be told apart."""

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ome.api.auth import Gate, Headers
 from ome.api.settings import ApiSettings
-from ome.domain.ports import CommandBus, MarketData, OrderEntry, Past, ReadModels
+from ome.domain.ports import CommandBus, MarketData, MarketFeed, OrderEntry, Past, ReadModels
 from ome.observability import Metrics, RequestLog
 
 _encoder: Final = msgspec.json.Encoder()
@@ -19,6 +19,17 @@ _encoder: Final = msgspec.json.Encoder()
 Durability = Callable[[], str]
 FULL: Final = "full"
 """What `Durability` answers where a commit survives a power cut; anything else is shown to whoever changes something (DUR1)."""
+
+
+class Ports(Struct, frozen=True, kw_only=True):
+    """What is behind the edge."""
+
+    entry: OrderEntry
+    reads: ReadModels
+    market: MarketData
+    past: Past
+    feed: MarketFeed
+    bus: CommandBus
 
 
 class Services(Struct, frozen=True, kw_only=True):

@@ -22,3 +22,30 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     """How long /health waits for the database before it says that there is none."""
     request_log_seconds: float = 0.25
     """How long request log lines and counts are collected before they are written in one go."""
+
+
+class StreamSettings(Struct, frozen=True, kw_only=True):
+    """Bounds of streams, for WebSockets and server-sent events alike."""
+
+    max_connections: int = 20_000
+    """Open streams; an idle one costs some twenty kilobytes."""
+    max_subscriptions: int = 1000
+    """Of one connection: more than anybody watches, and bounded."""
+    max_in_flight: int = 1000
+    """Orders of one connection that wait for their answers; beyond it the connection isn't read for a while."""
+    messages_per_second: int = 1000
+    """Messages that a connection may send where there is a key (bursts of a second's worth); without one there is no limit."""
+    queue_messages: int = 16_384
+    """How far a reader may be behind: eight full batches of the engine."""
+    queue_bytes: int = 4 * 1024 * 1024
+    """The same in bytes; one ring for all readers of a topic."""
+    heartbeat_seconds: float = 15.0
+    """How long a connection may be silent before it gets a heartbeat; one that is silent itself for three of these is closed."""
+    auth_seconds: float = 5.0
+    """How long a connection may take to say its key or to subscribe, where there is a key."""
+    max_order_bytes: int = 64 * 1024
+    """Largest message that is no batch, as for bodies."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of pages, besides the service's own, that may open WebSockets."""
+    linger_seconds: float = 60.0
+    """How long the recent messages of a topic are kept after its last reader has left."""

@@ -24,7 +24,16 @@ from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl
 from ome.domain.enums import OrderStatus
 from ome.domain.errors import StorageAway, StorageUnusable
-from ome.domain.events import CommandEvents, CommandRefused, PrivateEvent, SelfTradePrevented, Traded, decode_events, users_of
+from ome.domain.events import (
+    CommandEvents,
+    CommandRefused,
+    PrivateEvent,
+    SelfTradePrevented,
+    Traded,
+    UserEvent,
+    decode_events,
+    events_of,
+)
 from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import pack, unpack
 from ome.domain.ports import Page
@@ -112,22 +121,20 @@ class StoredReads:
                     found.append(CommandEvents(command.position, command.time, events))
         return found[::-1]
 
-    async def events_of_user(self, user_id: str, since: int, limit: int) -> list[CommandEvents]:
+    async def events_of_user(self, user_id: str, after: tuple[int, int], limit: int) -> list[UserEvent]:
         """Out of the batches that the index of users names, a few at a time, giving way to others between them."""
         query = queries.batches_of_user(self._dialect)
-        found: list[CommandEvents] = []
-        count, from_end = 0, since
+        found: list[UserEvent] = []
+        since = after[0]
         while True:
-            rows = await self._rows(query, user_id=user_id, shard=self._shard, since=from_end, limit=BATCHES_AT_ONCE)
+            rows = await self._rows(query, user_id=user_id, shard=self._shard, since=since, limit=BATCHES_AT_ONCE)
             for end, events in rows:
                 for command in decode_events(events):
-                    mine = [each for each in command.events if user_id in users_of(each)]
-                    if mine and command.position >= since:
-                        found.append(CommandEvents(command.position, command.time, mine))
-                        count += len(mine)
-                if count >= limit:
-                    return found
-                from_end = end + 1
+                    if command.position >= after[0]:
+                        found += (each for each in events_of(user_id, command) if (each.position, each.number) > after)
+                if len(found) >= limit:
+                    return found[:limit]
+                since = end + 1
                 await asyncio.sleep(0)  # decoding takes a while; others come first
             if len(rows) < BATCHES_AT_ONCE:
                 return found

@@ -137,6 +137,15 @@ class CommandEvents(Struct, frozen=True, array_like=True):
     events: list[PrivateEvent]
 
 
+class UserEvent(Struct, frozen=True):
+    """One event of a user's: `number` says which of the user's events in its command it is, from 0."""
+
+    position: int
+    number: int
+    time: int
+    event: PrivateEvent
+
+
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(list[CommandEvents])
 
@@ -162,3 +171,9 @@ def users_of(event: PrivateEvent) -> tuple[str, ...]:
             return ()
         case _:
             return (event.order.user_id,)
+
+
+def events_of(user_id: str, command: CommandEvents) -> list[UserEvent]:
+    """A user's events in a command, in order."""
+    mine = [event for event in command.events if user_id in users_of(event)]
+    return [UserEvent(command.position, number, command.time, event) for number, event in enumerate(mine)]

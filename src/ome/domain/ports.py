@@ -16,7 +16,7 @@ from ome.domain.batch import Batch
 from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, Stamped
 from ome.domain.enums import MarketState, OrderStatus, Side
 from ome.domain.errors import OmeError
-from ome.domain.events import BookChanged, CommandEvents, Event
+from ome.domain.events import BookChanged, CommandEvents, Event, UserEvent
 from ome.domain.records import BookSnapshot, CandleRecord, EngineState, InstrumentRecord, OrderRecord, TradeRecord
 
 
@@ -99,9 +99,9 @@ class ReadModels(Protocol):
     async def events_of_order(self, order_id: int) -> list[CommandEvents]:
         """Every stored event that names the order, oldest first."""
 
-    async def events_of_user(self, user_id: str, since: int, limit: int) -> list[CommandEvents]:
-        """A user's stored events, oldest first, from the command at position `since` on: whole commands, each with the user's
-        events alone, so many that they have `limit` events or more; fewer only where there are no more (D2).
+    async def events_of_user(self, user_id: str, after: tuple[int, int], limit: int) -> list[UserEvent]:
+        """At most `limit` of a user's stored events, oldest first: those behind a place, which is (position, number) of an event
+        whether there is one or not (D2).
         """
 
     async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
@@ -274,9 +274,12 @@ class OrderEntry(Protocol):
         their acceptance (I2): the ids of those that were. At least a user or a symbol is given.
         """
 
-    async def batch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> list[Answer | OmeError]:
+    async def batch(
+        self, operations: Sequence[Operation], *, dry_run: bool = False, queued: Callable[[], None] | None = None
+    ) -> list[Answer | OmeError]:
         """Carry out operations in their order; one refusal does not stop the rest (I4). One answer for each, or the error that
-        `submit`, `modify` or `cancel` would have raised.
+        `submit`, `modify` or `cancel` would have raised. `queued` is called once all of them have joined the engine's queue, or
+        won't: what is sent after that comes after them.
         """
 
     async def wait_for_fate(self, user_id: str, client_order_id: str, symbol: str | None = None) -> None:

@@ -25,8 +25,11 @@ class Reason(IntEnum):
     METHOD_NOT_ALLOWED = 107
     MALFORMED_REQUEST = 108
     REQUEST_TIMEOUT = 109
+    WEBSOCKET_NEEDED = 115
+    TOO_MANY_SUBSCRIPTIONS = 116
     # 200: who asks
     UNAUTHORIZED = 200
+    ORIGIN_NOT_ALLOWED = 210
     # 300: the service's state
     OVERLOADED = 300
     NOT_ACCEPTING = 301
@@ -37,6 +40,7 @@ class Reason(IntEnum):
     PENDING = 306
     DRAINING = 307
     STORAGE_LOW = 308
+    RATE_LIMITED = 350
     # 400: what is named
     ORDER_NOT_FOUND = 400
     ORDER_NOT_OPEN = 401
@@ -116,7 +120,16 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.REQUEST_TIMEOUT: ReasonInfo(
         408, "", "The request did not come to its end in time", "Send head and body without a pause; nothing was executed."
     ),
+    Reason.WEBSOCKET_NEEDED: ReasonInfo(
+        426, "", "This path speaks WebSocket", "Connect with a WebSocket client: ws://HOST/ws; see /docs."
+    ),
+    Reason.TOO_MANY_SUBSCRIPTIONS: ReasonInfo(
+        422, "", "The connection has too many subscriptions", "At most {limit}; unsubscribe, or open another connection."
+    ),
     Reason.UNAUTHORIZED: ReasonInfo(401, "", "A valid API key is needed", "Send the key in the header X-API-Key."),
+    Reason.ORIGIN_NOT_ALLOWED: ReasonInfo(
+        403, "", "Pages of this origin may not connect", "Open the page from the service itself; ALLOWED_ORIGINS allows others."
+    ),
     Reason.OVERLOADED: ReasonInfo(
         503, "", "More is asked of the service than it can do", "Nothing was executed; try again after Retry-After seconds."
     ),
@@ -144,6 +157,9 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     ),
     Reason.STORAGE_LOW: ReasonInfo(
         503, "", "The disk is almost full", "Nothing was executed; cancels are taken, orders again once there is space."
+    ),
+    Reason.RATE_LIMITED: ReasonInfo(
+        429, "", "Messages come too fast", "At most {limit} a second; nothing was executed, send it again later."
     ),
     Reason.ORDER_NOT_FOUND: ReasonInfo(404, "M3", "There is no such order", "Check the order id."),
     Reason.ORDER_NOT_OPEN: ReasonInfo(409, "M3", "The order is no longer open", "It has ended; nothing can be changed about it."),

@@ -92,13 +92,16 @@ class OrderEntryDesk:
         """See OrderEntry."""
         return await self._bus.send(definition)
 
-    async def batch(self, operations: Sequence[Operation], *, dry_run: bool = False) -> list[Outcome]:
+    async def batch(
+        self, operations: Sequence[Operation], *, dry_run: bool = False, queued: Callable[[], None] | None = None
+    ) -> list[Outcome]:
         """See OrderEntry. Everything is looked up first; then all of it joins the queue at once, in its order.
 
         It is a task of its own: once begun it goes on when its client goes away.
         """
         commands = [command_of(operation) for operation in operations]
-        task = asyncio.create_task(self._preview(commands) if dry_run else self._batch(commands, self._deadlines(operations)))
+        work = self._preview(commands) if dry_run else self._batch(commands, self._deadlines(operations), queued)
+        task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
@@ -108,7 +111,9 @@ class OrderEntryDesk:
         now = self._monotonic_s()
         return [now + operation.valid_for_ms / 1000 if isinstance(operation, Timely) else inf for operation in operations]
 
-    async def _batch(self, operations: Sequence[ClientCommand], deadlines: Sequence[float]) -> list[Outcome]:
+    async def _batch(
+        self, operations: Sequence[ClientCommand], deadlines: Sequence[float], queued: Callable[[], None] | None
+    ) -> list[Outcome]:
         reserved = [self._reserve(operation) for operation in operations]
         looked_up = await asyncio.gather(
             *(self._look_up(operation) for operation, place in zip(operations, reserved, strict=True) if place.is_mine),
@@ -117,8 +122,10 @@ class OrderEntryDesk:
         waiting: list[Awaitable[Answer]] = []
         found = iter(looked_up)
         for operation, place, deadline_s in zip(operations, reserved, deadlines, strict=True):
-            queued = self._enqueue(place, next(found), deadline_s) if place.is_mine else None
-            waiting.append(self._answered(operation, place, queued))
+            events = self._enqueue(place, next(found), deadline_s) if place.is_mine else None
+            waiting.append(self._answered(operation, place, events))
+        if queued is not None:
+            queued()
         return [_outcome(result) for result in await asyncio.gather(*waiting, return_exceptions=True)]
 
     def _reserve(self, operation: ClientCommand) -> _Place:

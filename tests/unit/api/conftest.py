@@ -11,6 +11,7 @@ import pytest
 from fakes import FakeExchange, MakeApp, client_of
 from ome.api.app import build_app
 from ome.api.dispatcher import Dispatcher
+from ome.api.services import Ports
 from ome.api.settings import ApiSettings
 from ome.observability import Metrics
 
@@ -37,8 +38,8 @@ def metrics() -> Metrics:
 
 def make(exchange: FakeExchange, metrics: Metrics, durability: str = "full", **settings: object) -> Dispatcher:
     """An application over this exchange with these settings, which commits like this."""
-    ports = {"entry": exchange, "reads": exchange, "market": exchange, "bus": exchange, "past": exchange.past}
-    return build_app(**ports, settings=ApiSettings(**settings), metrics=metrics, durability=lambda: durability)  # type: ignore[arg-type]
+    ports = Ports(entry=exchange, reads=exchange, market=exchange, past=exchange.past, feed=exchange, bus=exchange)
+    return build_app(ports=ports, settings=ApiSettings(**settings), metrics=metrics, durability=lambda: durability)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ BUILT = {
     ("POST", "/orders"), ("GET", "/orders"), ("GET", "/orders/{order_id}"), ("PUT", "/orders/{order_id}"),
     ("DELETE", "/orders"), ("POST", "/orders/batch"), ("GET", "/market/{symbol}/auction"),
     ("DELETE", "/orders/{order_id}"), ("GET", "/orders/user/{user_id}"), ("GET", "/trades"), ("GET", "/market"),
+    ("GET", "/market/{symbol}/stream"), ("GET", "/orders/user/{user_id}/events"), ("GET", "/ws"),
     ("GET", "/market/{symbol}"), ("GET", "/market/{symbol}/depth"), ("GET", "/instruments"), ("GET", "/instruments/{symbol}"),
     ("GET", "/orders/{order_id}/history"), ("GET", "/orders/{order_id}/explain"),
     ("PUT", "/instruments/{symbol}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"),
@@ -69,7 +70,7 @@ def test_every_operation_says_what_it_answers(document: dict[str, Any]) -> None:
         for method, operation in operations.items():
             assert "application/problem+json" in operation["responses"]["default"]["content"], (method, path)
             assert operation["summary"]
-    for method, path in BUILT - {("GET", "/metrics")}:
+    for method, path in BUILT - {("GET", "/metrics"), ("GET", "/ws"), ("GET", "/market/{symbol}/stream")}:
         good = [code for code in document["paths"][path][method.lower()]["responses"] if code.startswith("2")]
         for code in good:
             content = document["paths"][path][method.lower()]["responses"][code]["content"]["application/json"]
@@ -89,13 +90,14 @@ def test_every_parameter_of_a_path_is_declared_once(document: dict[str, Any]) ->
 
 def test_only_the_statuses_that_an_operation_answers_are_declared(document: dict[str, Any]) -> None:
     """Success where it is built, 422 alone where it isn't; problems by `default`."""
-    created = {("POST", "/orders"): {"201"}, ("PUT", "/instruments/{symbol}"): {"200", "201"}}
+    created = {("POST", "/orders"): {"201"}, ("PUT", "/instruments/{symbol}"): {"200", "201"}, ("GET", "/ws"): {"101"}}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             key = (method.upper(), path)
             expected = created.get(key, {"200"}) if key in BUILT else {"422"}
             assert set(operation["responses"]) == expected | {"default"}, key
     assert list(document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
+    assert list(document["paths"]["/market/{symbol}/stream"]["get"]["responses"]["200"]["content"]) == ["text/event-stream"]
 
 
 def test_the_symbol_beside_an_orders_id_is_declared(document: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import Any
 
@@ -403,9 +404,26 @@ async def test_a_failing_read_is_a_500_without_insides(
     assert "secret" not in response.text
 
 
+HOST = (b"host", b"localhost:5000")
+
+
+@pytest.mark.parametrize(
+    ("place", "headers", "refusal"),
+    [
+        ({"path": "/elsewhere"}, [], "route_not_found"),
+        ({"path": "/ws", "query_string": b"key=sesame"}, [], "invalid_request"),
+        ({"path": "/ws"}, [], "not_supported"),
+        ({"path": "/ws"}, [HOST, (b"origin", b"http://evil.example")], "origin_not_allowed"),
+        ({"path": "/ws"}, [HOST, (b"origin", b"null")], "origin_not_allowed"),
+        ({"path": "/ws"}, [(b"origin", b"")], "origin_not_allowed"),
+        ({"path": "/ws"}, [HOST, (b"x-api-key", b"wrong")], "unauthorized"),
+    ],
+)
 @pytest.mark.parametrize("extended", [True, False])
-async def test_a_websocket_is_refused(make_app: MakeApp, extended: bool) -> None:
-    """Streams aren't built: the handshake is denied, with the reason where the server can carry it."""
+async def test_a_handshake_is_refused(
+    make_app: MakeApp, extended: bool, place: dict[str, Any], headers: list[tuple[bytes, bytes]], refusal: str
+) -> None:
+    """With the reason where the server can carry it: a wrong path, origin or key, a key in the URL, a server without frames."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -415,10 +433,14 @@ async def test_a_websocket_is_refused(make_app: MakeApp, extended: bool) -> None
         sent.append(message)
 
     extensions: dict[str, dict[str, str]] = {"websocket.http.response": {}} if extended else {}
-    await make_app()({"type": "websocket", "path": "/ws", "headers": [], "extensions": extensions}, receive, send)
+    scope = {"type": "websocket", "query_string": b"", **place, "headers": headers, "extensions": extensions}
+    if refusal != "not_supported":
+        scope["ome.socket"] = None
+    await make_app(api_key="sesame")(scope, receive, send)
     if extended:
-        assert sent[0]["status"] == 422
-        assert b"not_supported" in sent[1]["body"]
+        problem = json.loads(sent[1]["body"])
+        assert (problem["status"], problem["code"]) == (sent[0]["status"], refusal)
+        assert "sesame" not in sent[1]["body"].decode()
     else:
         assert sent == [{"type": "websocket.close", "code": 1000}]
 

@@ -12,7 +12,6 @@ from ome.api.services import Services, headers_of
 from ome.domain.reasons import Reason
 
 NOT_BUILT: Final[tuple[tuple[str, str, str], ...]] = (
-    ("GET", "/market/{symbol}/stream", "Market data as server-sent events"),
     ("POST", "/keys", "Make a user's key"),
     ("DELETE", "/keys/{key_id}", "Revoke a user's key"),
     ("PUT", "/users/{user_id}/limits", "Set a user's limits"),
@@ -26,7 +25,6 @@ NOT_BUILT: Final[tuple[tuple[str, str, str], ...]] = (
     ("GET", "/admin/errors", "Read recent errors"),
     ("POST", "/admin/deposits", "Credit a user"),
     ("POST", "/admin/withdrawals", "Debit a user"),
-    ("GET", "/ws", "Streams and orders over a WebSocket"),
 )
 """Method, path and what it is for. A route that is built leaves this list."""
 

@@ -1,0 +1,1 @@
+"""Streams: market data and private events as they happen, and orders, over WebSockets and server-sent events."""

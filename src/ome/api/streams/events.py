@@ -1,0 +1,134 @@
+"""GET /market/{symbol}/stream: depth, trades and ticker of a symbol as server-sent events, for a browser or curl.
+
+Events `depth` (a snapshot first, then updates), `trade` and `ticker` have in `data` what the WebSocket's channels have; `id` is
+the sequence. A reader that comes back with Last-Event-ID goes on right behind it where everything since is still kept; where it
+isn't, or where none is given, it starts with a snapshot: the first event's `type` says which. The ticker is told anew either
+way. Comments are heartbeats. A reader that falls too far behind is disconnected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from time import monotonic
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ome.api.streams.hub import Streams
+from ome.api.streams.market_topics import STREAM
+from ome.api.streams.outlet import Outlet
+from ome.api.streams.pump import Topic
+
+CONTENT_TYPE: Final = "text/event-stream"
+_SEQUENCE: Final = re.compile(rb"[0-9]{1,15}")
+_HEADERS: Final = [
+    (b"content-type", CONTENT_TYPE.encode()),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class _Mailbox:
+    """The Socket of a stream: what is written waits here until the request's task has sent what it took before."""
+
+    __slots__ = ("_filled", "_pieces", "closed")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._filled = asyncio.Event()
+        self.closed = asyncio.Event()
+
+    @property
+    def is_paused(self) -> bool:
+        """See Socket."""
+        return bool(self._pieces)
+
+    def write(self, data: bytes) -> None:
+        """See Socket."""
+        self._pieces.append(data)
+        self._filled.set()
+
+    def close(self, code: int, reason: str) -> None:
+        """See Socket."""
+        del code, reason
+        self.closed.set()
+        self._filled.set()
+
+    async def take(self) -> bytes:
+        """Everything that was written; nothing once it is closed and empty."""
+        await self._filled.wait()
+        data, self._pieces = b"".join(self._pieces), []
+        if not self.closed.is_set():
+            self._filled.clear()
+        return data
+
+
+class EventStream(Response):
+    """The answer to one reader, for as long as it stays."""
+
+    media_type = CONTENT_TYPE
+
+    def __init__(self, streams: Streams, symbol: str, last_event_id: bytes | None) -> None:
+        """Raises Problem where the symbol isn't listed or no further stream can be opened."""
+        super().__init__()
+        streams.check_room()
+        streams.market.open(STREAM, symbol)
+        self._streams = streams
+        self._symbol = symbol
+        self._last_event_id = last_event_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until either side ends it."""
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        if "ome.head" in scope:
+            await send({"type": "http.response.body", "body": b""})
+            return
+        mailbox = _Mailbox()
+        outlet = Outlet(mailbox, self._streams.limits)
+        topic = self._begin(outlet)
+        tasks = [
+            asyncio.create_task(_send_all(mailbox, outlet, send)),
+            asyncio.create_task(_until_gone(receive)),
+            asyncio.create_task(mailbox.closed.wait()),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if mailbox.closed.is_set():  # what was taken before is still sent; who doesn't read it is cut off by the connection
+                await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            topic.part(outlet, monotonic())
+            self._streams.close_events(outlet)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _begin(self, outlet: Outlet) -> Topic:
+        """Say where the reader is, and let it hear the rest; all in one go, so that nothing can come between."""
+        market = self._streams.market
+        topic, sequence = market.open(STREAM, self._symbol)
+        seen = self._last_event_id
+        index = None
+        if seen is not None and _SEQUENCE.fullmatch(seen) and int(seen) <= sequence:
+            index = topic.ring.after(int(seen))
+        self._streams.open_events(outlet)
+        beginning = market.stream_snapshot(self._symbol, depth=index is None)
+        if index is not None and index < topic.ring.end:
+            beginning = topic.ring.since(index) + beginning
+        outlet.say(beginning)
+        topic.join(outlet)
+        return topic
+
+
+async def _send_all(mailbox: _Mailbox, outlet: Outlet, send: Send) -> None:
+    """Send what is written, at the pace at which it is read, to the end of the stream."""
+    while data := await mailbox.take():
+        outlet.resume()
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

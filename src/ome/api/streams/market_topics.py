@@ -1,0 +1,153 @@
+"""The public channels: what the feed tells, encoded once and kept for whoever hears it.
+
+A topic is opened by its first reader and closed a while after its last one has left, so that whoever comes back soon can go on
+where he was; a symbol is watched while it has a topic. Topics: depth, trades and ticker of a symbol, candles of a symbol and an
+interval, and `stream`: the first three as server-sent events.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, Final
+
+from ome.api.problems import Problem
+from ome.api.streams.messages import (
+    ALL_LEVELS,
+    CHECKSUM_LEVELS,
+    as_event,
+    as_frame,
+    candle_message,
+    depth_snapshot,
+    depth_update,
+    encode,
+    ticker_message,
+    trade_update,
+)
+from ome.api.streams.pump import Pump, Topic, TopicKey
+from ome.api.streams.ring import QueueLimits
+from ome.domain.events import BookChanged
+from ome.domain.ports import MarketData, MarketFeed, Quote
+from ome.domain.reasons import Reason
+from ome.domain.records import TradeRecord
+
+CHANNELS: Final = ("depth", "trades", "ticker", "candles")
+INTERVALS: Final = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
+STREAM: Final = "stream"
+"""The topic of a symbol's server-sent events."""
+
+
+class MarketTopics:
+    """The FeedSink of the edge. Lives on the event loop."""
+
+    def __init__(self, market: MarketData, feed: MarketFeed, pump: Pump, limits: QueueLimits) -> None:
+        self._market = market
+        self._feed = feed
+        self._pump = pump
+        self._limits = limits
+        self._topics: dict[tuple[str, str, str], Topic] = {}
+        self._snapshots: dict[Topic, tuple[int, bytes]] = {}
+        feed.attach(self)
+
+    def open(self, channel: str, symbol: str, interval: str = "") -> tuple[Topic, int]:
+        """A topic, and the symbol's sequence now; raises Problem for a symbol that isn't listed."""
+        quote = self._market.quote(symbol)
+        if quote is None or not self._feed.watch(symbol):
+            raise Problem(Reason.SYMBOL_NOT_FOUND)
+        key = (channel, symbol, interval)
+        topic = self._topics.get(key)
+        if topic is None:
+            topic = self._topics[key] = Topic(key, self._limits, quote.sequence, monotonic())
+        return topic, quote.sequence
+
+    def snapshot(self, topic: Topic, sequence: int) -> bytes | None:
+        """The frame that a reader of a topic begins with, made once for all who begin at this sequence; trades have none."""
+        known = self._snapshots.get(topic)
+        if known is not None and known[0] == sequence:
+            return known[1]
+        payload = self._payload(topic.key, sequence)
+        if payload is None:
+            return None
+        frame = as_frame(payload)
+        self._snapshots[topic] = (sequence, frame)
+        return frame
+
+    def stream_snapshot(self, symbol: str, *, depth: bool) -> bytes:
+        """What a stream of server-sent events begins with: the depth where it is wanted, and the ticker."""
+        pieces = []
+        book, quote = self._market.depth(symbol, ALL_LEVELS), self._market.quote(symbol)
+        if depth and book is not None:
+            pieces.append(as_event(encode(depth_snapshot(book)), b"depth", book.sequence))
+        if quote is not None:
+            pieces.append(as_event(encode(ticker_message(quote, None)), b"ticker", None))
+        return b"".join(pieces)
+
+    def close_idle(self, before: float) -> None:
+        """Close the topics that nobody has heard since that moment, on the monotonic clock."""
+        for key, topic in list(self._topics.items()):
+            if topic.left_at is not None and topic.left_at < before:
+                del self._topics[key]
+                self._snapshots.pop(topic, None)
+                if not any(symbol == key[1] for _, symbol, _ in self._topics):
+                    self._feed.unwatch(key[1])
+
+    def _payload(self, key: TopicKey, sequence: int) -> bytes | None:
+        channel, symbol, interval = key
+        if channel == "depth":
+            depth = self._market.depth(symbol, ALL_LEVELS)
+            return None if depth is None else encode(depth_snapshot(depth))
+        if channel == "ticker":
+            quote = self._market.quote(symbol)
+            return None if quote is None else encode(ticker_message(quote, None))
+        if channel == "candles":
+            return encode(candle_message(symbol, interval, self._feed.candle(symbol, interval), sequence, None))
+        return None
+
+    # FeedSink
+
+    def depth_changed(self, change: BookChanged, previous_sequence: int) -> None:
+        """See FeedSink."""
+        topic, stream = self._hearing("depth", change.symbol)
+        if topic is None and stream is None:
+            return
+        top = self._market.depth(change.symbol, CHECKSUM_LEVELS)
+        if top is not None:
+            self._tell(topic, stream, b"depth", depth_update(change, previous_sequence, top), change.sequence)
+
+    def traded(self, trade: TradeRecord, previous_sequence: int) -> None:
+        """See FeedSink."""
+        topic, stream = self._hearing("trades", trade.symbol)
+        if topic is not None or stream is not None:
+            self._tell(topic, stream, b"trade", trade_update(trade, previous_sequence), trade.sequence)
+
+    def quote_changed(self, quote: Quote, previous_sequence: int) -> None:
+        """See FeedSink."""
+        topic, stream = self._hearing("ticker", quote.symbol)
+        if topic is not None or stream is not None:
+            self._tell(topic, stream, b"ticker", ticker_message(quote, previous_sequence), quote.sequence)
+
+    def candles_changed(self, symbol: str) -> None:
+        """See FeedSink."""
+        for interval in INTERVALS:
+            topic = self._topics.get(("candles", symbol, interval))
+            candle = None if topic is None else self._feed.candle(symbol, interval)
+            if topic is not None and candle is not None:
+                message = candle_message(symbol, interval, candle, candle.sequence, topic.ring.last_key)
+                self._tell(topic, None, b"candle", message, candle.sequence)
+
+    def batch_ended(self) -> None:
+        """See FeedSink."""
+        self._pump.start()
+
+    def _hearing(self, channel: str, symbol: str) -> tuple[Topic | None, Topic | None]:
+        """The topics that a change goes to: of frames, and of server-sent events."""
+        return self._topics.get((channel, symbol, "")), self._topics.get((STREAM, symbol, ""))
+
+    def _tell(self, topic: Topic | None, stream: Topic | None, name: bytes, message: Any, sequence: int) -> None:
+        payload = encode(message)
+        if topic is not None:
+            topic.ring.append(as_frame(payload), sequence)
+            self._pump.mark(topic)
+        if stream is not None:
+            # a ticker has the sequence of the last change that it follows from: only that one is resumed from
+            stream.ring.append(as_event(payload, name, None if name == b"ticker" else sequence), sequence)
+            self._pump.mark(stream)

@@ -1,0 +1,199 @@
+"""What public channels say is enough for a client's own book, with checksums and links, as server-sent events too (D1)."""
+
+from __future__ import annotations
+
+import json
+import random
+from zlib import crc32
+
+import msgspec
+
+from market_flow import random_command
+from ome.api.streams.market_topics import STREAM, MarketTopics
+from ome.api.streams.messages import as_frame, checksum
+from ome.api.streams.outlet import Outlet
+from ome.api.streams.pump import Pump
+from ome.api.streams.ring import QueueLimits
+from ome.api.views import depth_view, trade_view
+from ome.domain.commands import Stamped
+from ome.domain.events import Event, Traded
+from ome.domain.numbers import pack
+from ome.domain.ports import Depth
+from ome.engine.engine import Engine
+from ome.marketdata.feed import Feed
+from ome.marketdata.view import MarketView
+from streams import Book, FakeSocket, Message, messages
+
+WIDE = QueueLimits(10**6, 10**9)
+DAY_US = 24 * 3600 * 10**6
+
+
+class Rig:
+    """An engine whose events go through the feed to topics."""
+
+    def __init__(self, limits: QueueLimits = WIDE) -> None:
+        self.engine, self.view, self.pump = Engine(), MarketView(clock_us=lambda: 0), Pump()
+        self.feed = Feed(self.view)
+        self.topics = MarketTopics(self.view, self.feed, self.pump, limits)
+        self.pump.start = lambda: None  # type: ignore[method-assign]  # rounds are begun by hand
+        self.tape: list[Message] = []
+        self.position = 0
+
+    def run(self, rng: random.Random, commands: int) -> None:
+        """Some more batches."""
+        batch: list[Event] = []
+        for _ in range(commands):
+            self.position += 1
+            batch += self.engine.apply(Stamped(self.position, self.position * 50_000, random_command(rng, self.position)))
+            if rng.random() < 0.3:
+                self._commit(batch)
+                batch = []
+        self._commit(batch)
+
+    def _commit(self, batch: list[Event]) -> None:
+        self.feed.committed(batch)
+        shown = (trade_view(event.trade) for event in batch if isinstance(event, Traded) and event.trade.symbol == "AAA")
+        self.tape += [msgspec.to_builtins(trade) for trade in shown]
+        self.pump.finish()
+
+    def subscribe(self, channel: str, interval: str = "") -> FakeSocket:
+        """A reader of AAA."""
+        socket = FakeSocket()
+        topic, sequence = self.topics.open(channel, "AAA", interval)
+        outlet = Outlet(socket, WIDE)
+        snapshot = self.topics.snapshot(topic, sequence)
+        if snapshot is not None:
+            outlet.say(snapshot)
+        topic.join(outlet)
+        return socket
+
+    def book(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """The engine's own."""
+        own = next(book for book in self.engine.books() if book.instrument.symbol == "AAA").depth(0)
+        shown = depth_view(own)
+        return tuple([(level.price, level.quantity) for level in side] for side in (shown.bids, shown.asks))  # type: ignore[return-value]
+
+
+def test_a_follower_of_the_depth_channel_has_the_engines_book() -> None:
+    """Whenever it joins: snapshot and updates, links and checksums, end in the very levels that the engine has."""
+    rng, rig = random.Random(8), Rig()
+    rig.run(rng, 50)
+    readers = []
+    for _ in range(12):
+        readers.append((rig.subscribe("depth"), Book()))
+        rig.run(rng, 120)
+        for socket, book in readers:
+            for message in socket.read():
+                book.take(message)
+            assert book.levels() == rig.book()
+
+
+def test_a_follower_of_trades_has_the_tape_as_rest_shows_it() -> None:
+    """Every trade once, in order, each linked to the one before it."""
+    rng, rig = random.Random(9), Rig()
+    rig.run(rng, 50)
+    start = len(rig.tape)
+    socket, last = rig.subscribe("trades"), None
+    rig.run(rng, 600)
+    seen = socket.read()
+    for message in seen:
+        assert last is None or message["previous_sequence"] == last
+        last = message["sequence"] = message["trade"]["sequence"]
+    assert [message["trade"] for message in seen] == rig.tape[start:]
+    assert len(seen) > 50
+
+
+def test_a_ticker_says_what_the_market_says() -> None:
+    """After each batch the last ticker told is the market as it stands."""
+    rng, rig = random.Random(10), Rig()
+    rig.run(rng, 50)
+    socket = rig.subscribe("ticker")
+    last: Message = {}
+    for _ in range(60):
+        rig.run(rng, 3)
+        for message in socket.read():
+            assert not last or message["previous_sequence"] == last["sequence"] or last["type"] == "snapshot"
+            last = message
+        bids, asks = rig.book()
+        best = [quote and (quote["price"], quote["quantity"]) for quote in (last["best_bid"], last["best_ask"])]
+        assert best == [bids[0] if bids else None, asks[0] if asks else None]
+        assert last["state"] == "OPEN"
+
+
+def test_candles_come_from_the_trades() -> None:
+    """D4: the last message of each candle adds its trades up; one that ends is told once more before the next begins."""
+    rng, rig = random.Random(11), Rig()
+    rig.run(rng, 50)
+    before = len(rig.tape)
+    sockets = {interval: rig.subscribe("candles", interval) for interval in ("1s", "1d")}
+    rig.run(rng, 2000)
+    told = {interval: socket.read() for interval, socket in sockets.items()}
+    seconds = {message["candle"]["open_time"]: message["candle"] for message in told["1s"]}
+    for open_time, candle in list(seconds.items())[1:]:  # the first may have begun before
+        mine = [trade for trade in rig.tape[before:] if trade["executed_at"][:19] == open_time[:19]]
+        assert candle["trades"] == len(mine)
+        assert (candle["open"], candle["close"]) == (mine[0]["price"], mine[-1]["price"])
+    assert {trade["executed_at"][:19] for trade in rig.tape[before:]} <= {open_time[:19] for open_time in seconds}
+    assert told["1d"][0]["type"] == "snapshot"
+    assert told["1d"][-1]["candle"]["trades"] == len(rig.tape)
+
+
+def test_server_sent_events_say_the_same() -> None:
+    """Depth, trades and tickers of one symbol in the order of its sequence; the ticker's are no place to resume from."""
+    rng, rig = random.Random(12), Rig()
+    rig.run(rng, 50)
+    topic, sequence = rig.topics.open(STREAM, "AAA")
+    socket, beginning = FakeSocket(), rig.topics.stream_snapshot("AAA", depth=True)
+    start = len(rig.tape)
+    topic.join(Outlet(socket, WIDE))
+    rig.run(rng, 500)
+    book, trades, last = Book(), list[Message](), sequence
+    for event in (beginning + socket.data).split(b"\n\n")[:-1]:
+        fields = dict(line.split(b": ", 1) for line in event.split(b"\n"))
+        message = json.loads(fields[b"data"])
+        assert (fields.get(b"id") == b"%d" % message["sequence"]) == (fields[b"event"] != b"ticker")
+        assert message["sequence"] >= last
+        last = message["sequence"]
+        if fields[b"event"] == b"depth":
+            book.take(message)
+        elif fields[b"event"] == b"trade":
+            trades.append(message["trade"])
+    assert book.levels() == rig.book()
+    assert trades == rig.tape[start:]
+
+
+def test_a_topic_nobody_hears_is_closed_and_its_symbol_is_not_watched() -> None:
+    """It may be opened again, and starts from where the symbol is then."""
+    rng, rig = random.Random(13), Rig()
+    rig.run(rng, 50)
+    socket = rig.subscribe("depth")
+    topic, _ = rig.topics.open("depth", "AAA")
+    rig.topics.close_idle(1e18)
+    rig.run(rng, 50)
+    assert len(socket.read()) > 1
+    for outlet in list(topic.outlets):
+        topic.part(outlet, 0.0)
+    rig.topics.close_idle(1.0)
+    rig.run(rng, 50)
+    again, sequence = rig.topics.open("depth", "AAA")
+    assert again is not topic
+    assert again.ring.end == 0
+    assert again.ring.after(sequence) == 0
+
+
+def test_the_checksum_is_what_the_docs_say() -> None:
+    """CRC-32 of `price:quantity;` of ten bids, best first, then of ten asks, computed here from the words of the docs."""
+    bids = [(pack(10000 - 25 * n, 2), pack(5 + n, 0), 1) for n in range(12)]
+    asks = [(pack(10100 + 25 * n, 2), pack(70 + n, 1), 1) for n in range(12)]
+    words = "".join(f"{(10000 - 25 * n) / 100:.2f}:{5 + n};" for n in range(10))
+    words += "".join(f"{(10100 + 25 * n) / 100:.2f}:{(70 + n) / 10:.1f};" for n in range(10))
+    assert words.startswith("100.00:5;99.75:6;")
+    assert checksum(Depth("AAA", 1, 1, bids, asks)) == crc32(words.encode())
+    assert checksum(Depth("AAA", 1, 1, [], [])) == 0
+
+
+def test_frames_of_every_size_are_read_back() -> None:
+    """The three forms of a length in RFC 6455."""
+    for size in (0, 125, 126, 65_535, 65_536, 200_000):
+        payload = b'"' + b"x" * size + b'"'
+        assert [str(message) for message in messages(as_frame(payload))] == [payload[1:-1].decode()]
