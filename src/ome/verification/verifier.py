@@ -14,7 +14,8 @@ Every table is read once, in the order of the journal, beside the replay. What i
 it, and the bytes of its stored row. A wrong row doesn't end the verification; a journal that can't be followed does.
 
 Not compared, because nothing in a database says what it should be: `incarnation`, but for its form, and the epochs beyond their
-order. Nor is the table `lease`, which is no history.
+order. Nor is the table `lease`, which is no history, nor what is made from it for readers: candles, snapshots of
+books, and snapshots of the engine that no replay begins with.
 """
 
 from __future__ import annotations
