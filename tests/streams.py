@@ -38,17 +38,17 @@ class FakeSocket:
 
 
 def messages(data: bytes) -> list[Message]:
-    """The JSON of whole text frames; pings are passed over."""
-    found = []
-    while data:
-        opcode, size, start = data[0] & 0xF, data[1], 2
-        assert data[0] & 0x80
+    """The JSON of whole text frames; pings are passed over, and a frame that is cut off at the end."""
+    found, at = [], 0
+    while at + 2 <= len(data):
+        opcode, size, start = data[at] & 0xF, data[at + 1], at + 2
+        assert data[at] & 0x80
         if size >= 126:
-            start = 4 if size == 126 else 10
-            size = int.from_bytes(data[2:start], "big")
-        if opcode == Opcode.TEXT:
-            found.append(msgspec.json.decode(data[start : start + size]))
-        data = data[start + size :]
+            start = at + (4 if size == 126 else 10)
+            size = int.from_bytes(data[at + 2 : start], "big")
+        at = start + size
+        if opcode == Opcode.TEXT and at <= len(data):
+            found.append(msgspec.json.decode(data[start:at]))
     return found
 
 

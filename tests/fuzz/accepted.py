@@ -20,7 +20,10 @@ BEYOND_SCHEMA: Final[tuple[tuple[str, str], ...]] = (
         "N1: JSON Schema can't bound the digits of a number; what doesn't fit is refused with the advice to send a string",
         r"has (?:\d+ decimals|more than 15 significant digits|an exponent beyond)|is longer than 40 characters",
     ),
-    ("a cursor is opaque: no schema tells which one an earlier answer gave", r"must be the next_cursor of an earlier answer"),
+    (
+        "a cursor is opaque: no schema tells which one an earlier answer gave",
+        r"must be the (?:next_cursor of an earlier answer|cursor of an event)|is ahead of all that has happened",
+    ),
     ("OpenAPI can't say that one of two parameters is required", r"or symbol is required, or both"),
     ("an id is below 2^63, which a pattern of digits can't say", r"must be an order id, as answers show it"),
     ("date-time knows years before 1970 and leap seconds", r"must be between the years|that the calendar and the clock have"),

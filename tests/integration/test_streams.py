@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import socket
+import sqlite3
 import struct
 import time
 from base64 import b64encode
@@ -17,13 +18,13 @@ from typing import Any
 import httpx
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 
+from ome.domain.events import UserEvent, decode_events, events_of
 from servers import Server, running_server, sqlite_url
-from streams import Book, Message
+from streams import Book, Message, messages
 
 PATIENCE_S = 30.0
-SMALL_QUEUE = {"STREAM_QUEUE_MESSAGES": "200", "STREAM_QUEUE_BYTES": "65536"}
 
 
 @pytest.fixture(scope="module")
@@ -342,3 +343,118 @@ async def test_streams_are_bounded(tmp_path: Path) -> None:
             assert (answer.status_code, answer.json()["code"]) == (503, "too_many_connections")
             assert (await client.head("/market/NONE/stream")).status_code == 503
             assert "ome_streams 2.0" in (await client.get("/metrics")).text
+
+
+async def trade_in_batches(server: Server, symbol: str, batches: int, seed: int) -> None:
+    """Send orders fifty at a time, over a socket."""
+    rng = random.Random(seed)
+    async with joined(server) as connection:
+        for _ in range(batches):
+            answer = await ask(connection, op="batch", orders=[an_order(rng, symbol) for _ in range(50)])
+            assert {result["status"] for result in answer["results"]} == {201}
+
+
+async def test_a_reader_that_stops_is_closed_and_others_get_everything(tmp_path: Path) -> None:
+    """D2: with 4008, when the system's buffers and its queue are full; others, one that reads in jerks too, feel nothing."""
+    limits = {"STREAM_QUEUE_MESSAGES": "2000", "STREAM_QUEUE_BYTES": "131072"}
+    with running_server(sqlite_url(tmp_path), **limits) as server:
+        await trade_in_batches(server, "SLOW", 1, 1)
+        with raw_socket(server, 4096) as stuck, raw_socket(server) as jerky:
+            for reader in (stuck, jerky):
+                for name in ("depth", "trades"):
+                    reader.sendall(masked({"op": "subscribe", "channel": name, "symbol": "SLOW"}))
+            async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_S) as client:
+                received, seed = b"", 2
+                while 'ome_streams_closed_total{code="4008"} 1.0' not in (await client.get("/metrics")).text:
+                    await trade_in_batches(server, "SLOW", 4, seed)
+                    received += await read_what_is_there(jerky)
+                    seed += 1
+            depth = await rest(server, "/market/SLOW/depth?levels=1000")
+            book = Book()
+            while book.sequence != depth["sequence"]:
+                received += await read_what_is_there(jerky)
+                book = book_of(received)
+        wanted = tuple([(level["price"], level["quantity"]) for level in depth[side]] for side in ("bids", "asks"))
+        assert book.levels() == wanted
+
+
+async def read_what_is_there(connection: socket.socket) -> bytes:
+    """Bytes, until none come for a moment."""
+    connection.settimeout(0.2)
+    received = b""
+    with contextlib.suppress(TimeoutError):
+        while piece := await asyncio.to_thread(connection.recv, 1 << 20):
+            received += piece
+    return received
+
+
+def book_of(received: bytes) -> Book:
+    """What whole frames make of a book, links and checksums looked at; the last frame may be cut."""
+    book = Book()
+    for message in messages(received):
+        if message.get("channel") == "depth":
+            book.take(message)
+    return book
+
+
+async def test_private_events_through_disconnects_and_kills_equal_the_databases(tmp_path: Path) -> None:
+    """D2, HOLE9: a client that is cut off at any moment and resumes from its cursor has every event once; REST shows the same."""
+    with running_server(sqlite_url(tmp_path)) as server:
+        stop = asyncio.Event()
+        rng = random.Random(3)
+        load = asyncio.create_task(trade_through_kills(server, stop))
+        heard: list[Message] = []
+        for cut in range(15):
+            with contextlib.suppress(*GONE):
+                await listen(server, heard, rng.randrange(40, 400))
+            if cut in {5, 10}:
+                await asyncio.to_thread(server.restart)
+        stop.set()
+        await load
+        stored = stored_events(tmp_path / "ome.db", "alice")
+        while len(heard) < len(stored):
+            await listen(server, heard, len(stored) - len(heard))
+        assert [event["position"] for event in heard] == [told.position for told in stored]
+        assert len({event["cursor"] for event in heard}) == len(heard) > 500
+        listed, cursor = list[Message](), ""
+        while True:
+            page = await rest(server, f"/orders/user/alice/events?limit=999{cursor}")
+            listed += page["events"]
+            if page["next_cursor"] is None:
+                break
+            cursor = f"&cursor={page['next_cursor']}"
+        assert listed == heard
+
+
+GONE = (OSError, ConnectionClosed, InvalidStatus, InvalidMessage, TimeoutError)
+"""What a client sees of a server that is killed or not there."""
+
+
+async def trade_through_kills(server: Server, stop: asyncio.Event) -> None:
+    """Send orders for as long as it takes, whether the server is there or not."""
+    seed = 0
+    while not stop.is_set():
+        seed += 1
+        with contextlib.suppress(*GONE):
+            await trade_in_batches(server, "KILL", 4, seed)
+        await asyncio.sleep(0.05)
+
+
+async def listen(server: Server, heard: list[Message], events: int) -> None:
+    """Hear so many more of alice's events, then drop the connection without a word."""
+    async with joined(server, open_timeout=5) as connection:
+        start = heard[-1]["cursor"] if heard else "start"
+        await connection.send(json.dumps({"op": "subscribe", "channel": "orders", "user_id": "alice", "from": start}))
+        wanted = len(heard) + events
+        while len(heard) < wanted:
+            message = json.loads(await asyncio.wait_for(connection.recv(), 5))
+            if message.get("channel") == "orders":
+                heard.append(message["event"])
+        connection.transport.abort()
+
+
+def stored_events(path: Path, user_id: str) -> list[UserEvent]:
+    """A user's events as the database has them, read without the service."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT events FROM event_batches ORDER BY last_position").fetchall()
+    return [told for (events,) in rows for command in decode_events(events) for told in events_of(user_id, command)]
