@@ -8,7 +8,7 @@ command that it was given.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from math import inf
@@ -422,9 +422,9 @@ class FakeExchange:
         ]
         return len(ahead), _sum(ahead)
 
-    async def trades_since(self, moment_us: int) -> list[TradeRecord]:
+    async def trades_since(self, moment_us: int) -> AsyncIterator[list[TradeRecord]]:
         """All of them: there is one moment only."""
-        return [trade for trade in self.trade_records if trade.executed_at >= moment_us]
+        yield [trade for trade in self.trade_records if trade.executed_at >= moment_us]
 
     async def ping(self) -> None:
         """A sign of life, or not."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from ome.domain.batch import Batch
 from ome.domain.enums import OrderStatus
@@ -114,7 +114,7 @@ class MemoryReads:
         """Not needed."""
         raise NotImplementedError
 
-    async def trades_since(self, moment_us: int) -> list[TradeRecord]:
+    def trades_since(self, moment_us: int) -> AsyncIterator[list[TradeRecord]]:
         """Not needed."""
         raise NotImplementedError
 

@@ -195,10 +195,13 @@ class Service:
 
 async def load_views(engine: Engine, reads: ReadModels, market: MarketView, feed: Feed, now: int) -> None:
     """Bring the views to where a recovered engine stands; `now`, in microseconds, ends the day that they remember."""
-    # trades beyond the engine's position are those of another engine that has taken over since: this one will be fenced
-    trades = [trade for trade in await reads.trades_since(now - DAY_US) if trade.position <= engine.position]
-    market.load([(book.record(), book.depth(engine.time)) for book in engine.books()], trades, engine.running_auctions())
-    feed.load(trades)
+    market.load([(book.record(), book.depth(engine.time)) for book in engine.books()], engine.running_auctions())
+    feed.load()
+    async for page in reads.trades_since(now - DAY_US):
+        # trades beyond the engine's position are those of another engine that has taken over since: this one will be fenced
+        trades = [trade for trade in page if trade.position <= engine.position]
+        market.remember(trades)
+        feed.remember(trades)
 
 
 def create_app() -> Any:

@@ -58,6 +58,7 @@ PLANS: list[tuple[Query, list[str]]] = [
     ),
     (queries.trades(SQLITE, before=True, symbol=True), ["SEARCH stored_trades USING INDEX ix_trades_symbol (symbol=? AND id<?)"]),
     (queries.trades(SQLITE, before=True, symbol=False), ["SEARCH stored_trades USING INTEGER PRIMARY KEY (rowid<?)"]),
+    (queries.trades_from(SQLITE), ["SEARCH stored_trades USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
     (queries.trades_between(SQLITE), ["SEARCH stored_trades USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
     (
         queries.batch_end(SQLITE),
@@ -168,7 +169,7 @@ _VALUES = {
     "price": 150502,
     "priority": 1000,
 }
-_PAGE = {"before": 999, "low": 0, "limit": 10}
+_PAGE = {"start": 900, "end": 999, "before": 999, "low": 0, "limit": 10}
 _QUESTIONS: list[tuple[Query, dict[str, object]]] = [
     (question, {**_VALUES, **_PAGE})
     for question in (
@@ -181,6 +182,7 @@ _QUESTIONS: list[tuple[Query, dict[str, object]]] = [
         queries.trades(POSTGRESQL, before=True, symbol=True),
         queries.trades(POSTGRESQL, before=False, symbol=False),
         queries.trades_between(POSTGRESQL),
+        queries.trades_from(POSTGRESQL),
         queries.batch_end(POSTGRESQL),
         queries.events(POSTGRESQL),
         queries.batches_with(POSTGRESQL, "order", before=True),

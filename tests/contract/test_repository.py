@@ -370,13 +370,16 @@ async def test_the_events_of_a_user_come_oldest_first_from_any_place(storage: St
 async def test_trades_since_a_moment_come_oldest_first(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every trade at or after the moment, however many pages it takes."""
     monkeypatch.setattr("ome.db.read_models.TRADES_AT_ONCE", 3)
+    assert [page async for page in storage.reads.trades_since(0)] == []
     batches = [trading_batch(2 * n - 1, n) for n in range(1, 11)]
     for batch in batches:
         await storage.repository.commit(batch)
     trades = [batch.trades[0] for batch in batches]
     for start in (0, 4, 7, 9):
-        assert await storage.reads.trades_since(trades[start].executed_at) == trades[start:]
-    assert await storage.reads.trades_since(trades[-1].executed_at + 1) == []
+        pages = [page async for page in storage.reads.trades_since(trades[start].executed_at)]
+        assert [trade for page in pages for trade in page] == trades[start:]
+        assert all(0 < len(page) <= 3 for page in pages)
+    assert [page async for page in storage.reads.trades_since(trades[-1].executed_at + 1)] == []
     await storage.reads.ping()
 
 
@@ -460,7 +463,7 @@ async def test_shards_share_a_database(database: Database) -> None:
             assert [order.id for order in state.orders] == [make_id(shard, 1)]
             assert [instrument.symbol for instrument in state.instruments] == [f"S{shard}"]
             assert [trade.id for trade in await storage.reads.trades(Page(), user_id="bob")] == [make_id(shard, 1)]
-            assert len(await storage.reads.trades_since(0)) == 1
+            assert [len(page) async for page in storage.reads.trades_since(0)] == [1]
     finally:
         for storage in storages:
             await storage.close()

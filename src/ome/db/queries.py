@@ -109,6 +109,14 @@ def trades(dialect: Dialect, *, before: bool, symbol: bool) -> Query:
 
 
 @cache
+def trades_from(dialect: Dialect) -> Query:
+    """At most `limit` trades, oldest first, with an id from `start` on and below `end`."""
+    table = stored_trades.c
+    query = select(stored_trades).where(table.id >= _big("start"), table.id < _big("end")).order_by(table.id)
+    return _query(dialect, query.limit(bindparam("limit", type_=Integer)))
+
+
+@cache
 def trades_between(dialect: Dialect) -> Query:
     """At most `limit` trades, newest first, with an id from `low` on and below `before`."""
     query = _page(select(stored_trades), stored_trades.c.id, before=True)

@@ -139,16 +139,32 @@ class StoredReads:
             if len(rows) < BATCHES_AT_ONCE:
                 return found
 
-    async def trades_since(self, moment_us: int) -> list[TradeRecord]:
-        """Back from the newest trade, page by page, since ids and times grow together."""
-        query, (low, before) = queries.trades_between(self._dialect), shard_ids(self._shard)
-        found: list[TradeRecord] = []
+    async def trades_since(self, moment_us: int) -> AsyncIterator[list[TradeRecord]]:
+        """Forward by id from the first one, which is found by halving, since ids and times grow together."""
+        query, (_, end) = queries.trades_from(self._dialect), shard_ids(self._shard)
+        start = await self._first_trade_since(moment_us)
         while True:
-            trades = records(await self._rows(query, low=low, before=before, limit=TRADES_AT_ONCE), TradeRecord)
-            found += (trade for trade in trades if trade.executed_at >= moment_us)
-            if len(trades) < TRADES_AT_ONCE or trades[-1].executed_at < moment_us:
-                return found[::-1]
-            before = trades[-1].id
+            trades = records(await self._rows(query, start=start, end=end, limit=TRADES_AT_ONCE), TradeRecord)
+            if trades:
+                yield trades
+                start = trades[-1].id + 1
+            if len(trades) < TRADES_AT_ONCE:
+                return
+
+    async def _first_trade_since(self, moment_us: int) -> int:
+        """The lowest id of which all trades from it on were executed at or after a moment."""
+        low, end = shard_ids(self._shard)
+        newest = await self._rows(queries.trades_between(self._dialect), low=low, before=end, limit=1)
+        high = records(newest, TradeRecord)[0].id + 1 if newest else low
+        query = queries.trades_from(self._dialect)
+        while low < high:
+            middle = (low + high) // 2
+            [trade] = records(await self._rows(query, start=middle, end=end, limit=1), TradeRecord)
+            if trade.executed_at >= moment_us:
+                high = middle
+            else:
+                low = trade.id + 1
+        return low
 
     async def _trades_in_events(
         self, page: Page, wanted: Callable[[Traded], bool], user_id: str | None, order_id: int | None

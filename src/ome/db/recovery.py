@@ -159,7 +159,7 @@ def recovered(shard: int, stored: Stored) -> Recovered:
         priority_count=row.priority_count,
         settings=settings,
         instruments=sorted(stored.instruments, key=lambda instrument: instrument.symbol),
-        orders=stored.orders,
+        orders=sorted(stored.orders, key=lambda order: order.priority),
     )
     return Recovered(state, state_hash) if stored.more is None else Recovered(state, state_hash, checks.passing(stored.more))
 

@@ -6,7 +6,7 @@ Errors are those of `domain.errors`; a refusal comes back as an event, never as 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from math import inf
 from typing import Protocol
 
@@ -107,8 +107,8 @@ class ReadModels(Protocol):
     async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
         """How many resting orders stand before a resting order at its price, and the quantity that they show, a number."""
 
-    async def trades_since(self, moment_us: int) -> list[TradeRecord]:
-        """Every trade executed at or after a moment, oldest first: what rolling statistics start from."""
+    def trades_since(self, moment_us: int) -> AsyncIterator[list[TradeRecord]]:
+        """Every trade executed at or after a moment, oldest first, page by page: what rolling statistics start from."""
 
     async def ping(self) -> None:
         """Ask the database for a sign of life; raises what it raises."""

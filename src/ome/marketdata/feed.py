@@ -43,9 +43,12 @@ class Feed:
         self._watched: dict[str, _Watched] = {}
         self._candles: dict[str, RunningCandles] = {}
 
-    def load(self, trades: Iterable[TradeRecord]) -> None:
-        """Start the candles from the trades of the day so far, oldest first; the view is loaded by itself."""
+    def load(self) -> None:
+        """Start with no candles; `remember` is told of the trades of the last 24 hours then. The view is loaded by itself."""
         self._candles = {}
+
+    def remember(self, trades: Iterable[TradeRecord]) -> None:
+        """Count trades of before the start, oldest first."""
         for trade in trades:
             self._running(trade.symbol).add(trade)
 

@@ -47,13 +47,15 @@ class MarketView:
     def load(
         self,
         markets: Iterable[tuple[InstrumentRecord, Depth]],
-        trades: Iterable[TradeRecord],
         auctions: Iterable[AuctionIndicated] = (),
     ) -> None:
-        """Start from recovered books and running auctions, and from the trades of the last 24 hours, oldest first."""
+        """Start from recovered books and running auctions; `remember` is told of the trades of the last 24 hours then."""
         self._markets = {instrument.symbol: _Market(instrument, depth) for instrument, depth in markets}
         for indicated in auctions:
             self._markets[indicated.symbol].auction = indicated
+
+    def remember(self, trades: Iterable[TradeRecord]) -> None:
+        """Count trades of before the start, oldest first."""
         for trade in trades:
             self._markets[trade.symbol].day.add(trade)
 

@@ -59,7 +59,9 @@ def test_a_view_loaded_from_books_goes_on_as_one_that_saw_everything() -> None:
     loaded = MarketView(clock_us=lambda: 0)
     for position in range(1, 1000):
         if position == 500:
-            loaded.load([(book.record(), book.depth(engine.time)) for book in engine.books()], trades)
+            loaded.load([(book.record(), book.depth(engine.time)) for book in engine.books()])
+            for start in range(0, len(trades), 7):
+                loaded.remember(trades[start : start + 7])
         events = engine.apply(Stamped(position, position, random_command(rng, position)))
         trades += [event.trade for event in events if isinstance(event, Traded)]
         seen_all.committed(events)
@@ -94,7 +96,7 @@ def test_statistics_are_those_of_the_last_day() -> None:
     rng, day, trades = random.Random(13), RollingDay(), list[TradeRecord]()
     moment = 0
     for _ in range(2000):
-        moment += rng.randrange(0, 10 * MINUTE_US)
+        moment += rng.choice((0, 1, MINUTE_US // 3, rng.randrange(20 * MINUTE_US)))
         trades.append(trade(moment, f"{rng.randrange(900, 1100)}.{rng.randrange(1, 10)}", f"0.{rng.randrange(1, 100):02}"))
         day.add(trades[-1])
         window = [item for item in trades if item.executed_at // MINUTE_US >= moment // MINUTE_US - 24 * 60]
@@ -106,6 +108,19 @@ def test_statistics_are_those_of_the_last_day() -> None:
         assert value_of(figures.low) == min(value_of(item.price) for item in window)
         assert value_of(figures.volume) == sum(value_of(item.quantity) for item in window)
     assert len(trades) > len(window) > 10
+
+
+def test_a_day_that_only_moves_on_forgets_its_extremes_one_by_one() -> None:
+    """N2: read again and again without a new trade, open, high and low are those of what is left in the window."""
+    rng, day = random.Random(14), RollingDay()
+    trades = [trade(minute * MINUTE_US, f"{rng.randrange(90, 110)}", "1") for minute in range(300)]
+    for item in trades:
+        day.add(item)
+    for minute in range(300):
+        prices = [value_of(item.price) for item in trades[minute:]]
+        open_, high, low, volume = day.statistics((24 * 60 + minute) * MINUTE_US)
+        assert (open_, value_of(high or 0), value_of(low or 0)) == (trades[minute].price, max(prices), min(prices))
+        assert value_of(volume) == len(prices)
 
 
 def test_a_day_without_trades_has_no_figures() -> None:
