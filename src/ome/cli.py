@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -12,6 +14,7 @@ import msgspec
 import typer
 
 from ome.config import Settings, SettingsError, load_settings
+from ome.domain.clock import parse_time
 from ome.domain.errors import StorageError
 from ome.replay import FlowError, ReplayError, generate, print_report, progress_bar, replay_file
 from ome.replay.generate import FlowKind
@@ -23,6 +26,40 @@ EXIT_DISAGREES = 1
 
 _DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help=str(Settings.model_fields["database_url"].description))]
 _DEFAULT_DATABASE_URL = Settings.model_fields["database_url"].default
+
+
+class ExportKind(StrEnum):
+    """What `ome export` writes."""
+
+    TRADES = "trades"
+    ORDERS = "orders"
+    CANDLES = "candles"
+    EVENTS = "events"
+
+
+class ExportForm(StrEnum):
+    """The forms of its file."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+class Interval(StrEnum):
+    """How long a candle lasts."""
+
+    S1 = "1s"
+    M1 = "1m"
+    M5 = "5m"
+    M15 = "15m"
+    H1 = "1h"
+    H4 = "4h"
+    D1 = "1d"
+
+    @property
+    def seconds(self) -> int:
+        """The same in seconds."""
+        return int(self[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[self[-1]]
+
 
 app = typer.Typer(
     name="ome",
@@ -218,6 +255,48 @@ def migrate_command(*, database_url: _DatabaseUrl = _DEFAULT_DATABASE_URL) -> No
     except StorageError as error:
         _fail(str(error), error.exit_code)
     typer.echo(f"{shown} is up to date.")
+
+
+@app.command("export")
+def export_command(
+    what: Annotated[ExportKind, typer.Argument(help="What to write.")],
+    *,
+    out: Annotated[str, typer.Option(help="The file; - is standard output.")],
+    form: Annotated[ExportForm | None, typer.Option("--format", help="By the file's name if left out; else csv.")] = None,
+    symbol: Annotated[str, typer.Option(help="Only of this symbol.")] = "",
+    start: Annotated[str, typer.Option(help="Only from this time on, RFC 3339.")] = "",
+    end: Annotated[str, typer.Option(help="Only before this time.")] = "",
+    interval: Annotated[Interval, typer.Option(help="How long a candle lasts.")] = Interval.M1,
+    database_url: _DatabaseUrl = _DEFAULT_DATABASE_URL,
+) -> None:
+    """Write trades, orders, candles or order events as CSV or Parquet; an engine may be running. Writes nothing to the database.
+
+    Exit status: 0 written, 1 whoever read it has gone, 2 usage, 6 the database can't be read.
+    """
+    from ome import export as exports  # noqa: PLC0415  likewise
+
+    by_name = ExportForm.PARQUET if out.endswith(".parquet") else ExportForm.CSV
+    wanted = exports.Wanted(symbol.upper() or None, _moment("--start", start), _moment("--end", end), interval.seconds)
+    try:
+        with progress_bar("export") as progress:
+            rows = exports.export(database_url, exports.Export(what.value, out, (form or by_name).value, wanted), progress)
+    except exports.ExportError as error:
+        _fail(str(error))
+    except StorageError as error:
+        _fail(str(error), error.exit_code)
+    except exports.Unreadable as error:
+        _fail(str(error), StorageError.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
+        raise typer.Exit(EXIT_DISAGREES) from None
+    typer.echo(f"{rows:,} rows", err=out == "-")
+
+
+def _moment(option: str, text: str) -> int | None:
+    try:
+        return parse_time(text) if text else None
+    except ValueError as error:
+        _fail(f"{option} {error}")
 
 
 def _fail(message: str, status: int = EXIT_USAGE) -> NoReturn:

@@ -23,6 +23,7 @@ ALLOWED = {
     "verification": {"domain", "engine", "db"},
     "conformance": {"domain"},
     "client": set[str](),
+    "export": {"db", "domain", "marketdata"},
     "observability": {"domain"},
     "config": set[str](),
     "bootstrap": {"api", "config", "db", "domain", "engine", "history", "marketdata", "observability"},

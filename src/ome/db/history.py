@@ -15,13 +15,14 @@ Rows come in chunks, so that memory doesn't grow with the tables. Synchronous: c
 from __future__ import annotations
 
 import asyncio
+import operator as operators
 import sqlite3
 import tempfile
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import asyncpg
 from sqlalchemy import Column, Dialect, StaticPool, Table, create_engine, func, select
@@ -35,6 +36,8 @@ from ome.db.url import DatabaseUrl, parse_url
 from ome.domain.errors import OmeError, StorageUnusable
 
 Row = tuple[Any, ...]
+Condition = tuple[str, Literal["=", ">=", "<"], Any]
+"""A column, how it compares, and with what."""
 
 ORDERED_BY: Final[dict[Table, str]] = {
     schema.engine: "shard",
@@ -54,6 +57,7 @@ _ROWS_AT_ONCE: Final = 5_000
 _OWNER: Final = {schema.stored_orders: "id", schema.stored_trades: "id", schema.event_orders: "order_id"}
 """The column whose ids say which shard a row is of, where there is no column for that."""
 _DAMAGE_SHOWN: Final = 20
+_OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {"=": operators.eq, ">=": operators.ge, "<": operators.lt}
 
 _HEADER_BYTES: Final = 100
 _HEADER: Final[dict[str, tuple[int, tuple[bytes, ...]]]] = {
@@ -76,9 +80,9 @@ class Unreadable(OmeError):
 class History(Protocol):
     """A database at one moment. Everything raises Unreadable, or StorageUnusable where the database has gone."""
 
-    def rows(self, table: Table, shard: int) -> Iterator[Row]:
+    def rows(self, table: Table, shard: int, where: Sequence[Condition] = ()) -> Iterator[Row]:
         """A shard's rows of a table of `ORDERED_BY`, in its order, or of a table of derived rows, in the order of its key; with
-        the columns of the schema.
+        the columns of the schema. Those alone of which all of `where` holds.
         """
 
     def count(self, table: Table) -> int:
@@ -162,9 +166,9 @@ class SqliteHistory:
             raise StorageUnusable(f"That is no database of OME: {error}. Check DATABASE_URL.") from error
         check_revision([row[0] for row in rows])
 
-    def rows(self, table: Table, shard: int) -> Iterator[Row]:
+    def rows(self, table: Table, shard: int, where: Sequence[Condition] = ()) -> Iterator[Row]:
         """See `History`."""
-        sql, parameters = _rows_sql(table, shard, SQLITE)
+        sql, parameters = _rows_sql(table, shard, SQLITE, where)
         try:
             cursor = self._connection.execute(sql, parameters)
             while rows := cursor.fetchmany(_at_once(table)):
@@ -267,9 +271,9 @@ class PostgresHistory:
         except Unreadable as error:
             raise StorageUnusable(f"That is no database of OME: {error}. Check DATABASE_URL.") from error
 
-    def rows(self, table: Table, shard: int) -> Iterator[Row]:
+    def rows(self, table: Table, shard: int, where: Sequence[Condition] = ()) -> Iterator[Row]:
         """See `History`."""
-        sql, parameters = _rows_sql(table, shard, POSTGRESQL)
+        sql, parameters = _rows_sql(table, shard, POSTGRESQL, where)
         cursor = self._wait(self._connection.cursor(sql, *parameters))
         while rows := self._wait(cursor.fetch(_at_once(table))):
             yield from map(tuple, rows)
@@ -309,13 +313,16 @@ def _at_once(table: Table) -> int:
     return _BLOBS_AT_ONCE if table in _BLOBS else _ROWS_AT_ONCE
 
 
-def _rows_sql(table: Table, shard: int, dialect: Dialect) -> tuple[str, list[int]]:
+def _rows_sql(table: Table, shard: int, dialect: Dialect, conditions: Sequence[Condition]) -> tuple[str, list[Any]]:
     owner = _OWNER.get(table)
     if owner is None:
         where, parameters = [table.c.shard == shard], [shard]
     else:
         low, high = shard_ids(shard)
         where, parameters = [table.c[owner] >= low, table.c[owner] < high], [low, high]
+    for column, operator, value in conditions:
+        where.append(_OPERATORS[operator](table.c[column], value))
+        parameters.append(value)
     return str(select(table).where(*where).order_by(*_order_of(table)).compile(dialect=dialect)), parameters
 
 
