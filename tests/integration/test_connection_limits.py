@@ -137,6 +137,17 @@ def test_a_request_without_end_is_refused(server: Server, first: bytes, more: by
     assert (statuses(answer), code_of(answer)) == ([status], code)
 
 
+def test_a_trailer_is_no_header(server: Server) -> None:
+    """What comes behind a chunked body can't change what the request says of itself: here, that its body is JSON."""
+    chunk = b"%x\r\n%b\r\n0\r\n" % (len(ORDER), ORDER)
+    untyped = CHUNKED.replace(b"Content-Type: application/json\r\n", b"")
+    with connect(server) as connection:
+        connection.sendall(untyped + chunk + b"Content-Type: application/json\r\n\r\n")
+        connection.sendall(CHUNKED + chunk + b"Content-Type: text/plain\r\nX: " + b"y" * 20_000 + b"\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        assert statuses(read_to_the_end(connection)) == [415, 201]
+
+
 def test_many_pipelined_requests_are_all_answered(server: Server) -> None:
     """Only a few wait inside at a time; the others are read as there is room, none is lost."""
     with connect(server) as connection:

@@ -29,6 +29,9 @@ _SPARE_PART: Final = 10
 _LEAST_SPARE: Final = 8
 """For each tenth request that may be worked on there is a slot more for cancels and the service's health, and these eight."""
 _WATCHED: Final = ("/health", "/metrics")
+_AT_A_TIME: Final = 10
+_PAUSE_S: Final = 0.005
+"""So many connections are ended without a pause, and the pause, in seconds: two thousand a second."""
 LINGER_S: Final = 2.0
 """How long a connection that was told why it ends is still read from, in seconds: closed at once, its client could miss why."""
 LINGER_BYTES: Final = 16 * 1024 * 1024
@@ -118,14 +121,21 @@ class Connections:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """End what has been waited for too long."""
         now = loop.time()
-        late = [each for each in self._open if each.receive_by <= now or each.send_by <= now]
-        for connection in late:
-            connection.is_late(now)
+        self._end_some([each for each in self._open if each.receive_by <= now or each.send_by <= now], loop)
         self._metrics.connections_open(len(self._open))
         for code, count in self._refusals.items():
             self._metrics.connection_refused(code, count)
         self._refusals.clear()
         self._timer = loop.call_later(self._period_s, self._sweep, loop) if self._open else None
+
+    def _end_some(self, late: list[Connection], loop: asyncio.AbstractEventLoop) -> None:
+        """A few at a time: a thousand that are late together must not keep an order waiting."""
+        now = loop.time()
+        for connection in late[-_AT_A_TIME:]:
+            connection.is_late(now)
+        del late[-_AT_A_TIME:]
+        if late:
+            loop.call_later(_PAUSE_S, self._end_some, late, loop)
 
 
 def _is_loopback(address: str) -> bool:

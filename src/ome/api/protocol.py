@@ -15,6 +15,7 @@ import asyncio
 import itertools
 import secrets
 from functools import lru_cache
+from http import HTTPStatus
 from math import inf
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from uvicorn.server import ServerState
 
 from ome.api.connections import LINGER_BYTES, LINGER_S, Connections
 from ome.api.dispatcher import PROBLEM_HEADERS, REQUEST_ID
-from ome.api.problems import Header, Problem
+from ome.api.problems import MAX_INSTANCE, Problem
 from ome.domain.numbers import pack
 from ome.domain.reasons import TABLE, Reason
 
@@ -38,7 +39,8 @@ _STREAM: Final = "/stream"
 """How the path of an answer ends that lasts as long as its reader; it isn't counted among the requests that are worked on."""
 
 _PLACEHOLDER: Final = "{request id}"
-_REFUSAL_HEADERS: Final = b"".join(b"%b: %b\r\n" % header for header in PROBLEM_HEADERS)
+"""Stands for the request id; no path can hold it, for its blanks and braces are escaped there."""
+_HEADERS: Final = b"".join(b"%b: %b\r\n" % header for header in PROBLEM_HEADERS)
 
 _id_prefix: Final = secrets.token_hex(4)
 _id_count: Final = itertools.count(1)
@@ -53,6 +55,13 @@ class _Flow(FlowControl):
         """Read on, unless held."""
         if not self.is_held:
             super().resume_reading()
+
+
+class _Dropped(list[tuple[bytes, bytes]]):
+    """Takes in trailers, and keeps none."""
+
+    def append(self, _trailer: tuple[bytes, bytes]) -> None:
+        """Drop it."""
 
 
 class Connection(HttpToolsProtocol):
@@ -103,7 +112,7 @@ class Connection(HttpToolsProtocol):
             return
         self._is_ending = True
         self._watch.refused(Reason.TOO_MANY_CONNECTIONS)
-        transport.write(self._refusal(Problem(Reason.TOO_MANY_CONNECTIONS, headers=(self._retry_after,))))
+        transport.write(self._rendered(Reason.TOO_MANY_CONNECTIONS))
         transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -164,7 +173,7 @@ class Connection(HttpToolsProtocol):
         if self.flow.read_paused:  # it may have been sent: this side doesn't read
             self.receive_by = now + self._limits.receive_timeout_s
         elif self._in_head or (self._in_body and not self.cycle.response_complete):
-            self._refuse(Problem(Reason.REQUEST_TIMEOUT))
+            self._refuse(Reason.REQUEST_TIMEOUT)
         else:
             self._close(now)
 
@@ -185,6 +194,8 @@ class Connection(HttpToolsProtocol):
         """Its head is whole."""
         super().on_headers_complete()
         self._in_head, self._in_body = False, True
+        if not self.parser.should_upgrade():
+            self.headers = _Dropped()  # what the parser calls headers from here on are trailers, which must not pass for them
 
     def on_message_complete(self) -> None:
         """It is whole."""
@@ -195,7 +206,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words say less
         """Refuse what can't be read: nothing after it can be told apart."""
-        self._refuse(Problem(Reason.HEADERS_TOO_LARGE if len(self.url) > _MAX_URL_BYTES else Reason.MALFORMED_REQUEST))
+        self._refuse(Reason.HEADERS_TOO_LARGE if len(self.url) > _MAX_URL_BYTES else Reason.MALFORMED_REQUEST)
 
     def _read(self, data: bytes) -> None:
         """Parse what came, in pieces, until this connection ends or enough requests wait on it."""
@@ -219,9 +230,9 @@ class Connection(HttpToolsProtocol):
         super().data_received(piece)
         if self._in_head:
             if self._received > self._limits.head_bytes:
-                self._refuse(Problem(Reason.HEADERS_TOO_LARGE))
+                self._refuse(Reason.HEADERS_TOO_LARGE)
         elif self._in_body and self._received > self._limits.message_bytes:
-            self._refuse(Problem(Reason.BODY_TOO_LARGE, limit=pack(self._limits.message_bytes // 2, 0)))
+            self._refuse(Reason.BODY_TOO_LARGE, pack(self._limits.message_bytes // 2, 0))
 
     def _read_on(self) -> None:
         """There is room for what came after enough pipelined requests."""
@@ -239,7 +250,7 @@ class Connection(HttpToolsProtocol):
         """Work on a request, if there is room."""
         method, path = cycle.scope["method"], cycle.scope["path"]
         if not self._watch.admits(method, path):
-            self._turn_away(cycle, method, path)
+            self._turn_away(cycle, method)
             return
         task = self.loop.create_task(cycle.run_asgi(app))
         self.tasks.add(task)
@@ -262,23 +273,13 @@ class Connection(HttpToolsProtocol):
             self._worked_on = None
             self._watch.requests -= 1
 
-    def _turn_away(self, cycle: RequestResponseCycle, method: str, path: str) -> None:
+    def _turn_away(self, cycle: RequestResponseCycle, method: str) -> None:
         """Answer OVERLOADED at once; the connection stays."""
         self._watch.refused(Reason.OVERLOADED)
         given = next((value for name, value in cycle.scope["headers"] if name == b"x-request-id"), b"")
-        request_id = given if REQUEST_ID.fullmatch(given) else _new_request_id().encode()
-        before, after = _overloaded(path)
-        size = len(before) + len(request_id) + len(after)
-        lines = [
-            STATUS_LINE[TABLE[Reason.OVERLOADED].status],
-            *(b"%b: %b\r\n" % header for header in self.server_state.default_headers),
-            _REFUSAL_HEADERS,
-            b"retry-after: %d\r\nx-request-id: %b\r\ncontent-length: %d\r\n" % (self._limits.retry_after_s, request_id, size),
-            b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n",
-        ]
-        if method != "HEAD":
-            lines += (before, request_id, after)
-        self.transport.write(b"".join(lines))
+        request_id = given if REQUEST_ID.fullmatch(given) else b""
+        answer = self._rendered(Reason.OVERLOADED, request_id=request_id, keeps=cycle.keep_alive, is_head=method == "HEAD")
+        self.transport.write(answer)
         cycle.response_started = cycle.response_complete = True
         if not cycle.keep_alive:
             self.transport.close()
@@ -308,10 +309,10 @@ class Connection(HttpToolsProtocol):
 
     # The end
 
-    def _refuse(self, problem: Problem) -> None:
+    def _refuse(self, reason: Reason, limit: int | None = None) -> None:
         """Say what is wrong, after the answers to requests that came whole, and end the connection."""
-        self._watch.refused(problem.reason)
-        refusal = self._refusal(problem)
+        self._watch.refused(reason)
+        refusal = self._rendered(reason, limit)
         if self._ends_after_answers(refusal):
             return
         cycle = self.cycle
@@ -344,31 +345,28 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         self.receive_by = self.loop.time() + LINGER_S
 
-    @property
-    def _retry_after(self) -> Header:
-        return (b"retry-after", b"%d" % self._limits.retry_after_s)
-
-    def _refusal(self, problem: Problem) -> bytes:
-        path = self.url.partition(b"?")[0].decode("latin-1")
-        request_id = _new_request_id()
-        body = problem.render("GET", path, request_id)
-        headers = [
-            *self.server_state.default_headers,
-            *PROBLEM_HEADERS,
-            *problem.headers,
-            (b"x-request-id", request_id.encode()),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        return b"".join([STATUS_LINE[problem.status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n", body])
+    def _rendered(
+        self, reason: Reason, limit: int | None = None, *, request_id: bytes = b"", keeps: bool = False, is_head: bool = False
+    ) -> bytes:
+        """An answer in full; a request too many, or too slow, must cost next to nothing."""
+        request_id = request_id or f"{_id_prefix}-c{next(_id_count)}".encode()
+        before, after = _document(reason, limit, self.url[: 3 * MAX_INSTANCE].partition(b"?")[0])
+        status = TABLE[reason].status
+        lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in self.server_state.default_headers), _HEADERS]
+        lines.append(b"x-request-id: %b\r\ncontent-length: %d\r\n" % (request_id, len(before) + len(request_id) + len(after)))
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            lines.append(b"retry-after: %d\r\n" % self._limits.retry_after_s)
+        if not keeps:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        if not is_head:
+            lines += (before, request_id, after)
+        return b"".join(lines)
 
 
 @lru_cache(maxsize=256)
-def _overloaded(path: str) -> tuple[bytes, bytes]:
-    """The document of a refusal, before and after its request id: a request too many must cost next to nothing."""
-    before, _, after = Problem(Reason.OVERLOADED).render("POST", path, _PLACEHOLDER).partition(_PLACEHOLDER.encode())
+def _document(reason: Reason, limit: int | None, path: bytes) -> tuple[bytes, bytes]:
+    """The body of a refusal, before and after its request id."""
+    body = Problem(reason, limit=limit).render("POST", path.decode("latin-1"), _PLACEHOLDER)
+    before, _, after = body.partition(_PLACEHOLDER.encode())
     return before, after
-
-
-def _new_request_id() -> str:
-    return f"{_id_prefix}-c{next(_id_count)}"
