@@ -25,6 +25,7 @@ BEYOND_SCHEMA: Final[tuple[tuple[str, str], ...]] = (
         r"must be the (?:next_cursor of an earlier answer|cursor of an event)|is ahead of all that has happened",
     ),
     ("OpenAPI can't say that one of two parameters is required", r"or symbol is required, or both"),
+    ("nor that two of them exclude each other, or have an order", r"goes without as_of|with detail=orders|must be after start"),
     ("an id is below 2^63, which a pattern of digits can't say", r"must be an order id, as answers show it"),
     ("date-time knows years before 1970 and leap seconds", r"must be between the years|that the calendar and the clock have"),
 )

@@ -18,6 +18,7 @@ from ome.domain.reasons import Reason
 
 MAX_LEVELS: Final = 1000
 """Most levels of a side in one depth answer."""
+_MOMENT: Final[dict[str, Any]] = {"format": "date-time"}
 _STATUS: Final = "|".join(status.name for status in OrderStatus)
 _PRINTABLE: Final = re.compile(CLIENT_ORDER_ID, re.ASCII)
 _DIGITS: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -130,7 +131,11 @@ class DepthQuery(Strict):
     detail: Literal["levels", "orders"] = Field(default="levels", description="orders: the queue of each level (operator)")
     as_of_sequence: PlainInt | None = Field(default=None, ge=0, description="The book right after this public sequence")
     as_of: str | None = Field(
-        default=None, max_length=40, description="The book at this time, RFC 3339", examples=["2026-11-22T10:00:00Z"]
+        default=None,
+        max_length=40,
+        description="The book at this time, RFC 3339",
+        examples=["2026-11-22T10:00:00Z"],
+        json_schema_extra=_MOMENT,
     )
 
 
@@ -138,8 +143,10 @@ class CandleQuery(PageQuery):
     """Which candles: of an interval, that open from `start` on, inclusive, and before `end`."""
 
     interval: Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"] = Field(default="1m", description="How long a candle lasts")
-    start: str | None = Field(default=None, max_length=40, description="RFC 3339; without it the latest candles")
-    end: str | None = Field(default=None, max_length=40, description="RFC 3339; without it up to now")
+    start: str | None = Field(
+        default=None, max_length=40, description="RFC 3339; without it the latest candles", json_schema_extra=_MOMENT
+    )
+    end: str | None = Field(default=None, max_length=40, description="RFC 3339; without it up to now", json_schema_extra=_MOMENT)
     empty: bool = Field(default=False, description="Whether intervals without a trade are filled in")
 
 
