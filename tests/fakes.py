@@ -381,8 +381,8 @@ class FakeExchange:
         ]
         return found[: page.limit]
 
-    async def open_orders(self, symbol: str) -> tuple[int, list[OrderRecord]]:
-        """The resting orders of a symbol."""
+    async def open_orders(self, symbol: str, levels: int) -> tuple[int, list[OrderRecord]]:  # noqa: ARG002  the answer is cut
+        """The resting orders of a symbol, more than asked for."""
         return len(self.commands), [order for order in self.orders.values() if order.is_open and order.symbol == symbol]
 
     async def trades(

@@ -89,7 +89,7 @@ class MemoryReads:
         """Not needed."""
         raise NotImplementedError
 
-    async def open_orders(self, symbol: str) -> tuple[int, list[OrderRecord]]:
+    async def open_orders(self, symbol: str, levels: int) -> tuple[int, list[OrderRecord]]:
         """Not needed."""
         raise NotImplementedError
 

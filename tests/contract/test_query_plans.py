@@ -45,8 +45,17 @@ PLANS: list[tuple[Query, list[str]]] = [
     (
         queries.open_orders(SQLITE),
         [
+            *("MATERIALIZE resting", "COMPOUND QUERY", "LEFT-MOST SUBQUERY"),
+            "SEARCH stored_orders USING INDEX ix_orders_open_level (symbol=? AND side=? AND price>?)",
+            *("SCALAR SUBQUERY", "CO-ROUTINE"),
+            "SEARCH stored_orders USING INDEX ix_orders_open_level (symbol=? AND side=?)",
+            *("SEARCH", "UNION ALL"),
+            "SEARCH stored_orders USING INDEX ix_orders_open_level (symbol=? AND side=? AND price<?)",
+            *("SCALAR SUBQUERY", "CO-ROUTINE"),
+            "SEARCH stored_orders USING INDEX ix_orders_open_level (symbol=? AND side=?)",
+            "SEARCH",
             "SEARCH stored_instruments USING INDEX sqlite_autoindex_stored_instruments_1 (symbol=?)",
-            "SEARCH stored_orders USING INDEX ix_orders_open_level (symbol=?)",
+            "SCAN resting LEFT-JOIN",
         ],
     ),
     (
@@ -169,7 +178,7 @@ _VALUES = {
     "price": 150502,
     "priority": 1000,
 }
-_PAGE = {"start": 900, "end": 999, "before": 999, "low": 0, "limit": 10}
+_PAGE = {"levels": 3, "start": 900, "end": 999, "before": 999, "low": 0, "limit": 10}
 _QUESTIONS: list[tuple[Query, dict[str, object]]] = [
     (question, {**_VALUES, **_PAGE})
     for question in (

@@ -248,9 +248,22 @@ async def test_open_orders_of_a_symbol_stand_in_order_of_priority(storage: Stora
     others = [a_stop(3), filled(an_order(4)), an_order(5, symbol="MSFT")]
     listed = [an_instrument("AAPL", sequence=41), an_instrument("IBM", sequence=2)]
     await storage.repository.commit(a_batch(1, 5, orders=[*resting, *others], instruments=listed))
-    assert await storage.reads.open_orders("AAPL") == (41, resting[::-1])
-    assert await storage.reads.open_orders("IBM") == (2, [])
-    assert await storage.reads.open_orders("NONE") == (0, [])
+    assert await storage.reads.open_orders("AAPL", 10) == (41, resting[::-1])
+    assert await storage.reads.open_orders("IBM", 10) == (2, [])
+    assert await storage.reads.open_orders("NONE", 10) == (0, [])
+
+
+async def test_the_best_levels_are_those_of_the_best_prices(storage: Storage) -> None:
+    """All orders of the highest bids and of the lowest asks, and no others; stops and ended orders make no level."""
+    bids = [an_order(n, price=pack(15000 + n % 10, 2)) for n in range(1, 31)]
+    asks = [an_order(n, side=Side.SELL, price=pack(16000 + n % 10, 2)) for n in range(31, 61)]
+    no_levels = [a_stop(61, price=pack(15999, 2)), filled(an_order(62, price=pack(15998, 2)))]
+    listed = [an_instrument(sequence=9)]
+    await storage.repository.commit(a_batch(1, 62, orders=[*bids, *asks, *no_levels], instruments=listed))
+    for levels in (1, 3, 10, 11):
+        best = [order for order in bids if order.id % 10 >= 10 - levels]
+        best += [order for order in asks if order.id % 10 < levels]
+        assert await storage.reads.open_orders("AAPL", levels) == (9, best)
 
 
 async def test_the_queue_ahead_is_what_stands_before_at_the_same_price(storage: Storage) -> None:

@@ -24,10 +24,12 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    true,
+    union_all,
 )
 
 from ome.db.schema import OPEN, event_batches, event_orders, event_users, stored_instruments, stored_orders, stored_trades
-from ome.domain.enums import LAST_OPEN, OrderStatus
+from ome.domain.enums import LAST_OPEN, OrderStatus, Side
 
 _RESTING: Final = (OPEN, stored_orders.c.status < literal_column(str(int(OrderStatus.PENDING_TRIGGER)), SmallInteger))
 """The orders that stand in a book: the open ones but for stops that wait."""
@@ -75,14 +77,30 @@ def orders_of_user(dialect: Dialect, *, before: bool, symbol: bool, statuses: fr
 
 @cache
 def open_orders(dialect: Dialect) -> Query:
-    """The sequence of `symbol` beside each of its resting orders, in any order; beside nothing where it has none."""
-    resting = and_(stored_orders.c.symbol == stored_instruments.c.symbol, *_RESTING)
+    """The sequence of `symbol` beside each of the orders that rest in the best `levels` of a side, in any order; beside nothing
+    where none does. It reads those levels alone: prices are compared as the numbers they are stored as, since all open orders
+    of a symbol have the decimals of its tick, which stays while any is open.
+    """
+    resting = union_all(_of_best_levels(Side.BUY), _of_best_levels(Side.SELL)).subquery("resting")
     query = (
-        select(stored_instruments.c.sequence, stored_orders)
-        .select_from(stored_instruments.outerjoin(stored_orders, resting))
+        select(stored_instruments.c.sequence, resting)
+        .select_from(stored_instruments.outerjoin(resting, true()))
         .where(stored_instruments.c.symbol == _text("symbol"))
     )
     return _query(dialect, query)
+
+
+def _of_best_levels(side: Side) -> Select[Any]:
+    """The orders of `symbol` that rest in the best `levels` of a side."""
+    table = stored_orders.c
+    mine = (table.symbol == _text("symbol"), table.side == literal_column(str(int(side)), SmallInteger), *_RESTING)
+    ranked = table.price.desc() if side is Side.BUY else table.price
+    best = select(table.price).distinct().where(*mine).order_by(ranked).limit(bindparam("levels", type_=Integer)).subquery()
+    if side is Side.BUY:
+        reached = table.price >= select(func.min(best.c.price)).scalar_subquery()
+    else:
+        reached = table.price <= select(func.max(best.c.price)).scalar_subquery()
+    return select(stored_orders).where(*mine, reached)
 
 
 @cache

@@ -81,9 +81,9 @@ class StoredReads:
         rows = await self._rows(query, user_id=user_id, before=page.before_id, limit=page.limit, symbol=symbol)
         return records(rows, OrderRecord)
 
-    async def open_orders(self, symbol: str) -> tuple[int, list[OrderRecord]]:
+    async def open_orders(self, symbol: str, levels: int) -> tuple[int, list[OrderRecord]]:
         """One statement, so that sequence and orders are of one moment; (0, []) for a symbol that isn't listed."""
-        rows = await self._rows(queries.open_orders(self._dialect), symbol=symbol)
+        rows = await self._rows(queries.open_orders(self._dialect), symbol=symbol, levels=levels)
         orders = records((row[1:] for row in rows if row[1] is not None), OrderRecord)
         return (rows[0][0] if rows else 0), sorted(orders, key=lambda order: order.priority)
 

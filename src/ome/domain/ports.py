@@ -85,8 +85,8 @@ class ReadModels(Protocol):
     ) -> list[OrderRecord]:
         """A user's orders; `statuses` empty means all."""
 
-    async def open_orders(self, symbol: str) -> tuple[int, list[OrderRecord]]:
-        """The symbol's public sequence and its resting orders in order of priority, both of one moment."""
+    async def open_orders(self, symbol: str, levels: int) -> tuple[int, list[OrderRecord]]:
+        """The symbol's public sequence and the orders of the best `levels` of each side in order of priority, of one moment."""
 
     async def trades(
         self, page: Page, *, symbol: str | None = None, user_id: str | None = None, order_id: int | None = None

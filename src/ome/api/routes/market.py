@@ -120,7 +120,7 @@ class MarketRoutes:
 
     async def _queues(self, record: InstrumentRecord, query: DepthQuery) -> Response:
         """Sequence and orders are of one moment of the database; the time is that of plain depth at this sequence."""
-        sequence, orders = await self._services.reads.open_orders(record.symbol)
+        sequence, orders = await self._services.reads.open_orders(record.symbol, query.levels)
         depth = self._market.depth(record.symbol, query.levels)
         if depth is not None and depth.sequence == sequence:
             changed = depth.time
