@@ -125,6 +125,7 @@ class Service:
             metrics=self._metrics,
             stream_settings=_stream_settings(settings),
             durability=lambda: self._storage.repository.durability,
+            lineage=lambda: (self._storage.repository.epoch, self._storage.repository.incarnation),
             lifespan=self._lifespan,
         )
 

@@ -24,6 +24,7 @@ def test_a_stopped_engine_is_taken_over_from_and_exits_when_it_wakes(postgres_ur
     with running_server(postgres_url, LEASE_SEC="2") as first:
         assert first.process is not None
         assert httpx.post(f"{first.url}/orders", json=_order(1), timeout=30).status_code == 201
+        was = httpx.get(f"{first.url}/health", timeout=30).json()
         with spawned(postgres_url, LEASE_SEC="2", STANDBY="true") as second:
             until(answers(second, "/health/ready", 503))
             assert "Standing by" in httpx.get(f"{second.url}/health", timeout=30).json()["detail"]
@@ -34,6 +35,8 @@ def test_a_stopped_engine_is_taken_over_from_and_exits_when_it_wakes(postgres_ur
             first.process.send_signal(signal.SIGCONT)
             assert first.process.wait(30) == Fenced.exit_code
             assert httpx.post(f"{second.url}/orders", json=_order(2), timeout=30).status_code == 201
+            now = httpx.get(f"{second.url}/health", timeout=30).json()
+            assert (now["epoch"], now["incarnation"]) == (was["epoch"] + 1, was["incarnation"])
 
 
 async def test_a_database_that_goes_away_and_comes_back_costs_no_restart(own_postgres: PostgresServer) -> None:

@@ -31,7 +31,7 @@ from ome.api.routes.past import PastRoutes
 from ome.api.routes.service import ServiceRoutes
 from ome.api.routes.streams import StreamRoutes
 from ome.api.schemas import SYMBOL, SYMBOL_WORDS, USER_ID, USER_ID_WORDS
-from ome.api.services import FULL, Durability, Ports, Services
+from ome.api.services import FULL, Durability, Lineage, Ports, Services
 from ome.api.settings import ApiSettings, StreamSettings
 from ome.api.streams.hub import Streams
 from ome.domain.errors import OmeError
@@ -56,11 +56,13 @@ def build_app(
     metrics: Metrics,
     stream_settings: StreamSettings | None = None,
     durability: Durability = lambda: FULL,
+    lineage: Lineage = lambda: (0, ""),
     lifespan: Lifespan | None = None,
 ) -> Dispatcher:
     """An ASGI application over these ports; `lifespan` is FastAPI's, for whoever starts and stops what is behind them.
 
-    `durability` tells how far commits can be relied on now, "full" or "relaxed" (DUR1).
+    `durability` tells how far commits can be relied on now, "full" or "relaxed" (DUR1), `lineage` the engine's epoch and its
+    history's incarnation.
     """
     gate = Gate(settings)
     request_log = RequestLog(metrics, settings.request_log_seconds)
@@ -75,6 +77,7 @@ def build_app(
         request_log=request_log,
         gate=gate,
         durability=durability,
+        lineage=lineage,
     )
     orders = OrderRoutes(ports.entry, ports.reads, gate, settings)
     streams = Streams(ports, gate, orders, settings, stream_settings or StreamSettings(), metrics)

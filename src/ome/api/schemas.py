@@ -514,6 +514,8 @@ class HealthView(Struct, frozen=True, kw_only=True):
     status: str
     state: Annotated[str, Meta(description="STARTING, RECOVERING, RUNNING, STALLED, DRAINING or HALTED")]
     position: Annotated[int, Meta(description="The last committed position")]
+    epoch: Annotated[int, Meta(description="Counted up by each start of an engine")]
+    incarnation: Annotated[str, Meta(description="Drawn once for a database: positions of another one are of another history")]
     database: str
     durability: Annotated[
         str,

@@ -17,6 +17,8 @@ from ome.observability import Metrics, RequestLog
 _encoder: Final = msgspec.json.Encoder()
 
 Durability = Callable[[], str]
+Lineage = Callable[[], tuple[int, str]]
+"""The engine's epoch and its history's incarnation: a position is the same one only where both are (HOLE12)."""
 FULL: Final = "full"
 """What `Durability` answers where a commit survives a power cut; anything else is shown to whoever changes something (DUR1)."""
 
@@ -45,6 +47,7 @@ class Services(Struct, frozen=True, kw_only=True):
     request_log: RequestLog
     gate: Gate
     durability: Durability
+    lineage: Lineage
 
 
 class JsonAnswer(Response):

@@ -77,6 +77,8 @@ class BatchRepository:
         self._shard = shard
         self._stalled = stalled or (lambda _: None)
         self._head: Head | None = None
+        self._epoch = 0
+        self._incarnation = ""
         self._is_open = False
         self._closed = False
 
@@ -87,8 +89,13 @@ class BatchRepository:
 
     @property
     def epoch(self) -> int:
-        """This engine's epoch, counted up by each start."""
-        return self._following().epoch
+        """This engine's epoch, counted up by each start; 0 before the fence is taken."""
+        return self._epoch
+
+    @property
+    def incarnation(self) -> str:
+        """What tells this history from every other: drawn once, with the shard's first row; "" before it is loaded."""
+        return self._incarnation
 
     async def open(self) -> None:
         """Connect and take the lock; nothing where that is done. Raises StorageAway for what may pass by itself."""
@@ -105,6 +112,7 @@ class BatchRepository:
         await self.open()
         async with self._or_closed():
             self._head = await self._session.fence()
+        self._epoch = self._head.epoch
 
     async def migrate(self) -> None:
         """Connect, take the lock, bring the tables up to date, and nothing more: no epoch is taken, `close` is what follows."""
@@ -119,6 +127,7 @@ class BatchRepository:
             stored = await self._session.load()
         if stored.epoch != head.epoch:
             raise self._fenced()
+        self._incarnation = stored.engine.incarnation
         return recovered(self._shard, stored)
 
     async def commit(self, batch: Batch) -> None:

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from ome.domain.commands import CancelOrder, CancelOrders, Command, DefineInstrument, ModifyOrder, NewOrder
 from ome.domain.enums import OrderType, Side, TimeInForce
-from ome.domain.errors import OmeError, Pending, StateMismatch
+from ome.domain.errors import OmeError, OutcomeUnknown, Pending, StateMismatch
 from ome.domain.events import CommandRefused, Event, OrderAccepted, OrderCancelled, OrderRejected
 from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import canonical
@@ -70,7 +70,12 @@ class OrderEntryDesk:
         """See OrderEntry: in chunks, so that nobody waits long behind a large one (I2)."""
         cancelled: list[int] = []
         while True:
-            events = await self._bus.send(CancelOrders(user_id, symbol, side, CANCEL_CHUNK))
+            try:
+                events = await self._bus.send(CancelOrders(user_id, symbol, side, CANCEL_CHUNK))
+            except OmeError as error:
+                if cancelled:  # it can't be said that nothing was executed
+                    raise OutcomeUnknown(f"{len(cancelled)} orders are cancelled, the rest isn't known") from error
+                raise
             chunk = [event.order.id for event in events if isinstance(event, OrderCancelled)]
             cancelled += chunk
             if len(chunk) < CANCEL_CHUNK:

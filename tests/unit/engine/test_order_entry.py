@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 from msgspec import structs
 
-from ome.domain.commands import CancelOrder, ModifyOrder, NewOrder
+from ome.domain.commands import CancelOrder, Command, ModifyOrder, NewOrder
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.errors import NotAccepting, OutcomeUnknown, Pending, TooLate
-from ome.domain.events import CommandRefused, OrderAccepted, OrderCancelled, OrderModified, OrderRejected, Traded
+from ome.domain.events import CommandRefused, Event, OrderAccepted, OrderCancelled, OrderModified, OrderRejected, Traded
 from ome.domain.ports import Answer, Timely
 from ome.domain.reasons import Reason
 from ome.engine.order_entry import OrderEntryDesk
@@ -341,3 +341,30 @@ async def test_a_fate_that_stays_open_is_told_as_open() -> None:
         rig.repository.gate.set()
         await settle()
         await entry.wait_for_fate("ann", "mine-1")
+
+
+async def test_a_mass_cancel_that_is_cut_short_is_not_called_not_executed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DUR2: once a part is cancelled, a refusal of the next part leaves the whole unknown; before that it is certain."""
+    monkeypatch.setattr("ome.engine.order_entry.CANCEL_CHUNK", 2)
+    rig = Rig()
+    async with rig.running() as runner:
+        entry = OrderEntryDesk(runner, MemoryReads(rig.repository))
+        for _ in range(3):
+            await entry.submit(structs.replace(ORDER, client_order_id=None))
+        send = runner.send
+        sent: list[Command] = []
+
+        async def refuse_second(command: Command) -> Sequence[Event]:
+            sent.append(command)
+            if len(sent) == 2:
+                raise NotAccepting("draining")
+            return await send(command)
+
+        monkeypatch.setattr(runner, "send", refuse_second)
+        with pytest.raises(OutcomeUnknown, match="2 orders are cancelled"):
+            await entry.cancel_all("ann", None, None)
+        monkeypatch.undo()
+        runner.stalled(stalled=True)
+        with pytest.raises(NotAccepting):
+            await entry.cancel_all("ann", None, None)
+        runner.stalled(stalled=False)

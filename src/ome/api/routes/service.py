@@ -60,11 +60,14 @@ class ServiceRoutes:
         except Exception as error:
             raise self._unwell("The database does not answer.") from error
         bus = self._services.bus
+        epoch, incarnation = self._services.lineage()
         return JsonAnswer(
             HealthView(
                 status="healthy",
                 state=bus.state,
                 position=bus.position,
+                epoch=epoch,
+                incarnation=incarnation,
                 database="reachable",
                 durability=self._services.durability(),
                 version=self._version,
