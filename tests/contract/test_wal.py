@@ -45,6 +45,7 @@ async def test_a_wal_is_begun_anew_and_a_long_reader_is_named(
 ) -> None:
     """Beside a reader in its middle it grows, which is said; without one it is short again."""
     monkeypatch.setattr("ome.db.sqlite.WAL_BYTES", 1)
+    monkeypatch.setattr("ome.db.sqlite.LONG_WAL_BYTES", 1)
     path = tmp_path / "orders.db"
     measured: list[int] = []
     storage = open_storage(f"sqlite:///{path}", measured=lambda wal, _: measured.append(wal))

@@ -3,9 +3,9 @@
 WAL with synchronous=FULL, both set and read back at each connect: a commit is on the disk when it returns. While the session is
 open an exclusive lock on `<file>.engine.lock` keeps a second engine away; the system gives it back when the process ends.
 At start the WAL is copied into the file and truncated before anything else is written (a crash may have left frames in it that
-the disk never got), and again at close. In between it is copied between commits, never inside one: when nothing is written, and
-every few seconds under load; most of it by a second connection while commits go on, the rest by the writer, so that the next
-commit begins the WAL anew. Readers in their middle put that off.
+the disk never got), and again at close. In between it is copied twice a second, between commits, never inside one: most of it by
+a second connection while commits go on, the rest by the writer, so that the next commit begins the WAL anew. Readers in their
+middle put that off.
 """
 
 from __future__ import annotations
@@ -44,12 +44,10 @@ BUSY_TIMEOUT_MS: Final = 5_000
 """How long a statement waits for somebody else's write lock, such as a person's at a SQL prompt."""
 UPKEEP_S: Final = 0.5
 """Seconds between two looks at the WAL and the disk."""
-CHECKPOINT_S: Final = 2.0
-"""Seconds after which the WAL is copied under load too: busy pages are copied less often."""
-WAL_BYTES: Final = 64 * 1024 * 1024
-"""What the WAL should stay below: beyond it it is copied at each look, and cut when it is begun anew."""
-LONG_WAL: Final = 2
-"""At so many times `WAL_BYTES` something keeps the WAL from being begun anew; that is said, once a minute."""
+WAL_BYTES: Final = 16 * 1024 * 1024
+"""What a WAL is cut to when it is begun anew: one that stays short is written over, which costs less than to lengthen it."""
+LONG_WAL_BYTES: Final = 128 * 1024 * 1024
+"""At this length something keeps the WAL from being begun anew; that is said, once a minute."""
 _ALARM_S: Final = 60.0
 CACHE_KIB: Final = 64 * 1024
 """Memory for pages, so that index pages aren't read again."""
@@ -170,17 +168,15 @@ class SqliteSession:
     async def _keep_up(self) -> None:
         """Between commits: copy the WAL, look at the disk."""
         loop = asyncio.get_running_loop()
-        seen = copied = 0
-        copied_at = loop.time()
+        copied = 0
         while True:
             await asyncio.sleep(UPKEEP_S)
-            is_idle, seen = seen == self._writes, self._writes
             try:
-                wal_bytes = await self._look_at_disk()
-                if seen > copied and (is_idle or loop.time() - copied_at > CHECKPOINT_S or wal_bytes > WAL_BYTES):
+                self._warn_of(await self._look_at_disk())
+                if (written := self._writes) > copied:
                     await loop.run_in_executor(self._copying, self._copier.copy)
-                    copied, copied_at = (seen if await self._on_thread(self._work.copy_rest) else copied), loop.time()
-                self._warn_of(wal_bytes)
+                    if await self._on_thread(self._work.copy_rest):
+                        copied = written
             except sqlite3.Error as error:
                 final = _final(error)
                 if isinstance(final, StorageError):
@@ -198,7 +194,7 @@ class SqliteSession:
 
     def _warn_of(self, wal_bytes: int) -> None:
         now = asyncio.get_running_loop().time()
-        if wal_bytes > LONG_WAL * WAL_BYTES and now > self._alarm_at:
+        if wal_bytes > LONG_WAL_BYTES and now > self._alarm_at:
             self._alarm_at = now + _ALARM_S
             _log.warning("the WAL has %d bytes; a program that has been reading the database for long keeps it", wal_bytes)
 
