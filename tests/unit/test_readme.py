@@ -66,13 +66,15 @@ def test_first_order_and_its_trade_work_as_pasted(tmp_path: Path) -> None:
 
 
 def test_python_works_as_pasted(tmp_path: Path) -> None:
-    """The README's Python, in a process of its own, submits its order and prints what it says."""
+    """The README's Python, after its first orders, in a process of its own: the order rests, and the book shows it."""
     (code,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    with running_server(sqlite_url(tmp_path)) as server:
+    with running_server(sqlite_url(tmp_path)) as server, httpx.Client(base_url=server.url) as client:
+        for words in curl_commands():
+            paste(words, client)
         command = [sys.executable, "-c", code.replace(ADDRESS, server.url)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.stderr == ""
-    assert done.stdout == "PENDING 1\n['10 at 151.00']\n"
+    assert done.stdout == "PENDING ['40 at 150.50', '10 at 151.00']\n"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
