@@ -402,10 +402,15 @@ class FakeExchange:
         """Not kept."""
         return None if position else CommandEvents(0, NOW, [])
 
-    async def events_of_order(self, order_id: int) -> list[CommandEvents]:
+    async def events_of_order(self, order_id: int, after: tuple[int, int], limit: int) -> list[CommandEvents]:
         """What was kept of it."""
-        named = [(each, [event for event in each.events if order_id in _orders_named(event)]) for each in self.kept]
-        return [CommandEvents(each.position, each.time, events) for each, events in named if events]
+        found = list[CommandEvents]()
+        for each in self.kept:
+            named = [event for event in each.events if order_id in _orders_named(event)]
+            events = [event for number, event in enumerate(named) if (each.position, number) >= after][:limit]
+            found += [CommandEvents(each.position, each.time, events)] if events else []
+            limit -= len(events)
+        return found
 
     async def events_of_user(self, user_id: str, after: tuple[int, int], limit: int) -> list[UserEvent]:
         """What was kept of them."""

@@ -99,7 +99,7 @@ class MemoryReads:
         """Not needed."""
         raise NotImplementedError
 
-    async def events_of_order(self, order_id: int) -> list[CommandEvents]:
+    async def events_of_order(self, order_id: int, after: tuple[int, int], limit: int) -> list[CommandEvents]:
         """Not needed."""
         raise NotImplementedError
 

@@ -85,6 +85,13 @@ PLANS: list[tuple[Query, list[str]]] = [
         ],
     ),
     (
+        queries.batches_of_order(SQLITE),
+        [
+            "SEARCH event_orders USING PRIMARY KEY (order_id=? AND last_position>?)",
+            "SEARCH event_batches USING INDEX sqlite_autoindex_event_batches_1 (shard=? AND last_position=?)",
+        ],
+    ),
+    (
         queries.batches_with(SQLITE, "user's trade", before=True),
         [
             "SEARCH event_users USING PRIMARY KEY (user_id=? AND shard=? AND last_position<?)",
@@ -195,6 +202,7 @@ _QUESTIONS: list[tuple[Query, dict[str, object]]] = [
         queries.batch_end(POSTGRESQL),
         queries.events(POSTGRESQL),
         queries.batches_with(POSTGRESQL, "order", before=True),
+        queries.batches_of_order(POSTGRESQL),
         queries.batches_with(POSTGRESQL, "user's trade", before=True),
     )
 ]

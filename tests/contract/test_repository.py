@@ -18,6 +18,7 @@ from ome.domain.events import (
     CommandRefused,
     OrderAccepted,
     OrderCancelled,
+    PrivateEvent,
     SelfTradePrevented,
     Traded,
     UserEvent,
@@ -331,7 +332,10 @@ async def test_a_resting_order_has_the_trades_of_later_batches(storage: Storage)
     assert await storage.reads.trades(Page(), order_id=1) == trades
     assert await storage.reads.trades(Page(before_id=3), order_id=1) == trades[1:]
     assert await storage.reads.trades(Page(limit=2), user_id="bob") == trades[:2]
-    assert await storage.reads.events_of_order(1) == events
+    assert await storage.reads.events_of_order(1, (0, 0), 100) == events
+    for number, command in enumerate(events):
+        assert await storage.reads.events_of_order(1, (command.position, 0), 2) == events[number : number + 2]
+        assert await storage.reads.events_of_order(1, (command.position, 1), 2) == events[number + 1 : number + 3]
 
 
 async def test_the_events_of_a_command_are_found_by_its_position(storage: Storage) -> None:
@@ -350,8 +354,28 @@ async def test_the_events_of_a_command_are_found_by_its_position(storage: Storag
     found = [await reads.command_events(position) for position in range(8)]
     assert found == [None, events[0], None, events[1], events[2], cancelled, None, None]
     refused = happened(4, CommandRefused(1, Reason.VERSION_CONFLICT, 1))
-    assert await reads.events_of_order(1) == [events[0], events[1], refused, cancelled]
-    assert await reads.events_of_order(77) == []
+    assert await reads.events_of_order(1, (0, 0), 100) == [events[0], events[1], refused, cancelled]
+    assert await reads.events_of_order(77, (0, 0), 100) == []
+
+
+async def test_the_events_of_an_order_are_read_a_few_batches_at_a_time(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many batches name it, and wherever a page begins in the middle of a command: each event once, in its order."""
+    monkeypatch.setattr("ome.db.read_models.BATCHES_AT_ONCE", 2)
+    order = an_order(1)
+    events = [happened(1, OrderAccepted(order))]
+    for position in range(2, 9):
+        refusals = [CommandRefused(1, Reason.VERSION_CONFLICT, number) for number in range(3)]
+        events.append(happened(position, *refusals))
+    for command in events:
+        batch = a_batch(command.position, command.position, orders=[order] if command.position == 1 else [], events=[command])
+        await storage.repository.commit(batch)
+    found, after = list[PrivateEvent](), (0, 0)
+    while page := await storage.reads.events_of_order(1, after, 2):
+        assert sum(len(command.events) for command in page) <= 2
+        last = page[-1]
+        after = (last.position, len(last.events) + (after[1] if after[0] == last.position else 0))
+        found += (event for command in page for event in command.events)
+    assert found == [event for command in events for event in command.events]
 
 
 async def test_the_events_of_a_user_come_oldest_first_from_any_place(storage: Storage) -> None:

@@ -68,11 +68,13 @@ class VersionView(OrderView, frozen=True, kw_only=True):
 
 
 class HistoryView(Struct, frozen=True, kw_only=True):
-    """Everything that ever happened to an order, oldest first."""
+    """What happened to an order, oldest first: events, and the versions that they made."""
 
     order_id: Id
     versions: list[VersionView]
     events: list[OrderEventView]
+    count: Annotated[int, Meta(description="How many events")]
+    next_cursor: str | None
 
 
 class QueuePlaceView(Struct, frozen=True, kw_only=True):
@@ -97,4 +99,5 @@ class ExplainView(Struct, frozen=True, kw_only=True):
     ]
     reason: Annotated[ReasonView | None, Meta(description="Why it was rejected, or what was left of it cancelled")]
     rules: Annotated[list[str], Meta(description="The rules that made it so, by id", examples=[["M1", "T1"]])]
-    events: list[OrderEventView]
+    events: Annotated[list[OrderEventView], Meta(description="The first of its history, at most 1000")]
+    next_cursor: Annotated[str | None, Meta(description="Where the order's history goes on; null where this is all of it")]

@@ -60,8 +60,14 @@ def shown_at_better_prices(order: OrderRecord, depth: Depth) -> int:
     return total
 
 
-def explain_view(order: OrderRecord, commands: Sequence[CommandEvents], modes: Modes, standing: Standing) -> ExplainView:
-    """The explanation of an order, from its record, every stored event that names it, and its standing."""
+def explain_view(
+    order: OrderRecord,
+    commands: Sequence[CommandEvents],
+    modes: Modes,
+    standing: Standing,
+    next_cursor: str | None = None,
+) -> ExplainView:
+    """The explanation of an order, from its record, the first of the stored events that name it, and its standing."""
     queue = standing.queue
     return ExplainView(
         order_id=str(order.id),
@@ -71,6 +77,7 @@ def explain_view(order: OrderRecord, commands: Sequence[CommandEvents], modes: M
         reason=_reason(order, commands),
         rules=rules(order, commands, standing.state),
         events=event_views(order, commands, modes),
+        next_cursor=next_cursor,
     )
 
 
@@ -124,8 +131,8 @@ def rules(order: OrderRecord, commands: Iterable[CommandEvents], state: MarketSt
     elif rests(order) or unpack(order.filled_quantity)[0]:
         named += ["M1", "T3" if order.price is None else _TIME_RULES[order.time_in_force]]
     happened = [type(event) for command in commands for event in command.events]
-    named += ["S4"] if OrderTriggered in happened else []
-    named += ["P1", "P2"] if SelfTradePrevented in happened else []
+    named += ["S4"] if OrderTriggered in happened or terms.triggered_at is not None else []
+    named += ["P1", "P2"] if SelfTradePrevented in happened or terms.prevented_quantity is not None else []
     if order.status is not OrderStatus.REJECTED:
         named += _rules_of_terms(order, terms)
     if order.is_open:

@@ -7,10 +7,10 @@ order, that is taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, Meta, Struct, ValidationError, convert, structs
 
 from ome.api.audit_schemas import HistoryView, OrderEventView, ReasonView, VersionView
 from ome.api.problems import advice
@@ -59,44 +59,132 @@ def prevented_takers(order_id: int, commands: Iterable[CommandEvents]) -> set[in
     }
 
 
-def history_view(order: OrderRecord, commands: Sequence[CommandEvents], modes: Modes) -> HistoryView:
-    """Versions and events of an order, from every stored event that names it; `modes` are those of `prevented_takers`."""
-    return HistoryView(order_id=str(order.id), versions=version_views(commands), events=event_views(order, commands, modes))
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
-def version_views(commands: Iterable[CommandEvents]) -> list[VersionView]:
-    """Every version, from the first event that has it (A7). One that ended the order (A5) is told by its cancellation."""
+class Place(Struct, frozen=True, array_like=True):
+    """Between two events of an order: how many have been told, what of its command has been read, and the order as it was there.
+
+    `seen` counts the stored events of the command at `position` that name the order; quantities are numbers. All 0: before the
+    first event.
+    """
+
+    number: Count = 0
+    position: Count = 0
+    seen: Count = 0
+    version: Count = 0
+    status: OrderStatus = OrderStatus.PENDING
+    quantity: Count = 0
+    filled: Count = 0
+    remaining: Count = 0
+
+    @property
+    def text(self) -> str:
+        """It as a cursor has it."""
+        return ".".join(map(str, map(int, structs.astuple(self))))
+
+    @classmethod
+    def of_text(cls, text: str) -> Place:
+        """The inverse of `text`; ValueError for what isn't one."""
+        try:
+            place = convert([int(number) for number in text.split(".")], cls)
+        except ValidationError as error:
+            raise ValueError(text) from error
+        if place.text != text:
+            raise ValueError(text)
+        return place
+
+
+BEGINNING: Final = Place()
+
+
+def cut_events(commands: Sequence[CommandEvents], limit: int) -> tuple[Sequence[CommandEvents], bool]:
+    """At most `limit` events of at most one more, and whether there was one more."""
+    if sum(len(command.events) for command in commands) <= limit:
+        return commands, False
+    last = commands[-1]
+    rest = [structs.replace(last, events=last.events[:-1])] if len(last.events) > 1 else []
+    return [*commands[:-1], *rest], True
+
+
+def history_view(
+    order: OrderRecord,
+    commands: Sequence[CommandEvents],
+    modes: Modes,
+    place: Place = BEGINNING,
+    next_cursor: str | None = None,
+) -> HistoryView:
+    """Versions and events of an order, from stored events that name it, the first of them at `place`; `modes` are those of
+    `prevented_takers`.
+    """
+    events = event_views(order, commands, modes, place)
+    versions = version_views(commands, place.version)
+    return HistoryView(order_id=str(order.id), versions=versions, events=events, count=len(events), next_cursor=next_cursor)
+
+
+def place_after(order: OrderRecord, commands: Sequence[CommandEvents], modes: Modes, place: Place) -> Place:
+    """The place behind stored events, at least one, the first of which is at `place`."""
+    followed, last = list(_followed(order, commands, modes, place)), commands[-1]
+    told = sum(not isinstance(event, OrderFilled) for _, event, _ in followed)
+    seen = len(last.events) + (place.seen if last.position == place.position else 0)
+    after = followed[-1][2]
+    quantities = (after.quantity, after.filled_quantity, after.remaining_quantity)
+    return Place(place.number + told, last.position, seen, after.version, after.status, *quantities)
+
+
+def version_views(commands: Iterable[CommandEvents], told: int = 0) -> list[VersionView]:
+    """Every version above `told`, from the first event that has it (A7). One that ended the order (A5) is told by its
+    cancellation.
+    """
     versions: list[VersionView] = []
     for command in commands:
         for event in command.events:
-            if isinstance(event, OrderEvent) and event.order.version > len(versions):
+            if isinstance(event, OrderEvent) and event.order.version > told + len(versions):
                 fields = structs.asdict(order_view(event.order))
                 versions.append(VersionView(**fields, position=command.position))
     return versions
 
 
-def event_views(order: OrderRecord, commands: Iterable[CommandEvents], modes: Modes) -> list[OrderEventView]:
-    """Every event, oldest first, each with the order as it was right after."""
-    views: list[OrderEventView] = []
+def _followed(
+    order: OrderRecord, commands: Iterable[CommandEvents], modes: Modes, place: Place
+) -> Iterator[tuple[CommandEvents, PrivateEvent, OrderRecord]]:
+    """Every event with its command and the order right after it."""
     modes = {**modes, order.id: order.self_trade_prevention}
+    order = structs.replace(
+        order,
+        version=place.version,
+        status=place.status,
+        quantity=place.quantity,
+        filled_quantity=place.filled,
+        remaining_quantity=place.remaining,
+    )
     for command in commands:
         for event in command.events:
             order = _after(order, event, modes)
-            if isinstance(event, OrderFilled):  # its trades have told it
-                continue
-            views.append(
-                OrderEventView(
-                    number=len(views) + 1,
-                    position=command.position,
-                    time=format_time(command.time),
-                    version=order.version,
-                    status=order.status.name,
-                    quantity=format_number(order.quantity),
-                    filled_quantity=format_number(order.filled_quantity),
-                    remaining_quantity=format_number(order.remaining_quantity),
-                    **_particulars(event, order.id),
-                )
+            yield command, event, order
+
+
+def event_views(
+    order: OrderRecord, commands: Iterable[CommandEvents], modes: Modes, place: Place = BEGINNING
+) -> list[OrderEventView]:
+    """Events from `place` on, oldest first, each with the order as it was right after."""
+    views: list[OrderEventView] = []
+    for command, event, after in _followed(order, commands, modes, place):
+        if isinstance(event, OrderFilled):  # its trades have told it
+            continue
+        views.append(
+            OrderEventView(
+                number=place.number + len(views) + 1,
+                position=command.position,
+                time=format_time(command.time),
+                version=after.version,
+                status=after.status.name,
+                quantity=format_number(after.quantity),
+                filled_quantity=format_number(after.filled_quantity),
+                remaining_quantity=format_number(after.remaining_quantity),
+                **_particulars(event, order.id),
             )
+        )
     return views
 
 

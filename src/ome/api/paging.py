@@ -15,7 +15,7 @@ from ome.domain.reasons import Reason
 
 MAX_LIMIT: Final = 1000
 """Most items in one answer."""
-MAX_CURSOR: Final = 128
+MAX_CURSOR: Final = 256
 """Longest cursor, in characters; those that are given out are shorter."""
 
 
@@ -40,9 +40,9 @@ def decode_cursor(kind: str, cursor: str) -> str:
     try:
         of, _, place = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii").partition(":")
     except ValueError:  # of base64 as of text
-        raise _bad_cursor() from None
+        raise bad_cursor() from None
     if of != kind or encode_cursor(kind, place) != cursor:
-        raise _bad_cursor()
+        raise bad_cursor()
     return place
 
 
@@ -52,7 +52,7 @@ def page_after(kind: str, cursor: str | None, limit: int) -> Page:
         return Page(None, limit + 1)
     before_id = parse_id(decode_cursor(kind, cursor))
     if before_id is None:
-        raise _bad_cursor()
+        raise bad_cursor()
     return Page(before_id, limit + 1)
 
 
@@ -69,7 +69,8 @@ def cut(kind: str, items: Sequence[Item], limit: int) -> tuple[Sequence[Item], s
     return cut_at(kind, items, limit, lambda item: item.id)
 
 
-def _bad_cursor() -> Problem:
+def bad_cursor() -> Problem:
+    """What is answered to a cursor that was never given out."""
     return Problem(
         Reason.INVALID_REQUEST,
         errors=[FieldError("cursor", "must be the next_cursor of an earlier answer of this list, as it was given")],

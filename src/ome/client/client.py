@@ -43,6 +43,7 @@ from ome.client.streams import Connector, order_events, stream
 from ome.client.transport import Answer, Transport
 
 DEADLINE_SECONDS: Final = 30.0
+_HISTORY_AT_ONCE: Final = 1_000
 _ENDED: Final = "order_not_open"
 _MAY_HAVE_BEEN_US: Final = frozenset({_ENDED, "version_conflict"})
 
@@ -164,8 +165,14 @@ class Client:
         return await self._transport.ask(OrderList, f"/orders/user/{quote(user_id, safe='')}", status=status, **page)
 
     async def history(self, order_id: str) -> History:
-        """Every version and event of an order."""
-        return await self._transport.ask(History, f"/orders/{quote(order_id, safe='')}/history")
+        """Every version and event of an order, however many pages they take."""
+        path, limit = f"/orders/{quote(order_id, safe='')}/history", _HISTORY_AT_ONCE
+        history = part = await self._transport.ask(History, path, limit=limit)
+        while part.next_cursor is not None:
+            part = await self._transport.ask(History, path, limit=limit, cursor=part.next_cursor)
+            history.versions.extend(part.versions)
+            history.events.extend(part.events)
+        return structs.replace(history, next_cursor=None)
 
     async def explain(self, order_id: str) -> Explanation:
         """Where an order stands, and why."""

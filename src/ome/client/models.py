@@ -336,6 +336,7 @@ class History(Struct, frozen=True, kw_only=True):
     order_id: str
     versions: list[OrderVersion]
     events: list[HistoryEvent]
+    next_cursor: str | None = None
 
 
 class QueuePlace(Struct, frozen=True, kw_only=True):

@@ -216,7 +216,7 @@ class OverHttp:
 
     def _prevented(self, order_id: str) -> tuple[Fill, ...]:
         """What the command that made an order's last version kept it from, as taker: GET /orders/{order_id}/history."""
-        status, history = self._call("GET", f"/orders/{order_id}/history")
+        status, history = self._call("GET", f"/orders/{order_id}/history?limit=1000")
         _must_be(200, status)
         position = history["versions"][-1]["position"]
         return tuple(

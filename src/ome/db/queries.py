@@ -191,6 +191,23 @@ def batches_of_user(dialect: Dialect) -> Query:
     return _query(dialect, query)
 
 
+@cache
+def batches_of_order(dialect: Dialect) -> Query:
+    """At most `limit` (end, events) of batches of `shard`, oldest first, that end at `since` or later: with an event of
+    `order_id` after the batch that it came in with.
+    """
+    last = event_orders.c.last_position
+    batch = and_(event_batches.c.shard == _shard(), event_batches.c.last_position == last)
+    query = (
+        select(last, event_batches.c.events)
+        .select_from(event_orders.join(event_batches, batch))
+        .where(event_orders.c.order_id == _big("order_id"), last >= _big("since"))
+        .order_by(last)
+        .limit(bindparam("limit", type_=Integer))
+    )
+    return _query(dialect, query)
+
+
 def _page(query: Select[Any], identity: ColumnElement[int], *, before: bool) -> Select[Any]:
     if before:
         query = query.where(identity < _big("before"))

@@ -111,15 +111,22 @@ class StoredReads:
         commands = await self._batch_of(self._shard, position)
         return next((command for command in commands if command.position == position), None)
 
-    async def events_of_order(self, order_id: int) -> list[CommandEvents]:
+    async def events_of_order(self, order_id: int, after: tuple[int, int], limit: int) -> list[CommandEvents]:
         """Out of the batch that it came in with and those that the index of orders names."""
         found: list[CommandEvents] = []
-        async for commands in self._batches_of_order(order_id, before=None):
-            for command in reversed(commands):
+        position, seen = after
+        async for commands in self._batches_of_order_since(order_id, position):
+            for command in commands:
+                if command.position < position:
+                    continue
                 events = [each for each in command.events if _names(each, order_id)]
+                events = events[seen if command.position == position else 0 :][:limit]
                 if events:
                     found.append(CommandEvents(command.position, command.time, events))
-        return found[::-1]
+                    limit -= len(events)
+                if not limit:
+                    return found
+        return found
 
     async def events_of_user(self, user_id: str, after: tuple[int, int], limit: int) -> list[UserEvent]:
         """Out of the batches that the index of users names, a few at a time, giving way to others between them."""
@@ -209,6 +216,22 @@ class StoredReads:
             return []
         rows = await self._rows(queries.events(self._dialect), shard=shard, last=end)
         return decode_events(rows[0][0])
+
+    async def _batches_of_order_since(self, order_id: int, since: int) -> AsyncIterator[list[CommandEvents]]:
+        """Oldest first, those that end at `since` or later; the first of all is the batch that the order came in with."""
+        shard, position = divmod(order_id, SHARD_STEP)
+        end = await self._end(shard, position)
+        if end is not None and end >= since:
+            yield await self._batch_of(shard, position)
+        query = queries.batches_of_order(self._dialect)
+        while True:
+            rows = await self._rows(query, order_id=order_id, shard=shard, since=since, limit=BATCHES_AT_ONCE)
+            for last, events in rows:
+                yield decode_events(events)
+                since = last + 1
+                await asyncio.sleep(0)  # decoding takes a while; others come first
+            if len(rows) < BATCHES_AT_ONCE:
+                return
 
     async def _batches_of_order(self, order_id: int, before: int | None) -> AsyncIterator[list[CommandEvents]]:
         """Newest first; the last one is the batch that the order came in with."""

@@ -96,8 +96,10 @@ class ReadModels(Protocol):
     async def command_events(self, position: int) -> CommandEvents | None:
         """The stored events of one command, or None where it left none."""
 
-    async def events_of_order(self, order_id: int) -> list[CommandEvents]:
-        """Every stored event that names the order, oldest first."""
+    async def events_of_order(self, order_id: int, after: tuple[int, int], limit: int) -> list[CommandEvents]:
+        """At most `limit` stored events that name the order, oldest first: those after a place (the position of a command, how
+        many of its events that name the order come before).
+        """
 
     async def events_of_user(self, user_id: str, after: tuple[int, int], limit: int) -> list[UserEvent]:
         """At most `limit` of a user's stored events, oldest first: those behind a place, which is (position, number) of an event

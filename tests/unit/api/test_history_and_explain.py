@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from fakes import FakeExchange, order_record
-from ome.api.audit_schemas import EVENT_TYPES, STATUSES, ExplainView, HistoryView
+from ome.api.audit_schemas import EVENT_TYPES, STATUSES, ExplainView, HistoryView, OrderEventView, VersionView
 from ome.api.explanation import Standing, explain_view, shown_at_better_prices
-from ome.api.history import history_view, prevented_takers
+from ome.api.history import BEGINNING, Place, cut_events, history_view, place_after, prevented_takers
 from ome.domain.commands import CancelOrder, Command, Configure, DefineInstrument, ModifyOrder, NewOrder, Stamped
 from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.events import (
@@ -61,6 +61,16 @@ class Venue:
         """Every kept event that names an order."""
         found = ((each, [event for event in each.events if names(event, order_id)]) for each in self.commands)
         return [CommandEvents(each.position, each.time, events) for each, events in found if events]
+
+    def told_after(self, order_id: int, place: Place, limit: int) -> list[CommandEvents]:
+        """At most `limit` of them, from a place on."""
+        found = list[CommandEvents]()
+        for each in self.told_of(order_id):
+            seen = place.seen if each.position == place.position else 0
+            events = each.events[seen:][:limit] if each.position >= place.position else []
+            found += [CommandEvents(each.position, each.time, events)] if events else []
+            limit -= len(events)
+        return found
 
     def modes(self, order_id: int) -> dict[int, SelfTradePrevention]:
         """What the takers that it kept from trading asked for."""
@@ -355,7 +365,80 @@ def test_an_auction_tells_both_sides_of_their_trades(venue: Venue) -> None:
     assert [venue.history(order).events[-1].role for order in (sell, buy)] == ["MAKER", "TAKER"]
 
 
+# Pages
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 100])
+def test_pages_of_a_history_are_its_parts(venue: Venue, limit: int) -> None:
+    """D5: however long the pages, one after the other they are the whole, with its numbers, quantities and versions."""
+    maker = venue.order("ann", Side.SELL, "30", "150")
+    venue.order("bob", Side.BUY, "5", "150")
+    venue.tell(ModifyOrder(maker, exists=True, quantity=parse("25")))
+    venue.tell(ModifyOrder(maker, exists=True, expected_version=9))
+    venue.order("ann", Side.BUY, "2", "150", self_trade_prevention=SelfTradePrevention.DECREMENT)
+    venue.order("cat", Side.SELL, "3", "150")
+    taker = venue.order("bob", Side.BUY, "40", "150")
+    venue.tell(CancelOrder(taker, exists=True))
+    for order_id, length in ((maker, 6), (taker, 4)):
+        whole = venue.history(order_id)
+        assert len(whole.events) == length
+        place, more, events, versions = BEGINNING, True, list[OrderEventView](), list[VersionView]()
+        while more:
+            commands, more = cut_events(venue.told_after(order_id, place, limit + 1), limit)
+            view = history_view(venue.orders[order_id], commands, venue.modes(order_id), place)
+            assert view.count == len(view.events) <= limit
+            events += view.events
+            versions += view.versions
+            place = Place.of_text(place_after(venue.orders[order_id], commands, venue.modes(order_id), place).text)
+        assert events == whole.events
+        assert versions == whole.versions
+
+
+NO_PLACES = ["", "a", "1", "1.2.3.4.5.6.7", "1.2.3.4.9.6.7.8", "1.2.3.4.0.6.7.-8", f"1.{2**63}.3.4.0.6.7.8", "1.02.3.4.0.6.7.8"]
+
+
+@pytest.mark.parametrize("text", NO_PLACES)
+def test_a_place_that_was_never_given_out_is_none(text: str) -> None:
+    """Only what cursors hold is read: whole numbers that the database can hold, as they are written, the fifth a status."""
+    with pytest.raises(ValueError, match=r".*"):
+        Place.of_text(text)
+    assert Place.of_text("1.2.3.4.1.6.7.8") == Place(1, 2, 3, 4, OrderStatus.PARTIALLY_FILLED, 6, 7, 8)
+
+
 # The routes
+
+
+async def test_a_history_goes_on_at_its_cursor(client: httpx.AsyncClient) -> None:
+    """D5: limit, cursor, next_cursor and count as in any list; what is no cursor of this history is refused."""
+    body = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "price": "151"}
+    order_id, other_id = [(await client.post("/orders", json=body)).json()["order_id"] for _ in range(2)]
+    for quantity in (90, 80, 70):
+        await client.put(f"/orders/{order_id}", json={"quantity": quantity})
+    path = f"/orders/{order_id}/history"
+    whole = (await client.get(path)).json()
+    assert (whole["count"], whole["next_cursor"]) == (4, None)
+    first = (await client.get(path, params={"limit": 3})).json()
+    second = (await client.get(path, params={"limit": 3, "cursor": first["next_cursor"]})).json()
+    assert (first["count"], second["count"], second["next_cursor"]) == (3, 1, None)
+    assert first["events"] + second["events"] == whole["events"]
+    assert first["versions"] + second["versions"] == whole["versions"]
+    for bad in (f"{path}?cursor=xyz", f"/orders/{other_id}/history?cursor={first['next_cursor']}", f"{path}?limit=1001"):
+        answer = await client.get(bad)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+async def test_an_explanation_of_a_long_life_has_its_beginning(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds so many events and no more; the history goes on at its cursor."""
+    monkeypatch.setattr("ome.api.routes.explain.MAX_LIMIT", 2)
+    body = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "price": "151"}
+    order_id = (await client.post("/orders", json=body)).json()["order_id"]
+    for quantity in (90, 80):
+        await client.put(f"/orders/{order_id}", json={"quantity": quantity})
+    explained = (await client.get(f"/orders/{order_id}/explain")).json()
+    rest = (await client.get(f"/orders/{order_id}/history", params={"cursor": explained["next_cursor"]})).json()
+    assert [event["number"] for event in explained["events"] + rest["events"]] == [1, 2, 3]
 
 
 async def test_the_routes_answer_with_an_orders_life_and_place(client: httpx.AsyncClient) -> None:

@@ -10,11 +10,12 @@ from fastapi import FastAPI, Query, Request, Response
 
 from ome.api.audit_schemas import ExplainView, HistoryView
 from ome.api.explanation import Standing, explain_view, rests, shown_at_better_prices
-from ome.api.history import Modes, history_view, prevented_takers
+from ome.api.history import BEGINNING, Modes, Place, cut_events, history_view, place_after, prevented_takers
 from ome.api.openapi import KEYED, answers, declare
+from ome.api.paging import MAX_LIMIT, bad_cursor, decode_cursor, encode_cursor
 from ome.api.problems import Problem
 from ome.api.routes.orders import TAG, OrderIdPath
-from ome.api.routes.queries import MAX_LEVELS, Strict, SymbolText
+from ome.api.routes.queries import MAX_LEVELS, PageQuery, Strict, SymbolText
 from ome.api.services import JsonAnswer, Services, headers_of
 from ome.domain.enums import MarketState
 from ome.domain.events import CommandEvents
@@ -32,7 +33,14 @@ class OrderQuery(Strict):
     symbol: SymbolText | None = None
 
 
+class HistoryQuery(PageQuery):
+    """A part of an order's history."""
+
+    symbol: SymbolText | None = None
+
+
 OrderParameters = Annotated[OrderQuery, Query()]
+HistoryParameters = Annotated[HistoryQuery, Query()]
 
 
 class ExplainRoutes:
@@ -48,15 +56,16 @@ class ExplainRoutes:
         declare(app, "GET", f"{path}/history", self.read_history, TAG, answers(HistoryView), openapi_extra=KEYED)
         declare(app, "GET", f"{path}/explain", self.explain_order, TAG, answers(ExplainView), openapi_extra=KEYED)
 
-    async def read_history(self, order_id: OrderIdPath, query: OrderParameters, request: Request) -> Response:  # noqa: ARG002
-        """Read every version and event of an order, oldest first.
+    async def read_history(self, order_id: OrderIdPath, query: HistoryParameters, request: Request) -> Response:
+        """Read the versions and events of an order, oldest first.
 
         Its fills are here from either side, each with its trade; so are the changes and cancels that were refused.
         """
         self._services.gate.private_read(headers_of(request))
         order = await self._order(order_id)
-        commands = await self._reads.events_of_order(order.id)
-        return JsonAnswer(history_view(order, commands, await self._modes(order, commands)))
+        place = BEGINNING if query.cursor is None else _place(order, query.cursor)
+        commands, next_cursor, modes = await self._part(order, place, query.limit)
+        return JsonAnswer(history_view(order, commands, modes, place, next_cursor))
 
     async def explain_order(self, order_id: OrderIdPath, query: OrderParameters, request: Request) -> Response:  # noqa: ARG002
         """Explain where an order stands: its place in the queue, what would fill it, why it was refused or cancelled, by which
@@ -65,11 +74,20 @@ class ExplainRoutes:
         self._services.gate.private_read(headers_of(request))
         for _ in range(MAX_READS):
             order = await self._order(order_id)
-            commands = await self._reads.events_of_order(order.id)
+            commands, next_cursor, modes = await self._part(order, BEGINNING, MAX_LIMIT)
             standing = await self._standing(order)
             if await self._order(order_id) == order:
                 break
-        return JsonAnswer(explain_view(order, commands, await self._modes(order, commands), standing))
+        return JsonAnswer(explain_view(order, commands, modes, standing, next_cursor))
+
+    async def _part(self, order: OrderRecord, place: Place, limit: int) -> tuple[Sequence[CommandEvents], str | None, Modes]:
+        """At most `limit` stored events of an order from a place on, the cursor of what follows, and the modes that they need."""
+        found = await self._reads.events_of_order(order.id, (place.position, place.seen), limit + 1)
+        commands, more = cut_events(found, limit)
+        modes = await self._modes(order, commands)
+        if not more:
+            return commands, None, modes
+        return commands, encode_cursor(_kind(order), place_after(order, commands, modes, place).text), modes
 
     async def _order(self, text: str) -> OrderRecord:
         order_id = parse_id(text)
@@ -91,3 +109,14 @@ class ExplainRoutes:
     async def _modes(self, order: OrderRecord, commands: Sequence[CommandEvents]) -> Modes:
         takers = await asyncio.gather(*(self._reads.order(taker) for taker in prevented_takers(order.id, commands)))
         return {taker.id: taker.self_trade_prevention for taker in takers if taker is not None}
+
+
+def _kind(order: OrderRecord) -> str:
+    return f"history {order.id}"
+
+
+def _place(order: OrderRecord, cursor: str) -> Place:
+    try:
+        return Place.of_text(decode_cursor(_kind(order), cursor))
+    except ValueError:  # digits, but not those of a place
+        raise bad_cursor() from None
