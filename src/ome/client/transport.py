@@ -145,7 +145,8 @@ class Transport:
         if response.is_success:
             return response.content
         problem = _problem(response)
-        is_final = response.status_code < 500 and response.status_code not in _NOT_NOW
+        is_certain = response.status_code < 500 or problem.outcome == NOT_EXECUTED
+        is_final = is_certain and response.status_code not in _NOT_NOW
         return problem, _retry_after(response), is_final
 
 

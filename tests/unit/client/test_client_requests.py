@@ -177,6 +177,15 @@ async def test_reading_is_repeated_and_ends_as_unavailable() -> None:
             await client.order("1")
 
 
+async def test_a_failure_that_is_certain_is_not_asked_for_again() -> None:
+    """A 500 that says that nothing was executed is an answer; one that a proxy made up isn't."""
+    script = Script(httpx.Response(502, text="<html>"), problem(500, "internal_error"))
+    async with client_of(script) as client:
+        with pytest.raises(Refused, match="internal_error"):
+            await client.order("1")
+    assert script.replies == []
+
+
 async def test_what_speaks_another_language_is_said_to() -> None:
     """A page instead of JSON is no order."""
     with pytest.raises(UnexpectedAnswer, match="not as this client knows it"):
