@@ -132,6 +132,7 @@ TARGETS: dict[str, Callable[[], int]] = {
     "mutants": python("-m", "mutants", environment=TESTS),
     "schemathesis": python("-m", "fuzz", environment=TESTS),
     "overload": python("-m", "loadtests.overload"),
+    "streams": python("-m", "loadtests.streams"),
     "soak": python("-m", "loadtests.soak"),
     "lock": lock,
 }

@@ -72,10 +72,10 @@ def baseline(cores: Cores) -> Iterator[Server]:
 
 
 @contextmanager
-def service(cores: Cores, database_url: str) -> Iterator[Server]:
-    """The service itself, as `ome serve` starts it."""
+def service(cores: Cores, database_url: str, **more: str) -> Iterator[Server]:
+    """The service itself, as `ome serve` starts it; `more` are further settings."""
     port = free_port()
-    settings = {"HOST": "127.0.0.1", "PORT": str(port), "DATABASE_URL": database_url, "LOG_LEVEL": "WARNING"}
+    settings = {"HOST": "127.0.0.1", "PORT": str(port), "DATABASE_URL": database_url, "LOG_LEVEL": "WARNING", **more}
     with running("service", on_cores(cores.server, [sys.executable, "-m", "ome", "serve"]), settings, port, "/health") as server:
         yield server
 

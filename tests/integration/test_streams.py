@@ -25,6 +25,8 @@ from servers import Server, running_server, sqlite_url
 from streams import Book, Message, messages
 
 PATIENCE_S = 30.0
+SLOW_CONSUMER = bytes([0x88, 67]) + struct.pack("!H", 4008) + b"slow consumer: read faster, or ask for less; then subscribe again"
+"""The close frame of a reader that has fallen too far behind."""
 
 
 @pytest.fixture(scope="module")
@@ -369,6 +371,7 @@ async def test_a_reader_that_stops_is_closed_and_others_get_everything(tmp_path:
                     await trade_in_batches(server, "SLOW", 4, seed)
                     received += await read_what_is_there(jerky)
                     seed += 1
+            assert (await read_what_is_there(stuck)).endswith(SLOW_CONSUMER)
             depth = await rest(server, "/market/SLOW/depth?levels=1000")
             book = Book()
             while book.sequence != depth["sequence"]:

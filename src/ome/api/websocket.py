@@ -24,8 +24,10 @@ HIGH_WATER_BYTES: Final = 64 * 1024
 SEND_BUFFER_BYTES: Final = 256 * 1024
 """What the system may hold of a connection's unsent bytes: without a bound it is megabytes, and a reader that has stopped would
 be noticed that much later."""
-CLOSE_SECONDS: Final = 2.0
-"""How long a closed connection may take to read what was written and to answer."""
+CLOSE_SECONDS: Final = 10.0
+"""How long a closed connection may take to read what was written, the reason behind it, and to answer."""
+STOP_SECONDS: Final = 2.0
+"""The same when the server stops."""
 SOCKET: Final = "ome.socket"
 """Where the connection is in its ASGI scope."""
 
@@ -73,9 +75,9 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         await super().run_asgi()
 
     def shutdown(self) -> None:
-        """The server stops: what isn't read within CLOSE_SECONDS isn't waited for."""
+        """The server stops: what isn't read within STOP_SECONDS isn't waited for."""
         super().shutdown()
-        self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+        self.loop.call_later(STOP_SECONDS, self.transport.abort)
 
     # Socket
 
@@ -86,7 +88,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
 
     def write(self, data: bytes) -> None:
         """See Socket; `data` are whole frames."""
-        if not (self.close_sent or self.disconnected):
+        if not (self.close_sent or self.disconnected or self.transport.is_closing()):
             self.transport.write(data)
 
     def close(self, code: int, reason: str) -> None:
