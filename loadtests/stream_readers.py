@@ -50,7 +50,7 @@ def join(port: int, symbol: str | None, *, stuck: bool) -> socket.socket:
     connection.sendall(HANDSHAKE)
     head = b""
     while not head.endswith(b"\r\n\r\n"):
-        head += connection.recv(1)
+        head += connection.recv(4096)
     if b" 101 " not in head.partition(b"\r\n")[0]:
         raise RuntimeError(f"the handshake was refused: {head!r}")
     for channel in ("depth", "trades") if symbol else ():

@@ -22,7 +22,7 @@ BEYOND_SCHEMA: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "a cursor is opaque: no schema tells which one an earlier answer gave",
-        r"must be the (?:next_cursor of an earlier answer|cursor of an event)|is ahead of all that has happened",
+        r"must be the (?:next_cursor of an earlier answer|cursor of an event)|is of another history than this",
     ),
     ("OpenAPI can't say that one of two parameters is required", r"or symbol is required, or both"),
     ("nor that two of them exclude each other, or have an order", r"goes without as_of|with detail=orders|must be after start"),

@@ -80,7 +80,7 @@ def build_app(
         lineage=lineage,
     )
     orders = OrderRoutes(ports.entry, ports.reads, gate, settings)
-    streams = Streams(ports, gate, orders, settings, stream_settings or StreamSettings(), metrics)
+    streams = Streams(ports, gate, orders, settings, stream_settings or StreamSettings(), metrics, lineage)
     app = FastAPI(
         title="OME",
         summary="An order matching engine service",

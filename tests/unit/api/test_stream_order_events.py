@@ -10,7 +10,7 @@ import pytest
 
 from factories import a_trade, an_order, filled, happened
 from ome.api.problems import Problem
-from ome.api.streams.order_events import LAST, START, OrderEvents, cursor_of, event_view, read_place
+from ome.api.streams.order_events import LAST, START, Cursors, OrderEvents, event_view
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.pump import Pump
 from ome.api.streams.ring import QueueLimits
@@ -61,7 +61,7 @@ class Rig:
 
     def __init__(self, limits: QueueLimits = WIDE) -> None:
         self.rng, self.store, self.pump = random.Random(4), Store(), Pump()
-        self.events = OrderEvents(self.store, self.pump, limits, lambda: self.store.position)  # type: ignore[arg-type]
+        self.events = OrderEvents(self.store, self.pump, limits, Cursors(lambda: (1, "ab" * 16), lambda: self.store.position))  # type: ignore[arg-type]
 
     def commit(self) -> None:
         """A batch of a few commands, some with several events of a user."""
@@ -78,7 +78,9 @@ class Rig:
     def cursors(self, user_id: str, after: tuple[int, int] = START) -> list[str]:
         """Those of all events that there are behind a place."""
         mine = [each for command in self.store.commands for each in events_of(user_id, command)]
-        return [cursor_of((each.position, each.number)) for each in mine if (each.position, each.number) > after]
+        return [
+            self.events.cursors.cursor_of((each.position, each.number)) for each in mine if (each.position, each.number) > after
+        ]
 
 
 def cursors(messages: list[Message]) -> list[str]:
@@ -143,16 +145,19 @@ async def test_a_reader_that_does_not_read_holds_no_more_than_a_page(monkeypatch
 
 
 def test_cursors_are_read_back_and_nothing_else_is() -> None:
-    """What is no cursor is refused by the field's name; one from beyond what has happened says that the database was restored."""
+    """HOLE12: what is no cursor is refused by the field's name; one of another history, or from beyond this one, is told so."""
+    cursors = Cursors(lambda: (3, "0123456789abcdef" * 2), lambda: 10**15)
     places = [START, (1, 0), (7, 499), (10**15, LAST)]
-    assert [read_place(cursor_of(place), (10**15, LAST)) for place in places] == places
-    for bad in ("", "nonsense", cursor_of((1, 0))[:-1], "ZXZlbnRzOng", "x" * 1000, "bWFya2V0czpB"):
+    assert [cursors.read(cursors.cursor_of(place)) for place in places] == places
+    for bad in ("", "nonsense", cursors.cursor_of((1, 0))[:-1], "ZXZlbnRzOng", "x" * 1000, "bWFya2V0czpB"):
         with pytest.raises(Problem) as caught:
-            read_place(bad, (5, LAST), "from")
-        assert caught.value.errors[0].field == "from"
-    with pytest.raises(Problem) as caught:
-        read_place(cursor_of((6, 0)), (5, LAST))
-    assert "restored" in caught.value.errors[0].message
+            cursors.read(bad, "from")
+        assert (caught.value.errors[0].field, "as it was given" in caught.value.errors[0].message) == ("from", True)
+    shorter, other = Cursors(lambda: (3, "0123456789abcdef" * 2), lambda: 4), Cursors(lambda: (3, "f" * 32), lambda: 10**15)
+    for elsewhere in (shorter, other):
+        with pytest.raises(Problem) as caught:
+            elsewhere.read(cursors.cursor_of((5, 0)))
+        assert "restored" in caught.value.errors[0].message
 
 
 def test_events_are_shown_to_their_user_alone() -> None:
@@ -162,7 +167,7 @@ def test_events_are_shown_to_their_user_alone() -> None:
     traded = Traded(trade, "bob", "carol", pack(4, 0), pack(0, 0))
 
     def shown(user_id: str, event: PrivateEvent) -> Message:
-        view = event_view(user_id, UserEvent(3, 0, 0, event))
+        view = event_view(user_id, UserEvent(3, 0, 0, event), "here")
         return {name: getattr(view, name) for name in view.__struct_fields__ if getattr(view, name) is not view.__class__}
 
     maker, taker = shown("bob", traded), shown("carol", traded)

@@ -14,7 +14,7 @@ from ome.api.routes.queries import NoParameters, PageQuery, SymbolPath, UserIdPa
 from ome.api.services import JsonAnswer, Services, headers_of
 from ome.api.streams.events import EventStream
 from ome.api.streams.hub import Streams
-from ome.api.streams.order_events import START, UserEventList, cursor_of, event_view, read_place
+from ome.api.streams.order_events import START, UserEventList
 from ome.domain.reasons import Reason
 
 LAST_EVENT_ID: Final[dict[str, Any]] = {
@@ -78,15 +78,16 @@ class StreamRoutes:
         `next_cursor` is null; the `cursor` of the last event is where to ask again.
         """
         self._services.gate.private_read(headers_of(request))
-        place = START if query.cursor is None else read_place(query.cursor, self._streams.orders.now)
+        orders = self._streams.orders
+        place = START if query.cursor is None else orders.cursors.read(query.cursor)
         found = await self._services.reads.events_of_user(user_id, place, query.limit + 1)
         page = found[: query.limit]
         last = page[-1] if len(found) > query.limit else None
         return JsonAnswer(
             UserEventList(
-                events=[event_view(user_id, told) for told in page],
+                events=[orders.view(user_id, told) for told in page],
                 count=len(page),
-                next_cursor=None if last is None else cursor_of((last.position, last.number)),
+                next_cursor=None if last is None else orders.cursors.cursor_of((last.position, last.number)),
             )
         )
 

@@ -24,11 +24,11 @@ from websockets.frames import Frame, Opcode
 from ome.api.auth import KEY_HEADER, Gate, Headers
 from ome.api.orders import OrderRoutes
 from ome.api.problems import FieldError, Problem
-from ome.api.services import Ports
+from ome.api.services import Lineage, Ports
 from ome.api.settings import ApiSettings, StreamSettings
 from ome.api.streams.market_topics import MarketTopics
 from ome.api.streams.messages import notice
-from ome.api.streams.order_events import OrderEvents
+from ome.api.streams.order_events import Cursors, OrderEvents
 from ome.api.streams.order_lane import Desk
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.pump import Pump
@@ -67,11 +67,12 @@ class Streams:
         api: ApiSettings,
         settings: StreamSettings,
         metrics: Metrics,
+        lineage: Lineage,
     ) -> None:
         limits = QueueLimits(settings.queue_messages, settings.queue_bytes)
         self.pump = Pump()
         self.market = MarketTopics(ports.market, ports.feed, self.pump, limits)
-        self.orders = OrderEvents(ports.reads, self.pump, limits, lambda: ports.bus.position)
+        self.orders = OrderEvents(ports.reads, self.pump, limits, Cursors(lineage, lambda: ports.bus.position))
         self.limits = limits
         self.settings = settings
         self.metrics = metrics
@@ -79,7 +80,7 @@ class Streams:
         self._gate = gate
         self._retry_after_seconds = api.retry_after_seconds
         desk = Desk(ports.entry, ports.bus, routes, api.retry_after_seconds)
-        self._sources = Sources(self.market, self.orders, desk, gate, settings, api.retry_after_seconds)
+        self._sources = Sources(self.market, self.orders, desk, gate, settings, api.retry_after_seconds, lineage)
         self._sockets: dict[Session, WebSocketConnection] = {}
         self._events: dict[Outlet, None] = {}
         self._sweeper: asyncio.Task[None] | None = None

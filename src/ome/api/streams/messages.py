@@ -119,6 +119,8 @@ class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
     subscription: Subscription | UnsetType = UNSET
     sequence: int | UnsetType = UNSET
     cursor: str | UnsetType = UNSET
+    epoch: int | UnsetType = UNSET
+    incarnation: str | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
     timestamp: str | UnsetType = UNSET
     order: OrderAnswer | OrderView | UnsetType = UNSET

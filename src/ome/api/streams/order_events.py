@@ -5,8 +5,8 @@ after the commit and kept in a ring for as long as somebody hears it. A reader t
 the ring behind the last event that it was given; where the ring doesn't reach back so far it reads on from the database. So
 there is no gap and no double, and no more in memory than a page and the ring.
 
-A cursor is the place of an event: its command's position and which of the user's events in it. Refused changes and cancels have
-no event of their own here: whoever sent them was answered.
+A cursor is the place of an event: the history's incarnation, its command's position and which of the user's events in it.
+Refused changes and cancels have no event of their own here: whoever sent them was answered.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from msgspec import UNSET, Struct, UnsetType
 from ome.api.paging import MAX_CURSOR, decode_cursor, encode_cursor
 from ome.api.problems import FieldError, Problem
 from ome.api.schemas import OrderView, TradeView
+from ome.api.services import Lineage
 from ome.api.streams.messages import as_frame, encode
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.pump import Pump, Topic
@@ -52,7 +53,9 @@ from ome.domain.reasons import Reason
 PAGE: Final = 500
 """Events that are read from the database at a time, at least: a few hundred kilobytes."""
 _KIND: Final = "events"
-_DIGITS: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_HISTORY_DIGITS: Final = 8
+"""Of the incarnation: enough to tell the few histories that a client meets apart."""
+_PLACE: Final = re.compile(r"([0-9a-f]{0,8})\.([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)
 Place = tuple[int, int]
 """Of an event: its command's position, and which of the user's events in it, from 0."""
 START: Final[Place] = (0, -1)
@@ -112,30 +115,49 @@ class OrderMessage(Struct, frozen=True, kw_only=True):
     event: UserEventView
 
 
-def read_place(cursor: str, now: Place, field: str = "cursor") -> Place:
-    """The place that a cursor, given as `field`, stands for; raises Problem for what is none, or one from beyond `now`."""
-    at, number = "", ""
-    with contextlib.suppress(Problem):
-        at, _, number = decode_cursor(_KIND, cursor[:MAX_CURSOR]).partition(".")
-    if _DIGITS.fullmatch(at) is None or _DIGITS.fullmatch(number) is None:
-        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError(field, "must be the cursor of an event, as it was given")])
-    place = (int(at), int(number) - 1)
-    if place > now:
-        message = f"is ahead of all that has happened here (position {now[0]}): the database was restored; start anew"
-        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError(field, message)])
-    return place
+class Cursors:
+    """Cursors of one history: a place in another one, such as the database had before it was restored, is refused (HOLE12)."""
+
+    def __init__(self, lineage: Lineage, position: Callable[[], int]) -> None:
+        """`lineage` tells the history, `position` its last committed one."""
+        self._lineage = lineage
+        self._position = position
+
+    @property
+    def now(self) -> Place:
+        """The place behind everything that is committed."""
+        return (self._position(), LAST)
+
+    def cursor_of(self, place: Place) -> str:
+        """A place as clients see it."""
+        return encode_cursor(_KIND, f"{self._history}.{place[0]}.{place[1] + 1}")
+
+    def read(self, cursor: str, field: str = "cursor") -> Place:
+        """The place that a cursor, given as `field`, stands for; raises Problem for what is none, or one of another history."""
+        found = None
+        with contextlib.suppress(Problem):
+            found = _PLACE.fullmatch(decode_cursor(_KIND, cursor[:MAX_CURSOR]))
+        if found is None:
+            raise _wrong(field, "must be the cursor of an event, as it was given")
+        place = (int(found[2]), int(found[3]) - 1)
+        if found[1] != self._history or place > self.now:
+            raise _wrong(field, "is of another history than this: the database was restored or replaced; start anew")
+        return place
+
+    @property
+    def _history(self) -> str:
+        return self._lineage()[1][:_HISTORY_DIGITS]
 
 
-def cursor_of(place: Place) -> str:
-    """A place as clients see it."""
-    return encode_cursor(_KIND, f"{place[0]}.{place[1] + 1}")
+def _wrong(field: str, message: str) -> Problem:
+    return Problem(Reason.INVALID_REQUEST, errors=[FieldError(field, message)])
 
 
-def event_view(user_id: str, told: UserEvent) -> UserEventView:
+def event_view(user_id: str, told: UserEvent, cursor: str) -> UserEventView:
     """An event as its user sees it."""
     event = told.event
     common: dict[str, Any] = {
-        "cursor": cursor_of((told.position, told.number)),
+        "cursor": cursor,
         "position": told.position,
         "time": format_time(told.time),
     }
@@ -170,20 +192,14 @@ def _left(remaining: int) -> str:
     return format_number(remaining) if unpack(remaining)[0] else "0"
 
 
-def _frame(user_id: str, told: UserEvent) -> bytes:
-    message = OrderMessage(channel="orders", type="event", user_id=user_id, event=event_view(user_id, told))
-    return as_frame(encode(message))
-
-
 class OrderEvents:
     """The CommandListener of the private channel: a topic for each user whom somebody hears."""
 
-    def __init__(self, reads: ReadModels, pump: Pump, limits: QueueLimits, position: Callable[[], int]) -> None:
-        """`position` tells the last committed one."""
+    def __init__(self, reads: ReadModels, pump: Pump, limits: QueueLimits, cursors: Cursors) -> None:
         self._reads = reads
         self._pump = pump
         self._limits = limits
-        self._position = position
+        self.cursors = cursors
         self._topics: dict[str, Topic] = {}
 
     def commands_committed(self, position: int, commands: Sequence[CommandEvents]) -> None:
@@ -196,20 +212,23 @@ class OrderEvents:
             for user_id in users & self._topics.keys():
                 topic = self._topics[user_id]
                 for told in events_of(user_id, command):
-                    topic.ring.append(_frame(user_id, told), (told.position, told.number))
+                    topic.ring.append(self._frame(user_id, told), (told.position, told.number))
                 self._pump.mark(topic)
         self._pump.start()
 
-    @property
-    def now(self) -> Place:
-        """The place behind everything that is committed."""
-        return (self._position(), LAST)
+    def view(self, user_id: str, told: UserEvent) -> UserEventView:
+        """An event as its user sees it."""
+        return event_view(user_id, told, self.cursors.cursor_of((told.position, told.number)))
+
+    def _frame(self, user_id: str, told: UserEvent) -> bytes:
+        message = OrderMessage(channel="orders", type="event", user_id=user_id, event=self.view(user_id, told))
+        return as_frame(encode(message))
 
     def open(self, user_id: str, outlet: Outlet) -> Topic:
         """The topic of a user's events, kept in its ring from now on; the reader hears it once it is joined."""
         topic = self._topics.get(user_id)
         if topic is None:
-            topic = self._topics[user_id] = Topic(("orders", user_id, ""), self._limits, self.now, monotonic())
+            topic = self._topics[user_id] = Topic(("orders", user_id, ""), self._limits, self.cursors.now, monotonic())
         topic.expect(outlet)
         return topic
 
@@ -222,10 +241,10 @@ class OrderEvents:
     async def replay(self, user_id: str, topic: Topic, outlet: Outlet, place: Place) -> None:
         """Give a reader all that is stored behind a place, at the pace at which it reads, then let it hear what happens."""
         while not outlet.is_closed:
-            stored = self.now  # all up to here is found by the question that follows
+            stored = self.cursors.now  # all up to here is found by the question that follows
             page = await self._reads.events_of_user(user_id, place, PAGE)
             if page:
-                outlet.say(b"".join([_frame(user_id, told) for told in page]))
+                outlet.say(b"".join([self._frame(user_id, told) for told in page]))
                 place = (page[-1].position, page[-1].number)
             if len(page) < PAGE:
                 place = max(place, stored)

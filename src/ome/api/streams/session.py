@@ -29,10 +29,11 @@ from ome.api.decoding import (
 )
 from ome.api.failures import problem_of
 from ome.api.problems import FieldError, Problem
+from ome.api.services import Lineage
 from ome.api.settings import StreamSettings
 from ome.api.streams.market_topics import CHANNELS, INTERVALS, MarketTopics
 from ome.api.streams.messages import Reply, Subscription, as_frame, encode
-from ome.api.streams.order_events import START, OrderEvents, cursor_of, read_place
+from ome.api.streams.order_events import START, OrderEvents
 from ome.api.streams.order_lane import OPERATIONS, Desk, OrderLane, check_size
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.pump import Topic
@@ -87,6 +88,7 @@ class Sources(NamedTuple):
     gate: Gate
     settings: StreamSettings
     retry_after_seconds: int
+    lineage: Lineage
 
 
 class _Subscription:
@@ -227,26 +229,32 @@ class Session:
         """Ack, snapshot and everything after it, in one go: nothing can come between. Subscribing again starts anew."""
         topic, sequence = self._sources.market.open(*key)
         self._drop(key)
-        self._reply(asked, type="subscribed", subscription=_shown(key), sequence=sequence)
+        self._reply(asked, type="subscribed", subscription=_shown(key), sequence=sequence, **self._history)
         snapshot = self._sources.market.snapshot(topic, sequence)
         if snapshot is not None:
             self.outlet.say(snapshot)
         topic.join(self.outlet)
         self._keep(key, _Subscription(topic))
 
+    @property
+    def _history(self) -> dict[str, Any]:
+        """What the numbers that follow are numbers of."""
+        epoch, incarnation = self._sources.lineage()
+        return {"epoch": epoch, "incarnation": incarnation}
+
     def _subscribe_orders(self, asked: Asked, key: tuple[str, str, str], start: str | None) -> None:
         if self._sources.gate.private_reads_need_key:
             self._check_key()
         orders = self._sources.orders
         if start is None:
-            place = orders.now
+            place = orders.cursors.now
         elif start == FROM_START:
             place = START
         else:
-            place = read_place(start, orders.now, "from")
+            place = orders.cursors.read(start, "from")
         self._drop(key)
         topic = orders.open(key[1], self.outlet)
-        self._reply(asked, type="subscribed", subscription=_shown(key), cursor=cursor_of(place))
+        self._reply(asked, type="subscribed", subscription=_shown(key), cursor=orders.cursors.cursor_of(place), **self._history)
         replay = asyncio.create_task(self._replay(key, topic, place))
         self._keep(key, _Subscription(topic, replay))
 
