@@ -110,7 +110,10 @@ class Round(Struct):
     seconds: float
     orders: Tally
     cancels: Tally
-    cpu_percent: float | None
+    peak_cpu_us: float | None
+    """The service's processor time for an order at the peak, in microseconds; None where it can't be told."""
+    cpu_seconds: float | None
+    """Its processor time while more was asked of it."""
     memory_mib: tuple[float, float]
     held_back: int
 
@@ -120,28 +123,38 @@ class Round(Struct):
         return (self.orders.good + self.cancels.good) / self.seconds / self.peak_per_second
 
     @property
+    def goodput_by_cpu(self) -> float | None:
+        """The same by the processor time that the service was given, whatever else the machine had to do meanwhile."""
+        if not self.peak_cpu_us or not self.cpu_seconds:
+            return None
+        return (self.orders.good + self.cancels.good) * self.peak_cpu_us / 1e6 / self.cpu_seconds
+
+    @property
     def cancels_admitted(self) -> float:
         """The part of the cancels that were answered 2xx."""
         return self.cancels.good / self.cancels.offered if self.cancels.offered else 0.0
 
 
-async def peak_of(port: int, seconds: float) -> tuple[float, int]:
-    """The most orders per second that any number of waiting clients gets done, and that number."""
-    best = (0.0, 0)
+async def peak_of(server: Server, port: int, seconds: float) -> tuple[float, int, float | None]:
+    """The most orders per second that any number of waiting clients gets done, that number, and an order's processor time, us."""
+    best: tuple[float, int, float | None] = (0.0, 0, None)
     for connections in CONNECTIONS:
         flow = Flow()
         load = Load(port)
         await load.connect(connections)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), server.cpu_seconds()
         await load.run_closed(iter(flow), seconds)
-        best = max(best, (flow.orders.good / (time.perf_counter() - started), connections))
+        rate, after = flow.orders.good / (time.perf_counter() - started), server.cpu_seconds()
+        if rate > best[0]:
+            cpu_us = None if before is None or after is None else (after - before) / flow.orders.good * 1e6
+            best = (rate, connections, cpu_us)
         await load.close()
     return best
 
 
 async def one_round(server: Server, port: int, options: argparse.Namespace) -> Round:
     """Measure the peak, then ask for more."""
-    peak, connections = await peak_of(port, options.seconds / len(CONNECTIONS))
+    peak, connections, peak_cpu_us = await peak_of(server, port, options.seconds / len(CONNECTIONS))
     before, cpu = memory_mib(server.process.pid), server.cpu_seconds()
     flow = Flow(cancel_every=CANCEL_EVERY)
     load = Load(port, flow.seen)
@@ -152,9 +165,11 @@ async def one_round(server: Server, port: int, options: argparse.Namespace) -> R
     cpu_after = server.cpu_seconds()
     held_back = load.most_waiting
     await load.close()
-    used = None if cpu is None or cpu_after is None else 100 * (cpu_after - cpu) / seconds
+    used = None if cpu is None or cpu_after is None else cpu_after - cpu
     memory = (before, memory_mib(server.process.pid))
-    return Round(peak, connections, peak * options.factor, seconds, flow.orders, flow.cancels, used, memory, held_back)
+    return Round(
+        peak, connections, peak * options.factor, seconds, flow.orders, flow.cancels, peak_cpu_us, used, memory, held_back
+    )
 
 
 def memory_mib(pid: int) -> float:
@@ -189,7 +204,7 @@ def complaints(rounds: Sequence[Round]) -> list[str]:
 def table(rounds: Sequence[Round]) -> str:
     """The rounds as people read them."""
     head = ("round", "peak/s", "(clients)", "offered/s", "done/s", "of peak", "refused/s", "no R-A", "lost", "cancels", "p50 ms",
-            "p99 ms", "refusal p99", "CPU %", "MiB before", "after", "held back")  # fmt: skip
+            "p99 ms", "refusal p99", "CPU %", "by CPU", "MiB before", "after", "held back")  # fmt: skip
     rows = [head]
     for number, each in enumerate(rounds, 1):
         tallies = (each.orders, each.cancels)
@@ -200,12 +215,17 @@ def table(rounds: Sequence[Round]) -> str:
             f"{len(good) / each.seconds:,.0f}", f"{each.goodput:.0%}", f"{len(refused) / each.seconds:,.0f}",
             str(sum(tally.without_retry_after for tally in tallies)), str(sum(tally.lost for tally in tallies)),
             f"{each.cancels_admitted:.1%}", f"{1000 * percentile(good, 50):.0f}", f"{1000 * percentile(good, 99):.0f}",
-            f"{1000 * percentile(refused, 99):.0f}", "?" if each.cpu_percent is None else f"{each.cpu_percent:.0f}",
+            f"{1000 * percentile(refused, 99):.0f}",
+            "?" if each.cpu_seconds is None else f"{100 * each.cpu_seconds / each.seconds:.0f}",
+            "?" if each.goodput_by_cpu is None else f"{each.goodput_by_cpu:.0%}",
             f"{each.memory_mib[0]:.0f}", f"{each.memory_mib[1]:.0f}", str(each.held_back),
         ))  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    by_cpu = [each.goodput_by_cpu for each in rounds if each.goodput_by_cpu is not None]
     lines.append(f"median: {median(each.goodput for each in rounds):.0%} of the peak goodput")
+    if by_cpu:
+        lines.append(f"by the processor time that it was given: {median(by_cpu):.0%}")
     return "\n".join(lines + [f"WRONG: {complaint}" for complaint in complaints(rounds)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -73,6 +74,18 @@ class Clients:
         stream[1].write(head.encode() * times)
         return stream
 
+    async def all_answers(self, port: int, data: bytes, step: int) -> list[bytes]:
+        """The statuses of all that is answered to these bytes, sent so many at a time."""
+        reader, writer = stream = await asyncio.open_connection("127.0.0.1", port)
+        self._streams.append(stream)
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(data), step):
+                writer.write(data[start : start + step])
+                await writer.drain()
+                await asyncio.sleep(0)
+            writer.write_eof()
+        return [part[:3] for part in (await reader.read()).split(b"HTTP/1.1 ")[1:]]
+
     async def close(self) -> None:
         """The client's end of them."""
         for _, writer in self._streams:
@@ -136,6 +149,37 @@ async def test_refusals_keep_the_order_of_pipelined_requests(app: Gated, clients
         app.gate.set()
         assert [(await answer(each))[0] for each in others] == [200] * (REQUESTS - 1)
         assert [(await answer(pipelined))[0] for _ in range(5)] == [200] * 5
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 2",
+        b"content-length:2\r\nConnection: keep-alive",
+        b"Content-Length: 2\r\nConnection: close",
+        b"Content-Length: 2\r\nX-Request-Id: mine",
+        b"Content-Length: 2\r\nExpect: 100-continue",
+        b"Content-Length: 2\r\nContent-Length: 2",
+        b"Content-Length: 2\r\nContent-Length: 3",
+        b"Content-Length : 2",
+        b"Content-Length: 2\r\nTransfer-Encoding: chunked",
+        b"Content-Length: 02",
+        b"Content-Length: 1",
+        b"Content-Length: 3",
+        b"X: y",
+    ],
+)
+async def test_a_request_is_refused_unparsed_only_where_a_parser_sees_the_same_one(
+    app: Gated, clients: Clients, head: bytes
+) -> None:
+    """While all slots are taken: whatever comes, cut anywhere, has the answers that it has in one piece and in single bytes."""
+    sent = b"POST /orders HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n{}"
+    async with served(app) as port:
+        for _ in range(REQUESTS):
+            await clients.send(port, "POST", "/orders")
+        await app.wait_for(REQUESTS)
+        answers = [await clients.all_answers(port, sent, step) for step in (len(sent), 1)]
+    assert answers[0] == answers[1]
 
 
 async def test_a_stream_takes_no_slot(app: Gated, clients: Clients) -> None:

@@ -77,7 +77,7 @@ class Connections:
         self._metrics = metrics
         self._open: set[Connection] = set()
         self._by_address: Counter[str] = Counter()
-        self._refusals: Counter[str] = Counter()
+        self._refusals: Counter[Reason] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         shortest = min(limits.receive_timeout_s, limits.send_timeout_s, limits.keep_alive_s)
         self._period_s = min(1.0, shortest / SWEEPS_PER_TIMEOUT)
@@ -91,6 +91,11 @@ class Connections:
         if most and self._by_address[address] >= most and not _is_loopback(address):
             return False
         return connected <= self.limits.connections
+
+    @property
+    def is_full(self) -> bool:
+        """Whether orders are refused now."""
+        return self.requests >= self.limits.requests
 
     def admits(self, method: str, path: str) -> bool:
         """Whether one more request may be worked on now; the last slots are kept for cancels and the service's health."""
@@ -116,15 +121,15 @@ class Connections:
 
     def refused(self, reason: Reason) -> None:
         """Count a refusal that no request log sees."""
-        self._refusals[reason.code] += 1
+        self._refusals[reason] += 1
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """End what has been waited for too long."""
         now = loop.time()
         self._end_some([each for each in self._open if each.receive_by <= now or each.send_by <= now], loop)
         self._metrics.connections_open(len(self._open))
-        for code, count in self._refusals.items():
-            self._metrics.connection_refused(code, count)
+        for reason, count in self._refusals.items():
+            self._metrics.connection_refused(reason.code, count)
         self._refusals.clear()
         self._timer = loop.call_later(self._period_s, self._sweep, loop) if self._open else None
 
