@@ -1,4 +1,4 @@
-"""The generators of `make overload` and `make soak`: their figures come from what was measured, and what isn't as asked is said."""
+"""The generators of `make overload` and `make soak`: figures come from what was measured, and what isn't as asked is said."""
 
 from __future__ import annotations
 
