@@ -37,6 +37,7 @@ class OrderRequest(BaseModel):
     display_quantity: Number | None = None
     min_quantity: Number | None = None
     max_slippage_bps: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    valid_for_ms: Annotated[int, Field(ge=1, le=60_000)] | None = None
 
 
 class Trade(BaseModel):
