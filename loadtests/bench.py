@@ -1,12 +1,12 @@
 """`make bench`: the figures of the README's table, measured side by side in one run.
 
-    python -m loadtests.bench [--rounds 5] [--seconds 5] [--connections 64] [--json]
+    python -m loadtests.bench [--rounds 5] [--seconds 5] [--connections 64] [--open-orders 50000] [--json]
 
 HTTP: wrk posts the orders of `orders.lua` over 64 kept-alive connections, in turn to the baseline (`baseline.py`, a FastAPI
 route that does nothing) and to the service (`python -m ome serve` on a new SQLite file, every answer durable), both on the same
 cores; wrk has another. Rounds are interleaved, their order swapped each time, and the ratio is the median of the pairs, so that
 a busy neighbour hits both alike. An answer other than 2xx, or a socket error, makes the run fail. Neither side logs requests.
-Engine: commands per second in process.
+Engine: commands per second in process. Recovery: a start of the service with so many open orders (`recovery.py` measures more).
 
 What can't be measured here (no wrk) is SKIPPED with what to do about it; never a figure that was not measured.
 """
@@ -31,7 +31,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from loadtests import engine_flow
+from loadtests import engine_flow, recovery
 from loadtests.servers import Cores, Server, baseline, on_cores, service
 
 SCRIPT: Final = Path(__file__).with_name("orders.lua")
@@ -86,6 +86,7 @@ class Report(Struct, frozen=True):
     ratios: list[float] = []
     orders_in_database: int | None = None
     trades_in_database: int | None = None
+    recovery: recovery.Figure | None = None
 
     @property
     def complaints(self) -> list[str]:
@@ -191,6 +192,8 @@ def table(report: Report) -> str:
         spread = f"({min(report.ratios):.2f} to {max(report.ratios):.2f})"
         lines.append(f"{'service / baseline, median of pairs':<42}{report.ratio:>12.2f}   {spread}")
         lines.append(f"in the database afterwards: {report.orders_in_database:,} orders, {report.trades_in_database:,} trades")
+    if report.recovery is not None:
+        lines += ["", recovery.table(report.recovery)]
     return "\n".join(lines + [f"WRONG: {complaint}" for complaint in report.complaints])
 
 
@@ -208,6 +211,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=5, help="length of a round")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--commands", type=int, default=200_000, help="length of the engine's flow")
+    parser.add_argument("--open-orders", type=int, default=50_000, help="open orders to start with; 0: leave it out")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser.parse_args()
 
@@ -223,6 +227,8 @@ def main() -> int:
     report = Report(machine, figure.commands, figure.trades, *rates)
     try:
         report = measure_http(report, options)
+        if options.open_orders:
+            report = msgspec.structs.replace(report, recovery=recovery.run("sqlite", options.open_orders))
     except RuntimeError as error:
         say(f"bench: {error}")
         return 1

@@ -15,7 +15,20 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.skipif(shutil.which("wrk") is None, reason=NO_WRK)
 def test_bench_measures_both_sides_and_finds_every_order_again() -> None:
     """A short run has a figure for each row, no refused request, and each acknowledged order in the database."""
-    command = [sys.executable, "-m", "loadtests.bench", "--rounds", "1", "--seconds", "1", "--commands", "2000", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "loadtests.bench",
+        "--rounds",
+        "1",
+        "--seconds",
+        "1",
+        "--commands",
+        "2000",
+        "--json",
+        "--open-orders",
+        "100",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
@@ -25,3 +38,4 @@ def test_bench_measures_both_sides_and_finds_every_order_again() -> None:
     assert report["ratio"] == report["ratios"][0] > 0
     assert report["orders_in_database"] >= report["service"]["requests"]
     assert report["trades_in_database"] > 0
+    assert report["recovery"]["open_orders"] == 100
