@@ -57,6 +57,7 @@ EXIT_NOT_DRAINED: Final = 75
 _MIB: Final = 1024 * 1024
 _LEAST_DRAIN_S: Final = 0.5
 DAY_US: Final = 24 * 3600 * MICROSECONDS
+_FAREWELL_S: Final = 0.25
 _BACKLOG: Final = 2048
 _SPARE_FILES: Final = 128
 """Open files besides connections: the database's, the listener, the standard ones, and those that come and go."""
@@ -278,12 +279,42 @@ async def _either(first: Coroutine[Any, Any, Any], second: asyncio.Task[None]) -
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, without its signal handlers: `Signals` has them."""
+    """uvicorn's, without its signal handlers (`Signals` has them), and with a farewell."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let nobody new in, and answer a moment longer whoever came in just before: a request whose connection is closed
+        unread has an unknown outcome, and need not have one.
+        """
+        waiting = [connection for listener in sockets or () for connection in _accepted(listener)]
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        await asyncio.sleep(_FAREWELL_S)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes it for a connection that it accepts."""
+        config = self.config
+        return config.http_protocol_class(  # type: ignore[call-arg]
+            config=config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to whoever has them."""
         yield
+
+
+def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections that are made already and that nobody has looked at."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)  # noqa: FBT003  its name says what is false
+            yield connection
 
 
 class Stopped(Exception):
