@@ -24,8 +24,8 @@ RUNTIME, DEVELOPMENT = HERE / "requirements.lock", HERE / "requirements-dev.lock
 COMPILE = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--generate-hashes"]
 QUIET = ["--no-emit-index-url", "--quiet", "--custom-compile-command", "make lock"]
 LOCK = [*COMPILE, *QUIET]
-DATABASES = ("sqlite", "postgres")
 TESTS = {"PYTHONPATH": "tests"}
+SEED = os.environ.get("SEED", "1")
 
 
 def main() -> int:
@@ -122,8 +122,9 @@ TARGETS: dict[str, Callable[[], int]] = {
     "check": each(python("-m", "ruff", "check"), python("-m", "ruff", "format", "--check"), python("-m", "mypy")),
     "bench": python("-m", "loadtests.bench"),
     "long": python("-m", "pytest", "-m", "long", "--timeout", "3600"),
-    "crash": each(
-        *(python("-m", "integration.crash", "--database", kind, environment={"PYTHONPATH": "tests"}) for kind in DATABASES)
+    "faults": python("-m", "faults", "--seed", SEED, environment=TESTS),
+    "faults-long": python(
+        "-m", "faults", "--seed", SEED, "--budget-seconds", os.environ.get("BUDGET", "3600"), environment=TESTS
     ),
     "simulation": each(
         python("-m", "simulation", "--canaries", environment=TESTS),

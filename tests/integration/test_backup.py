@@ -19,8 +19,9 @@ from typing import Any
 import httpx
 import pytest
 
+from faults.load import Load, loaded
+from faults.oracle import Findings, Reader, judge_book
 from histories import write_history
-from integration.crash import Ledger, Reader, check_book, trade
 from ome.domain.commands import decode_commands
 from ome.engine.engine import Engine
 from ome.verification import verify
@@ -42,20 +43,16 @@ async def backed_up_under_load(
     database_url: str, server_url: str, file: Path, environment: dict[str, str]
 ) -> list[dict[str, Any]]:
     """Back up while clients trade, and let them trade on; the answers that were there when the backup began."""
-    ledger, stop = Ledger(), asyncio.Event()
-    port = int(server_url.rpartition(":")[2])
-    clients = [asyncio.create_task(trade(ledger, f"c{number}", port, number, stop)) for number in range(CLIENTS)]
-    while len(ledger.acknowledged) < BEFORE:
-        await asyncio.sleep(0.01)
-    before = list(ledger.acknowledged.values())
-    done = await asyncio.to_thread(ome, "backup", str(file), **({"DATABASE_URL": database_url} | environment))
-    assert done.returncode == 0, done.stderr + done.stdout
-    after = len(ledger.acknowledged)
-    while len(ledger.acknowledged) < after + 5:  # the service never stopped for it
-        await asyncio.sleep(0.01)
-    stop.set()
-    await asyncio.gather(*clients)
-    assert ledger.lost_answers == 0
+    load = Load(int(server_url.rpartition(":")[2]), "backup", clients=CLIENTS)
+    async with loaded(load):
+        while load.ledger.acknowledged < BEFORE:
+            await load.acknowledge_next()
+        before = [page.order for page in load.ledger.pages.values() if page.order is not None]
+        done = await asyncio.to_thread(ome, "backup", str(file), **({"DATABASE_URL": database_url} | environment))
+        assert done.returncode == 0, done.stderr + done.stdout
+        assert await load.acknowledge_next()  # the service never stopped for it
+        await load.stop()
+    assert load.ledger.unknown == 0
     return before
 
 
@@ -81,7 +78,9 @@ async def check_restored(original: str, restored: str, before: list[dict[str, An
     chain = await Reader(original).rows(f"SELECT chain_hash FROM journal WHERE last_position = {shard.position}")
     assert bytes(chain[0][0]).hex() == shard.chain_hash
     with running_server(restored) as server:
-        assert await check_book(restored, server.url) == []
+        findings = Findings()
+        await judge_book(Reader(restored), server.port, findings)
+        assert findings.sentences == []
         async with httpx.AsyncClient(base_url=server.url) as client:
             for answer in before:
                 found = await client.get(f"/orders/{answer['order_id']}")

@@ -1,4 +1,4 @@
-"""kill -9 under load loses nothing that was acknowledged; a few cycles here, fifty in `make crash`."""
+"""How a real process starts and stops, and what it says when it can't. What faults do to it under load is in `tests/faults`."""
 
 from __future__ import annotations
 
@@ -12,28 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from integration.crash import run_cycles
 from ome.domain.errors import EngineRunning, StateMismatch
 from servers import Server, free_port, running_server, sqlite_url
 
 ORDER = {"user_id": "ann", "symbol": "ABC", "side": "BUY", "quantity": 5, "price": "10.00"}
-
-
-@pytest.mark.timeout(300)
-async def test_kill_9_cycles_on_sqlite(tmp_path: Path) -> None:
-    """DUR1, DUR6: nothing acknowledged is lost or doubled, no place in a queue changes."""
-    report = await run_cycles(sqlite_url(tmp_path), cycles=3, seed=7)
-    assert report.problems == []
-    assert report.acknowledged > 0
-    assert report.stored >= report.acknowledged
-
-
-@pytest.mark.timeout(300)
-async def test_kill_9_cycles_on_postgresql(postgres_url: str) -> None:
-    """The same through asyncpg."""
-    report = await run_cycles(postgres_url, cycles=2, seed=8)
-    assert report.problems == []
-    assert report.acknowledged > 0
 
 
 async def second_engine(database_url: str) -> tuple[int, str]:
@@ -67,17 +49,24 @@ async def test_a_second_engine_on_postgresql_is_refused(postgres_url: str) -> No
     await check_second_engine_is_refused(postgres_url)
 
 
-def test_an_edited_order_stops_the_start(tmp_path: Path) -> None:
-    """DUR7: what contradicts the state hash is not served, and the exit status says so."""
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ("UPDATE stored_orders SET quantity = quantity * 2, remaining_quantity = remaining_quantity * 2", "state hash"),
+        ("UPDATE stored_instruments SET shard = 7", "can't be restored"),
+    ],
+)
+def test_an_edited_row_stops_the_start(tmp_path: Path, edit: str, said: str) -> None:
+    """DUR7: what contradicts itself is not served, and the exit status says so."""
     url = sqlite_url(tmp_path)
     with running_server(url) as server:
         assert httpx.post(f"{server.url}/orders", json=ORDER).status_code == 201
         assert server.terminate() == 0
         with closing(sqlite3.connect(tmp_path / "ome.db")) as connection, connection:
-            connection.execute("UPDATE stored_orders SET quantity = quantity * 2, remaining_quantity = remaining_quantity * 2")
+            connection.execute(edit)
         process = server.spawn()
         assert process.wait(30) == StateMismatch.exit_code
-        assert "state hash" in server.output()
+        assert said in server.output()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,0 +1,99 @@
+"""PostgreSQL taken away in every way while the service runs: no restart of ours, nothing lost or doubled, and it trades again."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from faults import places
+from faults.load import Load, loaded
+from faults.oracle import audit
+from faults.places import Postgres
+from faults.run import Fault, Outcome, Run
+from faults.service import a_nursery, a_service
+
+TRADING_WITHIN_S = 2.0
+"""How soon after the database's return an order has to be acknowledged."""
+GONE_S = 30.0
+LOCKED_BY_US = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+)
+
+
+@asynccontextmanager
+async def trading(run: Run, outcome: Outcome) -> AsyncIterator[tuple[Postgres, Load]]:
+    """A service over a PostgreSQL of its own, under load; it has to be the same process at the end."""
+    database = await places.postgresql(run)
+    with a_nursery() as nursery, a_service(database.url, nursery=nursery) as service:
+        load = Load(service.port, run.seed)
+        async with loaded(load):
+            await service.up()
+            yield database, load
+            outcome.expect(
+                service.process is not None and service.process.poll() is None, f"it ended:\n{service.output()[-2000:]}"
+            )
+            await load.stop()
+            outcome.findings.add(await audit(load.ledger, database.url, service.port, load.watcher))
+
+
+async def away(run: Run, how: signal.Signals, seconds: float) -> Outcome:
+    """The server is stopped and started again after so many seconds, as often as there is time."""
+    outcome, after, loop = Outcome(), list[float](), asyncio.get_running_loop()
+    async with trading(run, outcome) as (database, load):
+        while run.goes_on(outcome.injected):
+            await load.acknowledge_next()
+            await asyncio.sleep(run.rng.uniform(0.0, 0.3))
+            await database.stop(how)
+            await asyncio.sleep(seconds)
+            await database.start()
+            back = loop.time()
+            outcome.expect(await load.acknowledge_next(), "it does not trade again within 30 s")
+            after.append(loop.time() - back)
+            outcome.injected += 1
+    outcome.expect(max(after) <= TRADING_WITHIN_S, f"it traded again {max(after):.2f} s after the return")
+    outcome.notes.append(
+        f"trading again {max(after):.2f} s after its return, at the longest; {load.ledger.unknown} answers asked for again"
+    )
+    return outcome
+
+
+async def restarted_fast(run: Run) -> Outcome:
+    """A fast shutdown and a start."""
+    return await away(run, signal.SIGINT, 0.0)
+
+
+async def restarted_immediate(run: Run) -> Outcome:
+    """An immediate shutdown, as in a crash, and a start."""
+    return await away(run, signal.SIGQUIT, 0.0)
+
+
+async def killed(run: Run) -> Outcome:
+    """Kill -9 of the postmaster, and a start."""
+    return await away(run, signal.SIGKILL, 0.0)
+
+
+async def gone(run: Run) -> Outcome:
+    """Away for 30 seconds: clients are told that it is unknown or not executed; afterwards everything comes to its end."""
+    return await away(run, signal.SIGINT, GONE_S)
+
+
+async def backends_terminated(run: Run) -> Outcome:
+    """Every backend of the service is terminated, again and again."""
+    outcome = Outcome()
+    async with trading(run, outcome) as (database, load):
+        while run.goes_on(outcome.injected):
+            await asyncio.sleep(run.rng.uniform(0.0, 0.3))
+            outcome.injected += await database.execute(LOCKED_BY_US)
+            outcome.expect(await load.acknowledge_next(), "it does not trade again")
+    return outcome
+
+
+FAULTS = (
+    Fault("postgresql-fast", restarted_fast, 5, 15),
+    Fault("postgresql-immediate", restarted_immediate, 5, 15),
+    Fault("postgresql-kill", killed, 5, 15),
+    Fault("postgresql-backends", backends_terminated, 50, 15),
+    Fault("postgresql-gone-30s", gone, 1, 45),
+)
