@@ -25,9 +25,11 @@ from faults.power_cuts import cut
 from faults.run import Fault, Missing, Outcome, Run
 from faults.service import Service, a_nursery, a_service
 from faults.wire import Connection, NoAnswer, NotSent
+from servers import sqlite_url
 
 DISK_FAILED = 74
 DISK_MIB = 24
+RESERVE = {"DISK_RESERVE_MB": "4", "DISK_LOW_MB": "2"}
 STRUCK_WITHIN_S = 10.0
 EFFECT_S = 1.0
 FLUSH_DELAY_US = 50_000
@@ -35,12 +37,18 @@ FLUSH_DELAY_US = 50_000
 
 @asynccontextmanager
 async def trading(
-    run: Run, outcome: Outcome, disk: FaultyDisk, *variants: str, url: str = "", log: Path | None = None
+    run: Run,
+    outcome: Outcome,
+    disk: FaultyDisk,
+    *variants: str,
+    url: str = "",
+    settings: dict[str, str] | None = None,
+    log: Path | None = None,
 ) -> AsyncIterator[tuple[Service, Load]]:
     """A service on a faulty disk, under load; audited at the end, when it has to be running."""
     url = url or places.sqlite(run)
     preloaded = disk.environment | ({"FAULTY_DISK_LOG": str(log)} if log else {})
-    with a_nursery(*variants, environment=preloaded) as nursery, a_service(url, nursery=nursery) as service:
+    with a_nursery(*variants, environment=preloaded) as nursery, a_service(url, settings, nursery=nursery) as service:
         load = Load(service.port, run.seed, clients=8)
         async with loaded(load):
             await service.up()
@@ -137,7 +145,7 @@ async def disk_full(run: Run) -> Outcome:
     """No room is left: orders are refused, cancels and reads go on; when there is room again it trades, without a restart."""
     outcome, reserves, disk = Outcome(), 0, FaultyDisk(run.folder)
     room = mounted(run)
-    async with trading(run, outcome, disk, url=f"sqlite+aiosqlite:///{room / 'ome.db'}") as (service, load):
+    async with trading(run, outcome, disk, url=sqlite_url(room), settings=RESERVE) as (service, load):
         while run.goes_on(outcome.injected):
             await load.acknowledge_next()
             await asyncio.sleep(0.5)
