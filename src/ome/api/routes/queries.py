@@ -18,6 +18,8 @@ from ome.domain.reasons import Reason
 
 MAX_LEVELS: Final = 1000
 """Most levels of a side in one depth answer."""
+MAX_SEQUENCE: Final = 10**18 - 1
+"""The largest public sequence that can be asked for; `_DIGITS` has room for no more."""
 _MOMENT: Final[dict[str, Any]] = {"format": "date-time"}
 _STATUS: Final = "|".join(status.name for status in OrderStatus)
 _PRINTABLE: Final = re.compile(CLIENT_ORDER_ID, re.ASCII)
@@ -129,7 +131,9 @@ class DepthQuery(Strict):
 
     levels: PlainInt = Field(default=10, ge=1, le=MAX_LEVELS, description="Most levels of each side")
     detail: Literal["levels", "orders"] = Field(default="levels", description="orders: the queue of each level (operator)")
-    as_of_sequence: PlainInt | None = Field(default=None, ge=0, description="The book right after this public sequence")
+    as_of_sequence: Annotated[PlainInt, Field(ge=0, le=MAX_SEQUENCE)] | None = Field(
+        default=None, description="The book right after this public sequence"
+    )
     as_of: str | None = Field(
         default=None,
         max_length=40,
