@@ -27,7 +27,7 @@ from properties.ledger import Ledger
 from reference.compare import assert_same_state, differences, outcome_of
 from reference.twin import Twin
 from simulation.database import Landed
-from simulation.requests import NOT_EXECUTED, Attempt, Look, Outcome, Reply, key_of
+from simulation.intents import NOT_EXECUTED, Attempt, Look, Outcome, Reply, key_of
 from simulation.service import Recovery, queue_of
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from ome.domain.events import InstrumentChanged
 from ome.domain.numbers import canonical, pack
 from ome.domain.ports import Operation, Timely, command_of
 from properties.flow import SYMBOLS, Flow
+from simulation.intents import ClientKey, Look, Outcome, Reply, Request, attempt_at, is_submit, key_of
 from simulation.loop import WORLD, machine_context
 from simulation.plan import random_of
-from simulation.requests import ClientKey, Look, Outcome, Reply, Request, attempt_at, is_submit, key_of
 
 if TYPE_CHECKING:
     from simulation.world import World

@@ -30,7 +30,7 @@ from ome.engine.runner import EngineRunner
 from ome.marketdata.feed import Feed
 from ome.marketdata.view import MarketView
 from simulation.database import MemoryWork, SimulatedReader, SimulatedSession
-from simulation.requests import ATTEMPT, Attempt, ClientKey, Outcome, Reply, key_of, outcome_of
+from simulation.intents import ATTEMPT, Attempt, ClientKey, Outcome, Reply, key_of, outcome_of
 
 if TYPE_CHECKING:
     from simulation.world import World

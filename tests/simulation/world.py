@@ -28,9 +28,9 @@ from properties.pair import START
 from simulation.audit import Audit
 from simulation.clients import Client, Network, list_symbols
 from simulation.database import Database
+from simulation.intents import ClientKey
 from simulation.loop import WORLD, NeverWaits, NothingToDo, VirtualLoop, machine_context
 from simulation.plan import Plan, plan_of, random_of
-from simulation.requests import ClientKey
 from simulation.service import Build, Service
 
 LIVENESS_S: Final = 120.0
