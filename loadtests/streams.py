@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -43,8 +43,9 @@ SYMBOL: Final = "BUSY"
 CONNECTIONS: Final = 64
 MOST_IDLE_MIB: Final = 400
 MOST_RATIO: Final = 2.0
-SETTINGS: Final = {"MAX_CONNECTIONS": "15000", "STREAM_QUEUE_BYTES": "131072"}
-"""A shorter queue than by default, so that those that don't read are closed within a round; room for the idle."""
+ROOM: Final = {"MAX_CONNECTIONS": "15000"}
+BUSY: Final = {"STREAM_QUEUE_BYTES": "131072", "STREAM_HEARTBEAT_SEC": "3600"}
+"""A shorter queue than by default, so that those that don't read are closed within a round; no pings: all hear the same."""
 
 
 class Idle(Struct):
@@ -95,11 +96,11 @@ class Readers:
 
 
 @contextmanager
-def fresh_service(cores: Cores) -> Iterator[Server]:
+def fresh_service(cores: Cores, settings: Mapping[str, str]) -> Iterator[Server]:
     """A service on a new database."""
     with tempfile.TemporaryDirectory(prefix="ome-streams-") as folder:
         url = f"sqlite+aiosqlite:///{Path(folder) / 'ome.db'}"
-        with service(cores, url, **SETTINGS) as server:
+        with service(cores, url, **settings) as server:
             yield server
 
 
@@ -155,12 +156,12 @@ def offered(server: Server, source: Iterator[Request], rate: float, seconds: flo
 
 def measure_idle(cores: Cores, count: int) -> Idle:
     """Hold idle WebSockets."""
-    with fresh_service(cores) as server:
+    with fresh_service(cores, ROOM) as server:
         offered(server, hellos(Tally()), 100, 1)
         before = resident_mib(server)
         readers = Readers(cores, port_of(server), count)
         tally = Tally()
-        offered(server, hellos(tally), 100, 20)  # heartbeats and pings go out meanwhile
+        offered(server, hellos(tally), 100, 70)  # heartbeats and pings go out meanwhile
         with_them = resident_mib(server)
         heard = readers.stop()
         if heard.lost:
@@ -170,7 +171,7 @@ def measure_idle(cores: Cores, count: int) -> Idle:
 
 def measure_busy(cores: Cores, options: argparse.Namespace, seed: int) -> Round:
     """Orders without subscribers, then with them."""
-    with fresh_service(cores) as server:
+    with fresh_service(cores, BUSY) as server:
         alone, together = Tally(), Tally()
         offered(server, orders(Tally(), seed), options.rate, 2)
         offered(server, orders(alone, seed + 1), options.rate, options.seconds)

@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     standby: bool = Field(default=False, description="whether to wait where another engine is running, instead of exit status 3")
     max_streams: int = Field(default=20_000, ge=1, description="open WebSockets and event streams; beyond it 503")
     stream_heartbeat_sec: float = Field(
-        default=15.0, gt=0, le=3600, allow_inf_nan=False, description="seconds of silence after which a stream gets a heartbeat"
+        default=30.0, gt=0, le=3600, allow_inf_nan=False, description="seconds of silence after which a stream gets a heartbeat"
     )
     stream_queue_messages: int = Field(
         default=16_384, ge=1, description="messages that a stream's reader may be behind; beyond it closed with 4008"

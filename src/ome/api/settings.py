@@ -39,8 +39,9 @@ class StreamSettings(Struct, frozen=True, kw_only=True):
     """How far a reader may be behind: eight full batches of the engine."""
     queue_bytes: int = 4 * 1024 * 1024
     """The same in bytes; one ring for all readers of a topic."""
-    heartbeat_seconds: float = 15.0
-    """How long a connection may be silent before it gets a heartbeat; one that is silent itself for three of these is closed."""
+    heartbeat_seconds: float = 30.0
+    """How long a connection may be silent before it gets a heartbeat; one that hasn't been heard for two of these is pinged, and
+    for four closed."""
     auth_seconds: float = 5.0
     """How long a connection may take to say its key or to subscribe, where there is a key."""
     max_order_bytes: int = 64 * 1024

@@ -42,6 +42,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self.logger = self.conn.logger = _logger
         self.heard_at = monotonic()
+        self.pinged_at = 0.0
         self.on_resume: Callable[[], None] | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:

@@ -1,7 +1,7 @@
 """All streams of a process: the door for WebSockets, the sweep over those that are open, and their end.
 
-One task sweeps all connections once a second: a heartbeat to those that have been silent, a ping to those that have not been
-heard, the end of those that don't answer or have not said who they are. So an idle connection costs no timer of its own.
+One task sweeps all connections once a second, a few at a time: a heartbeat where it has been silent, a ping to those that have
+not been heard, the end of those that don't answer or have not said who they are. So an idle connection costs no timer of its own.
 
 At shutdown, when everything that was taken is durable and told, each connection gets a `shutdown` message and is
 closed with 1012.
@@ -45,6 +45,11 @@ NO_ANSWER: Final = 1011
 """The close code of a connection that doesn't answer pings."""
 NOT_TEXT: Final = 1003
 SWEEP_SECONDS: Final = 1.0
+_PARTS: Final = 20
+PING: Final = 2
+"""After how many heartbeats' time a connection that has not been heard is pinged."""
+UNHEARD: Final = 4
+"""After how many it is closed."""
 SETTLE_SECONDS: Final = 5.0
 """How long shutting down waits for what was taken."""
 _WITHOUT_DATA: Final = frozenset({"STARTING", "RECOVERING"})
@@ -193,36 +198,32 @@ class Streams:
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            sockets = list(self._sockets.items())
+            share = len(sockets) // _PARTS + 1
+            for start in range(0, share * _PARTS, share):
+                await asyncio.sleep(SWEEP_SECONDS / _PARTS)
+                now, beat = monotonic(), notice("heartbeat", now_us())
+                for session, connection in sockets[start : start + share]:
+                    self._look_at(session, connection, now, beat)
             now = monotonic()
-            beat = notice("heartbeat", now_us())
-            written = 0
-            for session, connection in list(self._sockets.items()):
-                if self._look_at(session, connection, now, beat):
-                    written += 1
-                    if written % _AT_ONCE == 0:
-                        await asyncio.sleep(0)
             for outlet in list(self._events):
                 if now - outlet.written_at >= self.settings.heartbeat_seconds:
                     outlet.say(_COMMENT)
             self.market.close_idle(now - self.settings.linger_seconds)
             self.orders.close_idle(now - self.settings.linger_seconds)
 
-    def _look_at(self, session: Session, connection: WebSocketConnection, now: float, beat: bytes) -> bool:
-        """Whether something was written."""
+    def _look_at(self, session: Session, connection: WebSocketConnection, now: float, beat: bytes) -> None:
         outlet, interval = session.outlet, self.settings.heartbeat_seconds
         unheard = now - connection.heard_at
         if session.must_speak_by is not None and now >= session.must_speak_by:
             outlet.close(UNAUTHENTICATED, "no key in time: send it, or subscribe to public data")
-        elif unheard >= 3 * interval:
+        elif unheard >= UNHEARD * interval:
             outlet.close(NO_ANSWER, "no answer to pings")
-        elif now - outlet.written_at >= interval:
-            outlet.say(beat + _PING)
-        elif unheard >= interval:
+        elif unheard >= PING * interval and connection.pinged_at <= connection.heard_at:
+            connection.pinged_at = now
             outlet.say(_PING)
-        else:
-            return False
-        return True
+        elif now - outlet.written_at >= interval:
+            outlet.say(beat)
 
     # The end
 

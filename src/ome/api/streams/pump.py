@@ -1,8 +1,8 @@
 """Fan-out at its own pace: readers of topics that have something new are given it in rounds, a few of them at a time.
 
 A round visits each such reader once and writes all that is new for it in one piece; what arrives meanwhile goes out with the
-next round, in one piece again. The event loop gets its turn every SLICE_S, and between rounds the pump rests for as long as the
-last one took, at most REST_S: orders are answered first, however many listen, and a single reader is served at once.
+next round, in one piece again. The event loop gets its turn every SLICE_S, and between rounds the pump rests for REST times as
+long as the last one took: orders are answered first, however many listen, and a single reader is served at once.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any, Final
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.ring import QueueLimits, Ring
 
-SLICE_S: Final = 0.001
-"""How long a round goes on before others get their turn."""
-REST_S: Final = 0.05
-"""The longest rest between two rounds."""
-_CHECK_EVERY: Final = 16
+SLICE_S: Final = 0.0003
+"""How long a round goes on before others get their turn; as long again goes into the system calls of what it wrote."""
+REST: Final = 3.0
+"""How much longer than a round the rest after it is: readers, however many, take a quarter of the time at most."""
+MOST_REST_S: Final = 0.1
+_CHECK_EVERY: Final = 4
 """Readers that are served between two looks at the clock."""
 
 
@@ -86,7 +87,7 @@ class Pump:
         if self._serve(SLICE_S):
             loop.call_soon(self._go_on)
         elif self._new:
-            loop.call_later(min(self._took_s, REST_S), self._go_on)
+            loop.call_later(min(REST * self._took_s, MOST_REST_S), self._go_on)
         else:
             self._is_due = False
 
