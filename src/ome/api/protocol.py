@@ -171,6 +171,7 @@ class Connection(HttpToolsProtocol):
         self._watch.leave(self, self._address)
         self._is_ending = True
         super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment]  # it holds this object, and this object it: nothing else would part them
 
     # Time
 

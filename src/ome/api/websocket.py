@@ -14,7 +14,7 @@ import socket
 from asyncio.transports import BaseTransport
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
@@ -37,6 +37,8 @@ _logger.setLevel(logging.WARNING)  # uvicorn logs each handshake with its addres
 
 class WebSocketConnection(WebSocketsSansIOProtocol):
     """One client's connection; the Socket of its outlet."""
+
+    scope: dict[str, Any]  # type: ignore[assignment]  # what is kept in it here, uvicorn's type doesn't know
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -65,14 +67,15 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self.on_resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The outlet is not needed any more."""
+        """Let go of everything, cycles too: what was frozen (see `streams.hub`) is freed by its reference counts alone."""
         self.on_resume = None
         super().connection_lost(exc)
+        self.conn.parser.close()
+        self.scope.pop(SOCKET, None)
 
     async def run_asgi(self) -> None:
         """Hand the connection itself to the application."""
-        scope = cast("dict[str, Any]", self.scope)
-        scope[SOCKET] = self
+        self.scope[SOCKET] = self
         await super().run_asgi()
 
     def shutdown(self) -> None:

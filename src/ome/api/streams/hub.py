@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import secrets
 from time import monotonic
@@ -46,6 +47,8 @@ NO_ANSWER: Final = 1011
 NOT_TEXT: Final = 1003
 SWEEP_SECONDS: Final = 1.0
 _PARTS: Final = 20
+FREEZE_AT: Final = 500
+"""New connections after which what they hold is left out of garbage collections; a connection has a hundred objects."""
 PING: Final = 2
 """After how many heartbeats' time a connection that has not been heard is pinged."""
 UNHEARD: Final = 4
@@ -93,6 +96,7 @@ class Streams:
         self._ids = itertools.count(1)
         self._prefix = secrets.token_hex(4)
         self._is_closed = False
+        self._unfrozen = 0
 
     # WebSockets
 
@@ -107,6 +111,7 @@ class Streams:
         request_id = f"{self._prefix}-ws-{next(self._ids)}"
         session = Session(self._sources, outlet, is_operator=is_operator, request_id=request_id)
         self._sockets[session] = connection
+        self._freeze_now_and_then()
         connection.on_resume = outlet.resume
         self.opened()
         try:
@@ -126,6 +131,13 @@ class Streams:
                 session.outlet.close(NOT_TEXT, "send JSON as text")
                 return
             await session.take(text)
+
+    def _freeze_now_and_then(self) -> None:
+        """Leave connections that last out of garbage collections, which stop everything for a second where there are thousands."""
+        self._unfrozen += 1
+        if self._unfrozen >= FREEZE_AT <= len(self._sockets):
+            self._unfrozen = 0
+            gc.freeze()
 
     def _see_off(self, session: Session) -> None:
         """What is left to do for a connection that is gone; it goes on by itself."""
