@@ -54,7 +54,7 @@ def test_silence_is_filled_with_heartbeats(swept: Any) -> None:
     assert swept(31, heard=True) == (b"", None)
     assert swept(59, told=True) == (b"", None)
     assert swept(88) == (b"", None)
-    assert swept(89) == (BEAT, None)
+    assert swept(91) == (BEAT + PING, None)
 
 
 def test_who_is_not_heard_is_pinged_once_and_then_closed(swept: Any) -> None:

@@ -133,7 +133,7 @@ class Streams:
             await session.take(text)
 
     def _freeze_now_and_then(self) -> None:
-        """Leave connections that last out of garbage collections, which stop everything for a second where there are thousands."""
+        """Leave connections that last out of garbage collections, which stop everything for a second where there are many."""
         self._unfrozen += 1
         if self._unfrozen >= FREEZE_AT <= len(self._sockets):
             self._unfrozen = 0
@@ -231,11 +231,12 @@ class Streams:
             outlet.close(UNAUTHENTICATED, "no key in time: send it, or subscribe to public data")
         elif unheard >= UNHEARD * interval:
             outlet.close(NO_ANSWER, "no answer to pings")
-        elif unheard >= PING * interval and connection.pinged_at <= connection.heard_at:
-            connection.pinged_at = now
-            outlet.say(_PING)
-        elif now - outlet.written_at >= interval:
-            outlet.say(beat)
+        else:
+            if now - outlet.written_at >= interval:
+                outlet.say(beat)
+            if unheard >= PING * interval and connection.pinged_at <= connection.heard_at:
+                connection.pinged_at = now
+                connection.write(_PING)
 
     # The end
 
