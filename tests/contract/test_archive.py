@@ -144,7 +144,7 @@ def figures(candles: Sequence[CandleRecord]) -> list[tuple[object, ...]]:
 
 async def test_candles_are_complete_at_any_time(market: Market, monkeypatch: pytest.MonkeyPatch) -> None:
     """D4: in every interval the candles are those of the trades, whether they are stored yet or not, each trade counted once."""
-    monkeypatch.setattr(candles_module, "TRADES_AT_ONCE", 7)
+    monkeypatch.setattr(candles_module, "TRADES_AT_ONCE", 40)
     archive = market.storage.archive
     keeper, history = CandleKeeper(archive), CandleHistory(archive)
     assert market.trades
