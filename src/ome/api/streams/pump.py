@@ -15,7 +15,7 @@ from typing import Any, Final
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.ring import QueueLimits, Ring
 
-SLICE_S: Final = 0.0003
+SLICE_S: Final = 0.0001
 """How long a round goes on before others get their turn; as long again goes into the system calls of what it wrote."""
 REST: Final = 3.0
 """How much longer than a round the rest after it is: readers, however many, take a quarter of the time at most."""
