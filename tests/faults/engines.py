@@ -92,6 +92,21 @@ async def gone_over(load: Load, proxy: Proxy, older: Service, younger: Service, 
     outcome.expect(await load.acknowledge_next(), "the younger one does not trade")
 
 
+async def canary_skipped_update(run: Run) -> Outcome:
+    """A build that now and then doesn't write an order that changed."""
+    outcome, url = Outcome(), places.sqlite(run)
+    with a_nursery("skipped-update") as nursery, a_service(url, nursery=nursery) as service:
+        load = Load(service.port, run.seed)
+        async with loaded(load):
+            await service.up()
+            while run.goes_on(load.ledger.acknowledged // 100):
+                await load.acknowledge_next()
+            await load.stop()
+        outcome.injected = load.ledger.acknowledged // 100
+        outcome.findings.add(await audit(load.ledger, url, service.port, load.watcher))
+    return outcome
+
+
 async def takeover(run: Run) -> Outcome:
     """The engine is stopped (SIGSTOP); when its lease has run out a second one takes over. Woken up, the first leaves with 4."""
     outcome, took = Outcome(), list[float]()
@@ -149,4 +164,7 @@ FAULTS = (
     Fault("lock-deleted", lock_deleted, 5, 15),
     Fault("takeover", takeover, 1, 40),
 )
-CANARIES = (Fault("canary-broken-fence", canary_broken_fence, 1, 15, is_canary=True),)
+CANARIES = (
+    Fault("canary-broken-fence", canary_broken_fence, 1, 15, is_canary=True),
+    Fault("canary-skipped-update", canary_skipped_update, 3, 10, is_canary=True),
+)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from faults import places
-from faults.faulty_disk import Action, Call, FaultyDisk, File
+from faults.faulty_disk import FOR_EVER, Action, Call, FaultyDisk, File
 from faults.load import Load, loaded
-from faults.oracle import audit
+from faults.oracle import Findings, Reader, audit, judge_book, judge_journal
 from faults.run import Fault, Outcome, Run
 from faults.service import NotReady, Service, a_nursery, a_service
+from integration.test_upgrade import made_in
+
+UPGRADED = "SELECT id, user_id, symbol, side, type, quantity, price, filled_quantity, priority, version FROM stored_orders"
+"""What of an order no upgrade changes; one whose deadline has passed since expires when the service starts."""
+EVERY_CALL = Call.SYNC | Call.WRITE | Call.TRUNCATE
 
 
 async def kill_on_sqlite(run: Run) -> Outcome:
@@ -68,9 +74,7 @@ async def kill_in_recovery(run: Run) -> Outcome:
 async def killed_while_it_starts(run: Run, service: Service, disk: FaultyDisk) -> None:
     """One start that doesn't get far."""
     if run.rng.random() < 0.5:
-        disk.plan(
-            Call.SYNC | Call.WRITE | Call.TRUNCATE, File.DATABASE | File.WAL, first=run.rng.randrange(1, 12), action=Action.KILL
-        )
+        disk.plan(EVERY_CALL, File.DATABASE | File.WAL, first=run.rng.randrange(1, 12), action=Action.KILL)
     service.spawn()
     await asyncio.sleep(run.rng.uniform(0.0, 0.25))
     service.kill()
@@ -78,30 +82,62 @@ async def killed_while_it_starts(run: Run, service: Service, disk: FaultyDisk) -
 
 
 async def kill_in_migration(run: Run) -> Outcome:
-    """A new database: the service dies at each write and flush that making its tables takes, one after another."""
-    outcome, disk, number, starts = Outcome(), FaultyDisk(run.folder), 0, list[float]()
+    """A new database: the service dies at a write or flush of the start that makes its tables."""
+
+    async def after(service: Service, number: int) -> Findings:
+        load = Load(service.port, f"{run.seed}:{number}", clients=2)
+        async with loaded(load):
+            await load.acknowledge_next()
+            await load.stop()
+        return await audit(load.ledger, service.database_url, service.port, load.watcher)
+
+    return await killed_in_first_starts(run, lambda _: None, after)
+
+
+async def kill_in_upgrade(run: Run) -> Outcome:
+    """A database of the first version, with open orders: the service dies at a write or flush of the start that upgrades it."""
+    made_in(run.folder / "as-it-was.db")
+    before = await Reader(f"sqlite:///{run.folder / 'as-it-was.db'}").rows(UPGRADED)
+
+    async def after(service: Service, _: int) -> Findings:
+        findings, reader = Findings(), Reader(service.database_url)
+        found = {row[0]: row for row in await reader.rows(UPGRADED)}
+        for row in before:
+            if found.get(row[0]) != row:
+                findings.say("lost", f"order {row} became {found.get(row[0])}")
+        await judge_journal(service.database_url, findings)
+        await judge_book(reader, service.port, findings)
+        return findings
+
+    return await killed_in_first_starts(run, made_in, after)
+
+
+async def killed_in_first_starts(
+    run: Run, make: Callable[[Path], object], after: Callable[[Service, int], Awaitable[Findings]]
+) -> Outcome:
+    """Databases that `make` makes; the first start of each ends at a call of its own, the second is looked at by `after`."""
+    outcome, disk, starts = Outcome(), FaultyDisk(run.folder), list[float]()
     with a_nursery(environment=disk.environment) as nursery:
+        calls = 0
         while run.goes_on(outcome.injected):
-            number += 1
-            url = places.sqlite(run, f"new{number}")
+            number = outcome.injected
+            url = places.sqlite(run, f"made{number}-{calls}")
+            make(places.file_of(url))
             with a_service(url, nursery=nursery) as service:
-                disk.plan(Call.SYNC | Call.WRITE | Call.TRUNCATE, File.DATABASE | File.WAL, first=number, action=Action.KILL)
+                fatal = run.rng.randrange(1, calls + 1) if calls else FOR_EVER
+                disk.plan(EVERY_CALL, File.DATABASE | File.WAL, first=fatal, action=Action.KILL)
                 with suppress(NotReady):
-                    await service.up()
-                    number = 0  # the whole start took fewer calls: from the beginning
+                    starts.append(await service.up())  # the first of all tells how many calls there are
+                    calls = disk.seen
                     continue
                 outcome.injected += 1
                 disk.mend()
                 starts.append(await service.up())
-                load = Load(service.port, f"{run.seed}:{number}", clients=2)
-                async with loaded(load):
-                    await load.acknowledge_next()
-                    await load.stop()
-                findings = await audit(load.ledger, url, service.port, load.watcher)
+                findings = await after(service, number)
             findings.acknowledged += outcome.findings.acknowledged
             outcome.findings.add(findings)
             shutil.rmtree(places.file_of(url).parent)
-    outcome.notes.append(facts(load, starts))
+    outcome.notes.append(f"a start makes {calls} writes and flushes; ready again after {max(starts):.2f} s at the longest")
     return outcome
 
 
@@ -138,6 +174,7 @@ FAULTS = (
     Fault("kill", kill_on_sqlite, 150, 90),
     Fault("kill-postgresql", kill_on_postgresql, 60, 60),
     Fault("kill-recovery", kill_in_recovery, 50, 25),
-    Fault("kill-migration", kill_in_migration, 30, 25),
+    Fault("kill-migration", kill_in_migration, 20, 20),
+    Fault("kill-upgrade", kill_in_upgrade, 20, 20),
     Fault("sigterm", terminate, 20, 25),
 )
