@@ -32,10 +32,13 @@ _GONE: Final = (
 
 
 def may_pass(error: Exception) -> bool:
-    """Whether it is the database's state that stands against an answer, rather than the question."""
+    """Whether it is the database's state that stands against an answer, rather than the question or a damaged file."""
     if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "")[:2] not in {"22", "23", "42"}  # data, integrity, syntax
-    return not isinstance(error, sqlite3.Error) or getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+        return (error.sqlstate or "")[:2] not in {"22", "23", "42", "XX"}  # data, integrity, syntax, corruption
+    if not isinstance(error, sqlite3.Error):
+        return True
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code != sqlite3.SQLITE_ERROR and code & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class Reader(Protocol):

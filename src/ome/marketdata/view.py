@@ -8,6 +8,7 @@ from msgspec import structs
 
 from ome.domain.clock import now_us
 from ome.domain.enums import MarketState, Side
+from ome.domain.errors import StateMismatch
 from ome.domain.events import AuctionIndicated, BookChanged, Event, InstrumentChanged, Traded
 from ome.domain.ports import Auction, Depth, Quote, Ticker
 from ome.domain.records import InstrumentRecord, TradeRecord
@@ -55,9 +56,12 @@ class MarketView:
             self._markets[indicated.symbol].auction = indicated
 
     def remember(self, trades: Iterable[TradeRecord]) -> None:
-        """Count trades of before the start, oldest first."""
+        """Count trades of before the start, oldest first. Raises StateMismatch for one of a symbol that isn't listed."""
         for trade in trades:
-            self._markets[trade.symbol].day.add(trade)
+            market = self._markets.get(trade.symbol)
+            if market is None:
+                raise StateMismatch(f"Trade {trade.id} is of {trade.symbol}, which isn't listed. Restore a backup.")
+            market.day.add(trade)
 
     def committed(self, events: Sequence[Event]) -> None:
         """See EventListener."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from msgspec import structs
 
+from factories import a_trade, an_order
 from market_flow import random_command
 from ome.domain.commands import Stamped
 from ome.domain.enums import Side
+from ome.domain.errors import StateMismatch
 from ome.domain.events import BookChanged, Traded
 from ome.domain.numbers import parse, value_of
 from ome.domain.records import TradeRecord
@@ -129,3 +132,10 @@ def test_a_day_without_trades_has_no_figures() -> None:
     day.add(trade(0, "10", "1"))
     assert day.statistics(DAY_US).volume == parse("1")
     assert day.statistics(DAY_US + MINUTE_US) == (None, None, None, 0)
+
+
+def test_a_trade_of_no_listed_symbol_is_a_contradiction() -> None:
+    """DUR7: what is stored doesn't go together; it is said, not passed over."""
+    buy, sell = an_order(1), an_order(2, side=Side.SELL)
+    with pytest.raises(StateMismatch, match="isn't listed"):
+        MarketView(clock_us=lambda: 0).remember([a_trade(1, buy, sell, taker=Side.SELL)])
