@@ -73,9 +73,11 @@ async def overtaken(run: Run, *mistakes: str) -> Outcome:
                     younger = Service(url, nursery=nursery)
                     await younger.up()
                     outcome.injected += 1
-                    await gone_over(load, proxy, older, younger, outcome)
+                    goes_on = await gone_over(load, proxy, older, younger, outcome)
                     older = younger
-                await load.stop()
+                    if not goes_on:
+                        return outcome
+                await load.stop(15.0)
                 outcome.findings.add(await audit(load.ledger, url, older.port, load.watcher))
         finally:
             older.close()
@@ -83,13 +85,16 @@ async def overtaken(run: Run, *mistakes: str) -> Outcome:
     return outcome
 
 
-async def gone_over(load: Load, proxy: Proxy, older: Service, younger: Service, outcome: Outcome) -> None:
-    """The older engine is found out by its next commit; then the clients go over to the younger one."""
+async def gone_over(load: Load, proxy: Proxy, older: Service, younger: Service, outcome: Outcome) -> bool:
+    """The older engine is found out by its next commit; then the clients go over to the younger one, and whether it trades."""
     status = await older.ended(10.0)
     outcome.expect(status == TAKEN_OVER, f"the engine that was overtaken ended with {status}, not {TAKEN_OVER}")
     proxy.target = younger.port
     older.close()
-    outcome.expect(await load.acknowledge_next(), "the younger one does not trade")
+    outcome.findings.acknowledged = load.ledger.acknowledged
+    trades = await load.acknowledge_next(10.0)
+    outcome.expect(trades, "the younger one does not trade")
+    return trades
 
 
 async def canary_skipped_update(run: Run) -> Outcome:
