@@ -1,6 +1,7 @@
 """The measurement of recovery from end to end: a database made, a service started on it, an order acknowledged."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ def test_recovery_is_measured_from_the_start_to_the_first_order(database: str) -
     if database == "postgres" and find_binaries() is None:
         pytest.skip("no PostgreSQL of our own")
     command = [sys.executable, "-m", "loadtests.recovery", "--orders", "300", "--database", database, "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=90)
+    environment = os.environ | {"PYTHONPATH": "tests"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 0, done.stdout + done.stderr
     figure = json.loads(done.stdout)
     assert (figure["database"], figure["open_orders"]) == (database, 300)

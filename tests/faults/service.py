@@ -48,7 +48,8 @@ class Nursery:
     def __init__(self, *variants: str, environment: Mapping[str, str] | None = None) -> None:
         program = [sys.executable, "-m", "faults.nursery", *variants]
         self.environment = dict(environment or {})
-        everything = os.environ | self.environment
+        path = os.pathsep.join(filter(None, sys.path))  # pytest puts `tests` there, for itself alone
+        everything = os.environ | {"PYTHONPATH": path} | self.environment
         self._process = subprocess.Popen(program, env=everything, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
