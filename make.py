@@ -118,7 +118,7 @@ def usage() -> int:
 TARGETS: dict[str, Callable[[], int]] = {
     "help": usage,
     "run": python("-m", "ome", "serve", lock=RUNTIME),
-    "test": python("-m", "pytest"),
+    "test": python("-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile"),
     "check": each(python("-m", "ruff", "check"), python("-m", "ruff", "format", "--check"), python("-m", "mypy")),
     "bench": python("-m", "loadtests.bench"),
     "long": python("-m", "pytest", "-m", "long", "--timeout", "3600"),
