@@ -25,6 +25,8 @@ from ome.domain.digests import digest_of_bytes, encode
 from ome.domain.records import SpecialTerms
 
 HEADER: Final = Layout("<II")
+MAPPED_BYTES: Final = 1 << 40
+"""How much of an SQLite file is read as memory, if the library lets it; a read that fails there ends this process alone."""
 _ARRAY: Final = Layout(">BI")
 """How MessagePack begins an array of up to 2**32 items: 0xDD, then the count."""
 _ARRAY_32: Final = 0xDD
@@ -72,7 +74,7 @@ def read_sqlite(job: Job, out: BinaryIO) -> Verdict:
     connection = sqlite3.connect(job.target, isolation_level=None)
     try:
         connection.execute("PRAGMA query_only = ON")
-        connection.execute("PRAGMA cache_size = -65536")
+        connection.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")  # half as long again without: each order is a look-up of its own
         connection.execute("BEGIN")
         if connection.execute(job.head, (job.shard,)).fetchone() != job.expected:
             return Verdict("fenced")
