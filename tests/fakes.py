@@ -360,9 +360,10 @@ class FakeExchange:
 
     # ReadModels
 
-    async def order(self, order_id: int) -> OrderRecord | None:
-        """One order."""
-        return self.orders.get(order_id)
+    async def order(self, order_id: int, user_id: str | None = None) -> OrderRecord | None:
+        """One order, if it is this user's."""
+        order = self.orders.get(order_id)
+        return order if order is not None and user_id in {None, order.user_id} else None
 
     async def orders_by_client_id(self, user_id: str, client_order_id: str, symbol: str | None = None) -> list[OrderRecord]:
         """A user's orders by client id."""

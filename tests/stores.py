@@ -64,10 +64,11 @@ class MemoryReads:
     def _orders(self) -> dict[int, OrderRecord]:
         return {order.id: order for batch in self._repository.batches for order in batch.orders}
 
-    async def order(self, order_id: int) -> OrderRecord | None:
-        """An order as it stands."""
+    async def order(self, order_id: int, user_id: str | None = None) -> OrderRecord | None:
+        """An order as it stands, if it is this user's."""
         await asyncio.sleep(0)
-        return self._orders().get(order_id)
+        order = self._orders().get(order_id)
+        return order if order is not None and user_id in {None, order.user_id} else None
 
     async def orders_by_client_id(self, user_id: str, client_order_id: str, symbol: str | None = None) -> list[OrderRecord]:
         """Orders with this client id."""

@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
+from ome.api.access import AccessTable, Declaration
 from ome.api.auth import Gate
 from ome.api.bodies import ClientGone
 from ome.api.dispatcher import Dispatcher
@@ -34,6 +35,7 @@ from ome.api.schemas import SYMBOL, SYMBOL_WORDS, USER_ID, USER_ID_WORDS
 from ome.api.services import FULL, Durability, Lineage, Ports, Services
 from ome.api.settings import ApiSettings, StreamSettings
 from ome.api.streams.hub import Streams
+from ome.domain.access import Access
 from ome.domain.errors import OmeError
 from ome.domain.numbers import pack
 from ome.domain.reasons import Reason
@@ -79,7 +81,7 @@ def build_app(
         durability=durability,
         lineage=lineage,
     )
-    orders = OrderRoutes(ports.entry, ports.reads, gate, settings)
+    orders = OrderRoutes(ports.entry, ports.reads, settings)
     streams = Streams(ports, gate, orders, settings, stream_settings or StreamSettings(), metrics, lineage)
     app = FastAPI(
         title="OME",
@@ -92,6 +94,9 @@ def build_app(
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # costs a fifth of a request, even with no exporter
     )
+    access = app.state.access = AccessTable(gate)
+    for route in app.routes:  # FastAPI's own: the OpenAPI document
+        access.declare(route, Declaration("GET", app.openapi_url or "", Access.PUBLIC))
     for routes in (
         Lists(services),
         DeclaredOrders(orders),
@@ -101,11 +106,12 @@ def build_app(
         PastRoutes(services),
         StreamRoutes(services, streams),
         ServiceRoutes(services),
-        NotBuilt(services),
+        NotBuilt(),
     ):
         routes.add_to(app)
+    access.check(app)
     describe(app)
-    dispatcher = Dispatcher(app, orders, streams, ports.bus, request_log, settings, durability)
+    dispatcher = Dispatcher(app, orders, streams, gate, ports.bus, request_log, settings, durability)
     _answer_errors(app, settings)
     return dispatcher
 

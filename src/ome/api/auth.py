@@ -1,42 +1,116 @@
-"""Who may do what: one operator's key, or none at all."""
+"""Who is asking, and may they: every request and every message of a WebSocket passes the `Gate` with the scope that it declares.
+
+No key at all: everybody is the operator. With the operator's key alone, `read` is open too, unless PRIVATE_READS. A key that is
+given where none is needed is not looked at.
+"""
 
 from __future__ import annotations
 
 from hmac import compare_digest
 from typing import Final
 
-from ome.api.problems import Problem
+from msgspec import Struct
+from starlette.types import Scope
+
+from ome.api.problems import FieldError, Problem
 from ome.api.settings import ApiSettings
+from ome.domain.access import Access
 from ome.domain.reasons import Reason
 
 KEY_HEADER: Final = b"x-api-key"
 Headers = dict[bytes, bytes]
 """A request's headers: names in lower case; of one that is repeated, the last."""
+_CALLER: Final = "ome.caller"
+_CHALLENGE: Final = ((b"www-authenticate", b'ApiKey realm="ome", header="X-API-Key"'),)
+
+
+class Caller(Struct, frozen=True):
+    """Who asks: with a user's key, `user_id` is the user."""
+
+    access: Access
+    user_id: str | None = None
+    key_id: str = ""
+
+    @property
+    def account(self) -> str | None:
+        """The one user whose orders there are for this caller; None: everybody's."""
+        return None if self.access is Access.OPERATOR else self.user_id
+
+
+OPERATOR: Final = Caller(Access.OPERATOR)
+"""Everybody, where there is no key at all."""
+OPERATORS_KEY: Final = Caller(Access.OPERATOR, key_id="operator")
+"""Whoever has API_KEY."""
+ANYBODY: Final = Caller(Access.PUBLIC)
+READER: Final = Caller(Access.READ)
+"""Somebody without a key where none is needed for reading."""
 
 
 class Gate:
-    """Lets a request through or raises UNAUTHORIZED. Keys are compared in constant time."""
+    """Says who a caller is, or raises UNAUTHORIZED or INSUFFICIENT_SCOPE. Keys are compared in constant time."""
 
     def __init__(self, settings: ApiSettings) -> None:
         self._key = settings.api_key.encode()
-        self._private_reads = settings.private_reads and bool(self._key)
+        self._private_reads = settings.private_reads
 
     @property
     def needs_key(self) -> bool:
-        """Whether a key is set."""
+        """Whether there is a key at all."""
         return bool(self._key)
 
-    @property
-    def private_reads_need_key(self) -> bool:
-        """Whether orders are read with the key only."""
-        return self._private_reads
+    def without_key(self) -> Caller:
+        """Who somebody without a key is."""
+        if not self._key:
+            return OPERATOR
+        return ANYBODY if self._private_reads else READER
 
-    def operator(self, headers: Headers) -> None:
-        """What changes something, or shows what is the operator's: the key, if one is set."""
-        if self._key and not compare_digest(headers.get(KEY_HEADER, b""), self._key):
-            raise Problem(Reason.UNAUTHORIZED, headers=((b"www-authenticate", b'ApiKey realm="ome", header="X-API-Key"'),))
+    def identify(self, key: bytes) -> Caller:
+        """Whose key this is. Raises UNAUTHORIZED."""
+        if not self._key:
+            return OPERATOR
+        if not compare_digest(key, self._key):
+            raise Problem(Reason.UNAUTHORIZED, headers=_CHALLENGE)
+        return OPERATORS_KEY
 
-    def private_read(self, headers: Headers) -> None:
-        """Orders and what belongs to users: the key, where reads are private."""
-        if self._private_reads:
-            self.operator(headers)
+    def admit(self, access: Access, headers: Headers) -> Caller:
+        """Whoever sent these headers, if that is enough for what is asked. Raises UNAUTHORIZED or INSUFFICIENT_SCOPE."""
+        stranger = self.without_key()
+        if access <= stranger.access:
+            return stranger
+        given = headers.get(KEY_HEADER)
+        if given is None:
+            raise Problem(Reason.UNAUTHORIZED, headers=_CHALLENGE)
+        caller = self.identify(given)
+        check_scope(caller, access)
+        return caller
+
+
+def check_scope(caller: Caller, access: Access) -> None:
+    """Raises UNAUTHORIZED where a key is missing for what is asked, INSUFFICIENT_SCOPE where the key's scopes are too few."""
+    if access <= caller.access:
+        return
+    if not caller.key_id:
+        raise Problem(Reason.UNAUTHORIZED, headers=_CHALLENGE)
+    raise Problem(Reason.INSUFFICIENT_SCOPE, f"This needs a key with the scope {access.scope}; ask the operator for one.")
+
+
+def user_for(caller: Caller, named: str | None) -> str:
+    """The user that is meant: who was named, or whose the key is. Raises NOT_YOUR_USER, or INVALID_REQUEST where nobody is."""
+    if named is None:
+        if caller.user_id is None:
+            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("user_id", "is required: the key belongs to no user")])
+        return caller.user_id
+    if caller.account is not None and named != caller.account:
+        raise Problem(Reason.NOT_YOUR_USER)
+    return named
+
+
+def put_caller(scope: Scope, caller: Caller) -> None:
+    """Keep in a request's ASGI scope who asks."""
+    scope[_CALLER] = caller
+
+
+def caller_of(scope: Scope) -> Caller:
+    """Who asks, once the gate was passed. Of a route that is public: ANYBODY."""
+    caller: Caller = scope.get(_CALLER, ANYBODY)
+    return caller

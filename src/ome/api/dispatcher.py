@@ -18,14 +18,15 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ome.api.auth import Headers
+from ome.api.auth import Gate, Headers, put_caller
 from ome.api.bodies import ClientGone
 from ome.api.failures import problem_of
-from ome.api.orders import BATCH, PREFIX, USERS, OrderRoutes, Reply
+from ome.api.orders import BATCH, HOT_ACCESS, PREFIX, USERS, OrderRoutes, Reply
 from ome.api.problems import CONTENT_TYPE, Header, Problem
 from ome.api.services import FULL, Durability
 from ome.api.settings import ApiSettings
 from ome.api.streams.hub import Streams
+from ome.domain.access import Access
 from ome.domain.errors import NotAccepting
 from ome.domain.ports import CommandBus
 from ome.domain.reasons import Reason
@@ -68,6 +69,7 @@ class Dispatcher:
         app: ASGIApp,
         orders: OrderRoutes,
         streams: Streams,
+        gate: Gate,
         bus: CommandBus,
         request_log: RequestLog,
         settings: ApiSettings,
@@ -77,11 +79,14 @@ class Dispatcher:
         self.streams = streams
         self._bus = bus
         self._farewell: tuple[Header, ...] = ()
-        self._submit = orders.submit
-        self._by_id: dict[str, Handler] = {"GET": orders.read, "PUT": orders.modify, "DELETE": orders.cancel}
+        self._submit = _guarded(gate, HOT_ACCESS["POST", "/orders"], orders.submit)
+        self._batch = _guarded(gate, HOT_ACCESS["POST", BATCH], orders.batch)
+        by_id = {"GET": orders.read, "PUT": orders.modify, "DELETE": orders.cancel}
+        self._by_id = {
+            method: _guarded(gate, HOT_ACCESS[method, "/orders/{order_id}"], handler) for method, handler in by_id.items()
+        }
         self._request_log = request_log
         self._durability = durability
-        self._batch = orders.batch
         self._retry_after_seconds = settings.retry_after_seconds
         self._max_head_bytes = settings.max_head_bytes
         self._id_prefix = secrets.token_hex(4)
@@ -205,6 +210,16 @@ class Dispatcher:
         headers = [*PROBLEM_HEADERS, *problem.headers, (b"x-request-id", request_id.encode())]
         await send({"type": "websocket.http.response.start", "status": problem.status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})
+
+
+def _guarded(gate: Gate, access: Access, handler: Handler) -> Handler:
+    """The handler behind the gate."""
+
+    def guarded(scope: Scope, headers: Headers, receive: Receive) -> Awaitable[Reply]:
+        put_caller(scope, gate.admit(access, headers))
+        return handler(scope, headers, receive)
+
+    return guarded
 
 
 async def _refuse_method(_scope: Scope, _headers: Headers, _receive: Receive) -> Reply:

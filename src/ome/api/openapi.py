@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
+from starlette.types import ASGIApp
 
 from ome.api import audit_schemas, past_schemas, schemas
+from ome.api.access import NOTHING, Declaration, access_table
 from ome.api.decoding import CONDITIONS, MODIFY_FORM
 from ome.api.problems import CONTENT_TYPE, ProblemDocument
 from ome.api.streams.order_events import UserEventList
+from ome.domain.access import Access
 
 _REF: Final = "#/components/schemas/{name}"
 _STRUCTS: Final = (
@@ -186,14 +189,12 @@ INSTRUMENT_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     },
     "auction": {"summary": "Collect orders for an auction; OPEN trades at its price", "value": {"state": "AUCTION"}},
 }
-KEYED: Final[dict[str, Any]] = {"security": [{}, {"ApiKey": []}]}
-"""Of operations that need the key where one is set."""
 
 
 def body(struct: type[msgspec.Struct], examples: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The `openapi_extra` of an operation whose body this Struct reads, and which needs the key."""
+    """The `openapi_extra` of an operation whose body this Struct reads."""
     content = {"application/json": {"schema": _ref(struct), "examples": examples}}
-    return {"requestBody": {"required": True, "content": content}, **KEYED}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def answers(struct: type[msgspec.Struct], *statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -226,17 +227,55 @@ REFUSED: Final[dict[int | str, dict[str, Any]]] = {
 """The `responses` of an operation that isn't built yet."""
 
 
-def declare(
+def declare(  # noqa: PLR0913  what a route is
     app: FastAPI,
     method: str,
     path: str,
     endpoint: Callable[..., Awaitable[Response]],
     tag: str,
     responses: dict[int | str, dict[str, Any]],
+    *,
+    access: Access,
+    raised: Mapping[str, Access] = NOTHING,
+    openapi_extra: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> None:
-    """Add a route to the application; `options` are those of `add_api_route`. `responses` are all that it can answer."""
-    app.add_api_route(path, endpoint, methods=[method], tags=[tag], responses=responses, response_class=Response, **options)
+    """Add a route to the application, behind a guard that asks for `access`; for `raised`, see `ome.api.access`.
+
+    `responses` are all that it can answer; `options` are those of `add_api_route`.
+    """
+    declaration = Declaration(method, path, access, raised)
+    table = access_table(app)
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=[method],
+        tags=[tag],
+        responses=responses,
+        response_class=Response,
+        dependencies=[Depends(table.guard(declaration))],
+        openapi_extra={**_security(declaration), **(openapi_extra or {})},
+        **options,
+    )
+    table.declare(app.routes[-1], declaration)
+
+
+def _security(declaration: Declaration) -> dict[str, Any]:
+    """How OpenAPI says which scope a key needs; that there may be no key at all, too."""
+    wanted = max(declaration.access, *declaration.raised.values(), Access.PUBLIC)
+    return {} if wanted is Access.PUBLIC else {"security": [{}, {"ApiKey": [wanted.scope]}]}
+
+
+def declare_page(app: FastAPI, path: str, page: Callable[[], Awaitable[Response]]) -> None:
+    """Add a page that everybody may see and that OpenAPI doesn't show."""
+    app.add_api_route(path, page, methods=["GET"], include_in_schema=False)
+    access_table(app).declare(app.routes[-1], Declaration("GET", path, Access.PUBLIC))
+
+
+def declare_files(app: FastAPI, path: str, files: ASGIApp) -> None:
+    """Likewise files."""
+    app.mount(path, files)
+    access_table(app).declare(app.routes[-1], Declaration("GET", f"{path}/{{file}}", Access.PUBLIC))
 
 
 def components() -> dict[str, Any]:
@@ -263,7 +302,7 @@ def describe(app: FastAPI) -> None:
                     "type": "apiKey",
                     "in": "header",
                     "name": "X-API-Key",
-                    "description": "The operator's key, if one is set",
+                    "description": "A key, where there is one; the scope that it needs is named with each operation",
                 }
             }
             app.openapi_schema = document

@@ -1,6 +1,7 @@
 """The routes that carry orders: POST /orders, POST /orders/batch; GET, PUT and DELETE of /orders/{order_id}.
 
-The dispatcher calls them. Each takes a request as ASGI hands it over and returns (status, body, further headers), or raises
+The dispatcher calls them. Each takes a request as ASGI hands it over, once the gate has let it through, and
+returns (status, body, further headers), or raises
 Problem. An answer is made from its commands' events alone, after they are durable (D3). Query parameters that aren't
 known are refused: a misspelt `dry_run` must not place an order.
 """
@@ -15,7 +16,7 @@ import msgspec
 from msgspec import UNSET
 from starlette.types import Receive, Scope
 
-from ome.api.auth import Gate, Headers
+from ome.api.auth import Headers, caller_of
 from ome.api.bodies import read_json
 from ome.api.decoding import read_batch, read_modify, read_new_order
 from ome.api.failures import problem_of
@@ -24,6 +25,7 @@ from ome.api.problems import REPLAYED_HEADER, FieldError, Header, Problem
 from ome.api.schemas import BatchAnswer, OperationResult
 from ome.api.settings import ApiSettings
 from ome.api.views import dry_run_answer, order_answer, order_view
+from ome.domain.access import Access
 from ome.domain.commands import NewOrder
 from ome.domain.errors import OmeError
 from ome.domain.ids import parse_id
@@ -33,6 +35,14 @@ from ome.domain.reasons import Reason
 PREFIX: Final = "/orders/"
 BATCH: Final = "/orders/batch"
 USERS: Final = "/orders/user"
+HOT_ACCESS: Final[dict[tuple[str, str], Access]] = {
+    ("POST", "/orders"): Access.TRADE,
+    ("POST", BATCH): Access.TRADE,
+    ("GET", "/orders/{order_id}"): Access.READ,
+    ("PUT", "/orders/{order_id}"): Access.TRADE,
+    ("DELETE", "/orders/{order_id}"): Access.TRADE,
+}
+"""What each of these routes asks for, of the dispatcher and of FastAPI alike."""
 Outcome = Answer | OmeError | Problem
 """What comes of one operation of a batch: a Problem for one that could not be read."""
 Reply = tuple[int, bytes, Sequence[Header]]
@@ -44,17 +54,15 @@ _encoder: Final = msgspec.json.Encoder()
 class OrderRoutes:
     """The handlers; they hold nothing between requests."""
 
-    def __init__(self, entry: OrderEntry, reads: ReadModels, gate: Gate, settings: ApiSettings) -> None:
+    def __init__(self, entry: OrderEntry, reads: ReadModels, settings: ApiSettings) -> None:
         self._entry = entry
         self._reads = reads
-        self._gate = gate
         self._max_body_bytes = settings.max_body_bytes
         self._max_batch_bytes = settings.max_batch_bytes
         self._retry_after_seconds = settings.retry_after_seconds
 
     async def submit(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         """POST /orders: 201 and the order after its command, with the trades that it made."""
-        self._gate.operator(headers)
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
         order = read_new_order(await read_json(headers, receive, self._max_body_bytes))
         if dry_run:
@@ -67,7 +75,6 @@ class OrderRoutes:
 
     async def modify(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         """PUT /orders/{order_id}: 200 and the order after its change, with the trades that it made."""
-        self._gate.operator(headers)
         order_id = _order_id(scope)
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"], "symbol")
         change = read_modify(await read_json(headers, receive, self._max_body_bytes), order_id)
@@ -77,9 +84,8 @@ class OrderRoutes:
             shown = order_answer(await self._entry.modify(change))
         return 200, _encoder.encode(shown), _NO_HEADERS
 
-    async def cancel(self, scope: Scope, headers: Headers, _receive: Receive) -> Reply:
+    async def cancel(self, scope: Scope, _headers: Headers, _receive: Receive) -> Reply:
         """DELETE /orders/{order_id}: 200 and the order, CANCELLED."""
-        self._gate.operator(headers)
         order_id = _order_id(scope)
         if scope["query_string"]:
             _check_query(scope["query_string"], ("symbol",))
@@ -88,7 +94,6 @@ class OrderRoutes:
 
     async def batch(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         """POST /orders/batch: 200 and a result for each operation, as it would have been answered by itself (I4)."""
-        self._gate.operator(headers)
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
         asked = await read_json(headers, receive, self._max_batch_bytes)
         return 200, _encoder.encode(await self.answer_batch(asked, scope, dry_run=dry_run)), _NO_HEADERS
@@ -120,12 +125,11 @@ class OrderRoutes:
             return OperationResult(status=problem.status, problem=document)
         return OperationResult(status=201 if _is_submit(operation) else 200, order=order)
 
-    async def read(self, scope: Scope, headers: Headers, _receive: Receive) -> Reply:
+    async def read(self, scope: Scope, _headers: Headers, _receive: Receive) -> Reply:
         """GET /orders/{order_id}: 200 and the order as it stands."""
-        self._gate.private_read(headers)
         if scope["query_string"]:
             _check_query(scope["query_string"], ("symbol",))
-        order = await self._reads.order(_order_id(scope))
+        order = await self._reads.order(_order_id(scope), caller_of(scope).account)
         if order is None:
             raise Problem(Reason.ORDER_NOT_FOUND)
         return 200, _encoder.encode(order_view(order)), _NO_HEADERS

@@ -48,9 +48,10 @@ class Query(Struct, frozen=True):
 
 
 @cache
-def order(dialect: Dialect) -> Query:
-    """The order `id`."""
-    return _query(dialect, select(stored_orders).where(stored_orders.c.id == _big("id")))
+def order(dialect: Dialect, *, user: bool = False) -> Query:
+    """The order `id`, of `user_id`."""
+    query = select(stored_orders).where(stored_orders.c.id == _big("id"))
+    return _query(dialect, query.where(stored_orders.c.user_id == _text("user_id")) if user else query)
 
 
 @cache

@@ -61,9 +61,9 @@ class StoredReads:
         """Ask the database for a sign of life."""
         await self._fetch("SELECT 1", ())
 
-    async def order(self, order_id: int) -> OrderRecord | None:
+    async def order(self, order_id: int, user_id: str | None = None) -> OrderRecord | None:
         """By its primary key."""
-        rows = await self._rows(queries.order(self._dialect), id=order_id)
+        rows = await self._rows(queries.order(self._dialect, user=user_id is not None), id=order_id, user_id=user_id)
         return records(rows, OrderRecord)[0] if rows else None
 
     async def orders_by_client_id(self, user_id: str, client_order_id: str, symbol: str | None = None) -> list[OrderRecord]:

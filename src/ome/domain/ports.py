@@ -74,8 +74,8 @@ class Page(Struct, frozen=True):
 class ReadModels(Protocol):
     """Committed data, read by the edge; never the engine's live books. Lists are newest first."""
 
-    async def order(self, order_id: int) -> OrderRecord | None:
-        """An order as it stands, or None."""
+    async def order(self, order_id: int, user_id: str | None = None) -> OrderRecord | None:
+        """An order as it stands, or None; with `user_id`, another user's order is none."""
 
     async def orders_by_client_id(self, user_id: str, client_order_id: str, symbol: str | None = None) -> list[OrderRecord]:
         """The orders of a user with this client id: at most one per symbol."""

@@ -29,6 +29,8 @@ class Reason(IntEnum):
     TOO_MANY_SUBSCRIPTIONS = 116
     # 200: who asks
     UNAUTHORIZED = 200
+    INSUFFICIENT_SCOPE = 201
+    NOT_YOUR_USER = 202
     ORIGIN_NOT_ALLOWED = 210
     # 300: the service's state
     OVERLOADED = 300
@@ -127,6 +129,10 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
         422, "", "The connection has too many subscriptions", "At most {limit}; unsubscribe, or open another connection."
     ),
     Reason.UNAUTHORIZED: ReasonInfo(401, "", "A valid API key is needed", "Send the key in the header X-API-Key."),
+    Reason.INSUFFICIENT_SCOPE: ReasonInfo(
+        403, "", "The key may not do this", "Use a key whose scopes include it; an operator makes keys."
+    ),
+    Reason.NOT_YOUR_USER: ReasonInfo(403, "", "The key belongs to another user", "Leave user_id out, or give the key's own."),
     Reason.ORIGIN_NOT_ALLOWED: ReasonInfo(
         403, "", "Pages of this origin may not connect", "Open the page from the service itself; ALLOWED_ORIGINS allows others."
     ),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fakes import FakeExchange, MakeApp, order_record
+from ome.api.auth import ANYBODY, OPERATOR, Caller
 from ome.api.dispatcher import Dispatcher
 from ome.api.settings import StreamSettings
 from ome.api.streams.outlet import Outlet
@@ -25,11 +26,11 @@ ORDER = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": "10", 
 class Talk:
     """A session over a socket in memory."""
 
-    def __init__(self, app: Dispatcher, *, is_operator: bool = True, **settings: Any) -> None:
+    def __init__(self, app: Dispatcher, caller: Caller = OPERATOR, **settings: Any) -> None:
         sources = app.streams._sources._replace(settings=StreamSettings(**settings))
         self.socket = FakeSocket()
         self.outlet = Outlet(self.socket, app.streams.limits)
-        self.session = Session(sources, self.outlet, is_operator=is_operator, request_id="r-1")
+        self.session = Session(sources, self.outlet, caller, "r-1")
 
     async def say(self, message: object) -> list[Message]:
         """What is answered to a message, orders included."""
@@ -170,7 +171,7 @@ async def test_private_events_come_from_the_cursor_on(talk: Talk) -> None:
 async def test_without_the_key_there_is_only_what_is_public(make_app: MakeApp, exchange: FakeExchange) -> None:
     """Orders and, where reads are private, events wait for `auth`; it is asked for in time, and a wrong one closes."""
     app = make_app(api_key="sesame", private_reads=True)
-    talk = Talk(app, is_operator=False)
+    talk = Talk(app, ANYBODY)
     assert (talk.session.must_speak_by or 0) > 0
     for message in ({"op": "submit", **ORDER}, {"op": "cancel_on_disconnect", "enabled": True}):
         assert problem(await talk.say(message)) == "unauthorized"
@@ -183,7 +184,7 @@ async def test_without_the_key_there_is_only_what_is_public(make_app: MakeApp, e
     assert (await talk.say({"op": "submit", **ORDER}))[0]["status"] == 201
     assert (await talk.say(private))[0]["status"] == 200
     await talk.session.ended()
-    stranger = Talk(app, is_operator=False)
+    stranger = Talk(app, ANYBODY)
     assert (await stranger.say({"op": "subscribe", "channel": "depth", "symbol": "AAPL"}))[0]["status"] == 200
     assert stranger.session.must_speak_by is None
     assert problem(await stranger.say({"op": "auth", "key": "guess"})) == "unauthorized"

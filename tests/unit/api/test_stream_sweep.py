@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fakes import MakeApp
+from ome.api.auth import OPERATOR
 from ome.api.streams.messages import notice
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.session import Session
@@ -28,7 +29,7 @@ def swept(make_app: MakeApp) -> Any:
     """What the sweep writes to a connection at a moment, in seconds after the connection was opened."""
     streams = make_app().streams
     connection = Connection()
-    session = Session(streams._sources, Outlet(connection, streams.limits), is_operator=True, request_id="r")
+    session = Session(streams._sources, Outlet(connection, streams.limits), OPERATOR, "r")
     opened = session.outlet.written_at
     connection.heard_at = connection.pinged_at = opened
 

@@ -9,14 +9,16 @@ from typing import Annotated, Final
 from fastapi import FastAPI, Query, Request, Response
 
 from ome.api.audit_schemas import ExplainView, HistoryView
+from ome.api.auth import caller_of
 from ome.api.explanation import Standing, explain_view, rests, shown_at_better_prices
 from ome.api.history import BEGINNING, Modes, Place, cut_events, history_view, place_after, prevented_takers
-from ome.api.openapi import KEYED, answers, declare
+from ome.api.openapi import answers, declare
 from ome.api.paging import MAX_LIMIT, bad_cursor, decode_cursor, encode_cursor
 from ome.api.problems import Problem
 from ome.api.routes.orders import TAG, OrderIdPath
 from ome.api.routes.queries import MAX_LEVELS, PageQuery, Strict, SymbolText
-from ome.api.services import JsonAnswer, Services, headers_of
+from ome.api.services import JsonAnswer, Services
+from ome.domain.access import Access
 from ome.domain.enums import MarketState
 from ome.domain.events import CommandEvents
 from ome.domain.ids import parse_id
@@ -53,16 +55,15 @@ class ExplainRoutes:
     def add_to(self, app: FastAPI) -> None:
         """Declare the routes."""
         path = "/orders/{order_id}"
-        declare(app, "GET", f"{path}/history", self.read_history, TAG, answers(HistoryView), openapi_extra=KEYED)
-        declare(app, "GET", f"{path}/explain", self.explain_order, TAG, answers(ExplainView), openapi_extra=KEYED)
+        declare(app, "GET", f"{path}/history", self.read_history, TAG, answers(HistoryView), access=Access.READ)
+        declare(app, "GET", f"{path}/explain", self.explain_order, TAG, answers(ExplainView), access=Access.READ)
 
     async def read_history(self, order_id: OrderIdPath, query: HistoryParameters, request: Request) -> Response:
         """Read the versions and events of an order, oldest first.
 
         Its fills are here from either side, each with its trade; so are the changes and cancels that were refused.
         """
-        self._services.gate.private_read(headers_of(request))
-        order = await self._order(order_id)
+        order = await self._order(order_id, caller_of(request.scope).account)
         place = BEGINNING if query.cursor is None else _place(order, query.cursor)
         commands, next_cursor, modes = await self._part(order, place, query.limit)
         return JsonAnswer(history_view(order, commands, modes, place, next_cursor))
@@ -71,12 +72,12 @@ class ExplainRoutes:
         """Explain where an order stands: its place in the queue, what would fill it, why it was refused or cancelled, by which
         rules.
         """
-        self._services.gate.private_read(headers_of(request))
+        account = caller_of(request.scope).account
         for _ in range(MAX_READS):
-            order = await self._order(order_id)
+            order = await self._order(order_id, account)
             commands, next_cursor, modes = await self._part(order, BEGINNING, MAX_LIMIT)
             standing = await self._standing(order)
-            if await self._order(order_id) == order:
+            if await self._order(order_id, account) == order:
                 break
         return JsonAnswer(explain_view(order, commands, modes, standing, next_cursor))
 
@@ -89,9 +90,9 @@ class ExplainRoutes:
             return commands, None, modes
         return commands, encode_cursor(_kind(order), place_after(order, commands, modes, place).text), modes
 
-    async def _order(self, text: str) -> OrderRecord:
+    async def _order(self, text: str, account: str | None) -> OrderRecord:
         order_id = parse_id(text)
-        order = None if order_id is None else await self._reads.order(order_id)
+        order = None if order_id is None else await self._reads.order(order_id, account)
         if order is None:
             raise Problem(Reason.ORDER_NOT_FOUND)
         return order

@@ -29,6 +29,7 @@ from ome.api.schemas import (
 )
 from ome.api.services import JsonAnswer, Services, headers_of
 from ome.api.views import auction_view, depth_view, instrument_changed, instrument_view, market_view, queue_view
+from ome.domain.access import Access
 from ome.domain.ports import Depth
 from ome.domain.reasons import Reason
 from ome.domain.records import InstrumentRecord
@@ -56,16 +57,17 @@ class MarketRoutes:
 
     def add_to(self, app: FastAPI) -> None:
         """Declare the routes."""
-        tag = "Market data"
-        declare(app, "GET", "/market", self.list_markets, tag, answers(MarketList))
-        declare(app, "GET", "/market/{symbol}", self.read_market, tag, answers(MarketView))
-        declare(app, "GET", "/market/{symbol}/depth", self.read_depth, tag, answers(DepthView))
-        declare(app, "GET", "/market/{symbol}/auction", self.read_auction, tag, answers(AuctionView))
+        tag, public, queues = "Market data", Access.PUBLIC, {"detail=orders": Access.OPERATOR}
+        declare(app, "GET", "/market", self.list_markets, tag, answers(MarketList), access=public)
+        declare(app, "GET", "/market/{symbol}", self.read_market, tag, answers(MarketView), access=public)
+        declare(app, "GET", "/market/{symbol}/depth", self.read_depth, tag, answers(DepthView), access=public, raised=queues)
+        declare(app, "GET", "/market/{symbol}/auction", self.read_auction, tag, answers(AuctionView), access=public)
         tag, path = "Instruments", "/instruments/{symbol}"
-        declare(app, "GET", "/instruments", self.list_instruments, tag, answers(InstrumentList))
-        declare(app, "GET", path, self.read_instrument, tag, answers(InstrumentView))
+        declare(app, "GET", "/instruments", self.list_instruments, tag, answers(InstrumentList), access=public)
+        declare(app, "GET", path, self.read_instrument, tag, answers(InstrumentView), access=public)
         extra = body(InstrumentRequest, INSTRUMENT_EXAMPLES)
-        declare(app, "PUT", path, self.define_instrument, tag, answers(InstrumentView, 200, 201), openapi_extra=extra)
+        shape = answers(InstrumentView, 200, 201)
+        declare(app, "PUT", path, self.define_instrument, tag, shape, access=Access.OPERATOR, openapi_extra=extra)
 
     async def list_markets(self, query: PageParameters) -> Response:
         """Every symbol at a glance, by name."""
@@ -81,14 +83,13 @@ class MarketRoutes:
             raise Problem(Reason.SYMBOL_NOT_FOUND)
         return JsonAnswer(market_view(ticker))
 
-    async def read_depth(self, symbol: SymbolPath, query: DepthParameters, request: Request) -> Response:
+    async def read_depth(self, symbol: SymbolPath, query: DepthParameters) -> Response:
         """A book's best levels, now or as they were; with detail=orders, the queue of each."""
         symbol = folded(symbol)
         if query.as_of is not None or query.as_of_sequence is not None:
             self._listed(symbol)
             return JsonAnswer(depth_view(await self._past_depth(symbol, query)))
         if query.detail == "orders":
-            self._services.gate.operator(headers_of(request))
             return await self._queues(self._listed(symbol), query)
         depth = self._market.depth(symbol, query.levels)
         if depth is None:
@@ -145,7 +146,6 @@ class MarketRoutes:
         AUCTION trades at the auction's price first.
         """
         headers = headers_of(request)
-        self._services.gate.operator(headers)
         if _SYMBOL.fullmatch(symbol) is None:
             raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("symbol", SYMBOL_WORDS)])
         symbol = symbol.upper()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, Path, Request, Response
 from msgspec import UNSET, UnsetType
 
-from ome.api.openapi import BATCH_EXAMPLES, KEYED, MODIFY_EXAMPLES, ORDER_EXAMPLES, answers, body, declare
-from ome.api.orders import OrderRoutes
+from ome.api.auth import caller_of, user_for
+from ome.api.openapi import BATCH_EXAMPLES, MODIFY_EXAMPLES, ORDER_EXAMPLES, answers, body, declare
+from ome.api.orders import HOT_ACCESS, OrderRoutes
 from ome.api.paging import cut, page_after
 from ome.api.problems import FieldError, Header, Problem
 from ome.api.routes.queries import (
@@ -34,6 +35,7 @@ from ome.api.schemas import (
 )
 from ome.api.services import JsonAnswer, Services, headers_of
 from ome.api.views import order_view, trade_view
+from ome.domain.access import Access
 from ome.domain.clock import format_time, now_us
 from ome.domain.enums import Side
 from ome.domain.ids import parse_id
@@ -67,14 +69,14 @@ class DeclaredOrders:
         """Declare the routes."""
         new = {**body(OrderRequest, ORDER_EXAMPLES), "parameters": [DRY_RUN]}
         change = {**body(ModifyRequest, MODIFY_EXAMPLES), "parameters": [DRY_RUN, SYMBOL_HINT]}
-        one = {**KEYED, "parameters": [SYMBOL_HINT]}
-        declare(app, "POST", "/orders", self.submit_order, TAG, answers(OrderAnswer, 201), openapi_extra=new, status_code=201)
+        one = {"parameters": [SYMBOL_HINT]}
+        _declare(app, "POST", "/orders", self.submit_order, answers(OrderAnswer, 201), new, status_code=201)
         many = {**body(BatchRequest, BATCH_EXAMPLES), "parameters": [DRY_RUN]}
-        declare(app, "POST", "/orders/batch", self.batch_orders, TAG, answers(BatchAnswer), openapi_extra=many)
+        _declare(app, "POST", "/orders/batch", self.batch_orders, answers(BatchAnswer), many)
         path = "/orders/{order_id}"
-        declare(app, "GET", path, self.read_order, TAG, answers(OrderView), openapi_extra=one)
-        declare(app, "PUT", path, self.modify_order, TAG, answers(OrderAnswer), openapi_extra=change)
-        declare(app, "DELETE", path, self.cancel_order, TAG, answers(OrderView), openapi_extra=one)
+        _declare(app, "GET", path, self.read_order, answers(OrderView), one)
+        _declare(app, "PUT", path, self.modify_order, answers(OrderAnswer), change)
+        _declare(app, "DELETE", path, self.cancel_order, answers(OrderView), one)
 
     async def submit_order(self, request: Request) -> Response:
         """Submit an order.
@@ -110,6 +112,20 @@ class DeclaredOrders:
         return _plain(*await self._orders.cancel(request.scope, headers_of(request), request.receive))
 
 
+def _declare(
+    app: FastAPI,
+    method: str,
+    path: str,
+    endpoint: Callable[..., Awaitable[Response]],
+    responses: dict[int | str, dict[str, Any]],
+    extra: dict[str, Any],
+    **options: Any,
+) -> None:
+    """With the scope that the dispatcher asks for."""
+    access = HOT_ACCESS[method, path]
+    declare(app, method, path, endpoint, TAG, responses, access=access, openapi_extra=extra, **options)
+
+
 def _plain(status: int, content: bytes, headers: Sequence[Header]) -> Response:
     response = Response(content, status, media_type="application/json")
     response.raw_headers.extend(headers)
@@ -124,18 +140,19 @@ class MassCancel:
 
     def add_to(self, app: FastAPI) -> None:
         """Declare the route."""
-        declare(app, "DELETE", "/orders", self.cancel_orders, TAG, answers(MassCancelAnswer), openapi_extra=KEYED)
+        declare(app, "DELETE", "/orders", self.cancel_orders, TAG, answers(MassCancelAnswer), access=Access.TRADE)
 
     async def cancel_orders(self, query: MassCancelParameters, request: Request) -> Response:
         """Cancel all open orders of a user, of a symbol, or of a user in a symbol; with `side`, those of one side.
 
         Waiting stops are among them. They are cancelled in the order of their acceptance.
         """
-        self._services.gate.operator(headers_of(request))
-        if query.user_id is None and query.symbol is None:
+        caller = caller_of(request.scope)
+        user_id = query.user_id if caller.account is None else user_for(caller, query.user_id)
+        if user_id is None and query.symbol is None:
             raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("user_id", "or symbol is required, or both")])
         side = None if query.side is None else Side[query.side]
-        cancelled = await self._services.entry.cancel_all(query.user_id, query.symbol, side)
+        cancelled = await self._services.entry.cancel_all(user_id, query.symbol, side)
         return JsonAnswer(MassCancelAnswer(cancelled=len(cancelled), order_ids=[str(order_id) for order_id in cancelled]))
 
 
@@ -147,9 +164,18 @@ class Lists:
 
     def add_to(self, app: FastAPI) -> None:
         """Declare the routes."""
-        declare(app, "GET", "/orders", self.find_orders, TAG, answers(OrderList), openapi_extra=KEYED)
-        declare(app, "GET", "/orders/user/{user_id}", self.list_orders, TAG, answers(OrderList), openapi_extra=KEYED)
-        declare(app, "GET", "/trades", self.list_trades, "Trades", answers(TradeList))
+        declare(app, "GET", "/orders", self.find_orders, TAG, answers(OrderList), access=Access.READ)
+        declare(app, "GET", "/orders/user/{user_id}", self.list_orders, TAG, answers(OrderList), access=Access.READ)
+        declare(
+            app,
+            "GET",
+            "/trades",
+            self.list_trades,
+            "Trades",
+            answers(TradeList),
+            access=Access.PUBLIC,
+            raised={"user_id": Access.READ},
+        )
 
     async def find_orders(self, query: ClientOrdersParameters, request: Request) -> Response:
         """Find a user's orders by client id; without one, list them all.
@@ -157,33 +183,31 @@ class Lists:
         While a request with this client id is still being worked on, this waits for its fate: the answer is definite for every
         request that the service had taken before `watermark`. Where the fate stays open: 503 `pending`, ask again.
         """
-        self._services.gate.private_read(headers_of(request))
-        reads = self._services.reads
+        reads, user_id = self._services.reads, user_for(caller_of(request.scope), query.user_id)
         if query.client_order_id is not None:
             watermark = format_time(now_us())
-            await self._services.entry.wait_for_fate(query.user_id, query.client_order_id, query.symbol)
-            found = await reads.orders_by_client_id(query.user_id, query.client_order_id, query.symbol)
+            await self._services.entry.wait_for_fate(user_id, query.client_order_id, query.symbol)
+            found = await reads.orders_by_client_id(user_id, query.client_order_id, query.symbol)
             return _orders(found, query.limit, watermark)
         page = page_after("orders", query.cursor, query.limit)
-        return _orders(await reads.orders_of_user(query.user_id, page, symbol=query.symbol), query.limit)
+        return _orders(await reads.orders_of_user(user_id, page, symbol=query.symbol), query.limit)
 
     async def list_orders(self, user_id: UserIdPath, query: UserOrdersParameters, request: Request) -> Response:
         """List a user's orders."""
-        self._services.gate.private_read(headers_of(request))
+        user_id = user_for(caller_of(request.scope), user_id)
         page = page_after("orders", query.cursor, query.limit)
         found = await self._services.reads.orders_of_user(user_id, page, symbol=query.symbol, statuses=query.statuses)
         return _orders(found, query.limit)
 
     async def list_trades(self, query: TradesParameters, request: Request) -> Response:
-        """List trades. Whose they are is private: a filter by user needs the key where reads are private."""
+        """List trades. Whose they are is private: a filter by user needs the scope `read`."""
         services = self._services
-        if query.user_id is not None:
-            services.gate.private_read(headers_of(request))
+        user_id = None if query.user_id is None else user_for(caller_of(request.scope), query.user_id)
         if query.symbol is not None and services.market.instrument(query.symbol) is None:
             raise Problem(Reason.SYMBOL_NOT_FOUND)
         order_id = None if query.order_id is None else parse_id(query.order_id)
         page = page_after("trades", query.cursor, query.limit)
-        found = await services.reads.trades(page, symbol=query.symbol, user_id=query.user_id, order_id=order_id)
+        found = await services.reads.trades(page, symbol=query.symbol, user_id=user_id, order_id=order_id)
         trades, next_cursor = cut("trades", found, query.limit)
         return JsonAnswer(TradeList(trades=[trade_view(trade) for trade in trades], count=len(trades), next_cursor=next_cursor))
 

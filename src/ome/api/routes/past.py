@@ -16,6 +16,7 @@ from ome.api.routes.market import folded
 from ome.api.routes.queries import CandleParameters, NoParameters, PageParameters, SymbolPath, optional_moment
 from ome.api.services import JsonAnswer, Services
 from ome.api.views import depth_view, quote_view
+from ome.domain.access import Access
 from ome.domain.clock import MICROSECONDS, format_time
 from ome.domain.ids import parse_id
 from ome.domain.numbers import format_number, ratio_text
@@ -38,9 +39,9 @@ class PastRoutes:
     def add_to(self, app: FastAPI) -> None:
         """Declare the routes."""
         tag, path = "Market data", "/market/{symbol}/snapshots"
-        declare(app, "GET", "/market/{symbol}/candles", self.candles, tag, answers(CandleList))
-        declare(app, "GET", path, self.list_snapshots, tag, answers(SnapshotList))
-        declare(app, "GET", f"{path}/{{snapshot_id}}", self.read_snapshot, tag, answers(FullSnapshotView))
+        declare(app, "GET", "/market/{symbol}/candles", self.candles, tag, answers(CandleList), access=Access.PUBLIC)
+        declare(app, "GET", path, self.list_snapshots, tag, answers(SnapshotList), access=Access.PUBLIC)
+        declare(app, "GET", f"{path}/{{snapshot_id}}", self.read_snapshot, tag, answers(FullSnapshotView), access=Access.PUBLIC)
 
     async def candles(self, symbol: SymbolPath, query: CandleParameters) -> Response:
         """Candles, oldest first: from `start` on, or the latest ones before `end`.

@@ -99,9 +99,9 @@ class UserOrdersQuery(PageQuery):
 
 
 class ClientOrdersQuery(PageQuery):
-    """A user's orders by client id."""
+    """A user's orders by client id; the user may be left out where the key belongs to one."""
 
-    user_id: UserIdText
+    user_id: UserIdText | None = None
     client_order_id: Annotated[str, AfterValidator(_client_order_id)] | None = Field(
         default=None, examples=["my-order-1"], json_schema_extra={"pattern": whole(CLIENT_ORDER_ID)}
     )

@@ -14,10 +14,11 @@ from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, HTMLResponse
 
 from ome.api.failures import refusal_in
-from ome.api.openapi import PROBLEMS, answers, declare
+from ome.api.openapi import PROBLEMS, answers, declare, declare_files, declare_page
 from ome.api.problems import Header, Problem, advice
 from ome.api.schemas import HealthView, StatusView
 from ome.api.services import JsonAnswer, Services
+from ome.domain.access import Access
 from ome.domain.reasons import TABLE, Reason
 from ome.observability import METRICS_CONTENT_TYPE
 
@@ -40,16 +41,16 @@ class ServiceRoutes:
     def add_to(self, app: FastAPI) -> None:
         """Declare the routes."""
         tag = "Service"
-        declare(app, "GET", "/health", self.health, tag, answers(HealthView))
-        declare(app, "GET", "/health/live", self.live, tag, answers(StatusView))
-        declare(app, "GET", "/health/ready", self.ready, tag, answers(StatusView))
+        declare(app, "GET", "/health", self.health, tag, answers(HealthView), access=Access.PUBLIC)
+        declare(app, "GET", "/health/live", self.live, tag, answers(StatusView), access=Access.PUBLIC)
+        declare(app, "GET", "/health/ready", self.ready, tag, answers(StatusView), access=Access.PUBLIC)
         plain = {200: {"description": "Prometheus text format", "content": {"text/plain": {}}}, **PROBLEMS}
-        declare(app, "GET", "/metrics", self.metrics, tag, plain)
-        app.add_api_route("/docs", _docs, methods=["GET"], include_in_schema=False)
-        app.add_api_route("/docs/problems", _problem_table, methods=["GET"], include_in_schema=False)
-        app.add_api_route("/", _page, methods=["GET"], include_in_schema=False)
-        app.mount("/docs/assets", Files(packages=[("fastapi_swagger", "resources")]))
-        app.mount("/static", Files(directory=STATIC))
+        declare(app, "GET", "/metrics", self.metrics, tag, plain, access=Access.PUBLIC)
+        declare_page(app, "/docs", _docs)
+        declare_page(app, "/docs/problems", _problem_table)
+        declare_page(app, "/", _page)
+        declare_files(app, "/docs/assets", Files(packages=[("fastapi_swagger", "resources")]))
+        declare_files(app, "/static", Files(directory=STATIC))
 
     async def health(self) -> Response:
         """Whether orders are taken: 200, or 503 with the reason."""

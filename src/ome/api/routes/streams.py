@@ -7,14 +7,16 @@ from typing import Annotated, Any, Final
 from fastapi import FastAPI, Query, Request, Response
 from pydantic import Field
 
-from ome.api.openapi import KEYED, PROBLEMS, answers, declare
+from ome.api.auth import caller_of, user_for
+from ome.api.openapi import PROBLEMS, answers, declare
 from ome.api.problems import Problem
 from ome.api.routes.market import folded
 from ome.api.routes.queries import NoParameters, PageQuery, SymbolPath, UserIdPath
-from ome.api.services import JsonAnswer, Services, headers_of
+from ome.api.services import JsonAnswer, Services
 from ome.api.streams.events import EventStream
 from ome.api.streams.hub import Streams
 from ome.api.streams.order_events import START, UserEventList
+from ome.domain.access import Access
 from ome.domain.reasons import Reason
 
 LAST_EVENT_ID: Final[dict[str, Any]] = {
@@ -58,10 +60,10 @@ class StreamRoutes:
         """Declare the routes."""
         tag = "Streams"
         path = "/market/{symbol}/stream"
-        declare(app, "GET", path, self.stream, tag, _STREAM, openapi_extra={"parameters": [LAST_EVENT_ID]})
+        declare(app, "GET", path, self.stream, tag, _STREAM, access=Access.PUBLIC, openapi_extra={"parameters": [LAST_EVENT_ID]})
         path = "/orders/user/{user_id}/events"
-        declare(app, "GET", path, self.list_events, tag, answers(UserEventList), openapi_extra=KEYED)
-        declare(app, "GET", "/ws", self.websocket, tag, _UPGRADE, status_code=101)
+        declare(app, "GET", path, self.list_events, tag, answers(UserEventList), access=Access.READ)
+        declare(app, "GET", "/ws", self.websocket, tag, _UPGRADE, access=Access.PUBLIC, status_code=101)
 
     async def stream(self, symbol: SymbolPath, query: NoParameters, request: Request) -> Response:  # noqa: ARG002
         """A symbol's depth, trades and ticker as server-sent events.
@@ -77,7 +79,7 @@ class StreamRoutes:
         The cursors are those of the private channel `orders` of /ws: what one has read, the other goes on behind. At the end
         `next_cursor` is null; the `cursor` of the last event is where to ask again.
         """
-        self._services.gate.private_read(headers_of(request))
+        user_id = user_for(caller_of(request.scope), user_id)
         orders = self._streams.orders
         place = START if query.cursor is None else orders.cursors.read(query.cursor)
         found = await self._services.reads.events_of_user(user_id, place, query.limit + 1)

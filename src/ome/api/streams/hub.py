@@ -22,7 +22,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 from websockets.frames import Frame, Opcode
 
-from ome.api.auth import KEY_HEADER, Gate, Headers
+from ome.api.auth import KEY_HEADER, Caller, Gate, Headers
 from ome.api.orders import OrderRoutes
 from ome.api.problems import FieldError, Problem
 from ome.api.services import Lineage, Ports
@@ -103,13 +103,13 @@ class Streams:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One WebSocket, from its handshake to its end; raises Problem where the handshake is refused."""
         headers: Headers = dict(scope["headers"])
-        is_operator = self._admit(scope, headers)
+        caller = self._admit(scope, headers)
         connection: WebSocketConnection = scope[SOCKET]
         await send({"type": "websocket.accept"})
         connection.forget_handshake()
         outlet = Outlet(connection, self.limits)
         request_id = f"{self._prefix}-ws-{next(self._ids)}"
-        session = Session(self._sources, outlet, is_operator=is_operator, request_id=request_id)
+        session = Session(self._sources, outlet, caller, request_id)
         self._sockets[session] = connection
         self._freeze_now_and_then()
         connection.on_resume = outlet.resume
@@ -150,8 +150,8 @@ class Streams:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("disconnect_failed", error=str(error), error_type=type(error).__name__)
 
-    def _admit(self, scope: Scope, headers: Headers) -> bool:
-        """Whether it is the operator who connects; raises Problem for whom there is no way in."""
+    def _admit(self, scope: Scope, headers: Headers) -> Caller:
+        """Who connects; raises Problem for whom there is no way in."""
         if scope["query_string"]:
             message = "is no parameter of this route; send a key in the header X-API-Key or as a message, never in a URL"
             name = scope["query_string"].partition(b"=")[0][:64].decode("latin-1")
@@ -162,12 +162,8 @@ class Streams:
         if origin is not None and not self._is_own(origin.decode("latin-1"), headers):
             raise Problem(Reason.ORIGIN_NOT_ALLOWED)
         self.check_room()
-        if not self._gate.needs_key:
-            return True
-        if KEY_HEADER not in headers:
-            return False
-        self._gate.operator(headers)
-        return True
+        key = headers.get(KEY_HEADER)
+        return self._gate.without_key() if key is None else self._gate.identify(key)
 
     def _is_own(self, origin: str, headers: Headers) -> bool:
         """Whether a page of this origin may connect: the service's own pages, and those that a setting names."""

@@ -9,13 +9,13 @@ slow.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from msgspec import UNSET, Raw
 
-from ome.api.auth import KEY_HEADER, Gate
+from ome.api.auth import Caller, Gate, check_scope
 from ome.api.decoding import (
     Asked,
     Form,
@@ -37,6 +37,7 @@ from ome.api.streams.order_events import START, OrderEvents
 from ome.api.streams.order_lane import OPERATIONS, Desk, OrderLane, check_size
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.pump import Topic
+from ome.domain.access import Access
 from ome.domain.clock import format_time, now_us
 from ome.domain.numbers import pack
 from ome.domain.reasons import Reason
@@ -45,6 +46,21 @@ UNAUTHENTICATED: Final = 4001
 """The close code of a connection whose key is wrong or came too late."""
 FROM_START: Final = "start"
 """Instead of a cursor: every event since the beginning."""
+
+OP_ACCESS: Final = {
+    "subscribe": Access.PUBLIC,
+    "unsubscribe": Access.PUBLIC,
+    "submit": Access.TRADE,
+    "modify": Access.TRADE,
+    "cancel": Access.TRADE,
+    "batch": Access.TRADE,
+    "auth": Access.PUBLIC,
+    "ping": Access.PUBLIC,
+    "cancel_on_disconnect": Access.TRADE,
+}
+"""Every op there is, and the scope that it asks for: one that isn't declared here is no op."""
+CHANNEL_ACCESS: Final = {**dict.fromkeys(CHANNELS, Access.PUBLIC), "orders": Access.READ}
+"""The same of the channels that are subscribed to."""
 
 
 def _channel_rules(values: Mapping[str, Any], given: Collection[str]) -> list[FieldError]:
@@ -61,7 +77,7 @@ def _channel_rules(values: Mapping[str, Any], given: Collection[str]) -> list[Fi
 
 SUBSCRIBE_FORM: Final = Form(
     {
-        "channel": one_of(*CHANNELS, "orders"),
+        "channel": one_of(*CHANNEL_ACCESS),
         "symbol": read_symbol,
         "interval": one_of(*INTERVALS),
         "user_id": read_user_id,
@@ -76,7 +92,6 @@ UNSUBSCRIBE_FORM: Final = SUBSCRIBE_FORM._replace(
 AUTH_FORM: Final = Form({"key": read_string}, ("key",), lambda _values, _given: [])
 SWITCH_FORM: Final = Form({"enabled": read_boolean}, ("enabled",), lambda _values, _given: [])
 NOTHING_FORM: Final = Form({}, (), lambda _values, _given: [])
-OPS: Final = ("subscribe", "unsubscribe", "submit", "modify", "cancel", "batch", "auth", "ping", "cancel_on_disconnect")
 
 
 class Sources(NamedTuple):
@@ -104,16 +119,18 @@ class _Subscription:
 class Session:
     """Lives on the event loop, for as long as its connection."""
 
-    def __init__(self, sources: Sources, outlet: Outlet, *, is_operator: bool, request_id: str) -> None:
+    def __init__(self, sources: Sources, outlet: Outlet, caller: Caller, request_id: str) -> None:
         self._sources = sources
         self.outlet = outlet
         self._request_id = request_id
-        self._is_operator = is_operator
+        self._caller = caller
         self._subscriptions: dict[tuple[str, str, str], _Subscription] | None = None
         self._lane: OrderLane | None = None
         limit = sources.settings.messages_per_second if sources.gate.needs_key else 0
         self._bucket = _Bucket(limit) if limit else None
-        self.must_speak_by = monotonic() + sources.settings.auth_seconds if sources.gate.needs_key and not is_operator else None
+        self.must_speak_by = (
+            monotonic() + sources.settings.auth_seconds if caller.access < Access.TRADE and not caller.key_id else None
+        )
         """Until when a key or a subscription must have come, on the monotonic clock; None where that is settled."""
 
     async def take(self, text: str) -> None:
@@ -126,6 +143,7 @@ class Session:
             asked = read_message(body)
             given_id = asked.id
             check_size(asked, len(body), self._sources.settings.max_order_bytes)
+            self._check_scope(asked.op)
             if asked.op in OPERATIONS:
                 await self._order(asked)
             else:
@@ -149,7 +167,6 @@ class Session:
             await self._lane.disconnected()
 
     async def _order(self, asked: Asked) -> None:
-        self._check_key()
         lane = self._lane_for_orders()
         await lane.room()
         lane.take(asked)
@@ -161,16 +178,14 @@ class Session:
         return self._lane
 
     def _answer(self, asked: Asked) -> None:
-        handler: Callable[[Asked], Reply | Awaitable[None] | None] | None = {
+        handlers: dict[str, Callable[[Asked], None]] = {
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
             "auth": self._authenticate,
             "ping": self._ping,
             "cancel_on_disconnect": self._cancel_on_disconnect,
-        }.get(asked.op)
-        if handler is None:
-            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("op", f"must be one of {', '.join(OPS)}")])
-        handler(asked)
+        }
+        handlers[asked.op](asked)
 
     def _reply(self, asked: Asked, **more: Any) -> None:
         reply = Reply(id=UNSET if asked.id is None else asked.id, status=200, **more)
@@ -184,19 +199,26 @@ class Session:
 
     # Who is there
 
-    def _check_key(self) -> None:
-        if self._sources.gate.needs_key and not self._is_operator:
+    def _check_scope(self, op: str) -> None:
+        access = OP_ACCESS.get(op)
+        if access is None:
+            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("op", f"must be one of {', '.join(OP_ACCESS)}")])
+        self._check_access(access)
+
+    def _check_access(self, access: Access) -> None:
+        if access > self._caller.access and not self._caller.key_id:
             raise Problem(Reason.UNAUTHORIZED, 'Send {"op":"auth","key":...} first, or the header X-API-Key with the handshake.')
+        check_scope(self._caller, access)
 
     def _authenticate(self, asked: Asked) -> None:
         key: str = read_form(asked.members, AUTH_FORM)["key"]
         try:
-            self._sources.gate.operator({KEY_HEADER: key.encode()})
+            caller = self._sources.gate.identify(key.encode())
         except Problem as problem:
             self._refuse(problem, asked.id)
             self.outlet.close(UNAUTHENTICATED, "wrong key")
             return
-        self._is_operator = True
+        self._caller = caller
         self.must_speak_by = None
         self._reply(asked, type="authenticated")
 
@@ -206,7 +228,6 @@ class Session:
 
     def _cancel_on_disconnect(self, asked: Asked) -> None:
         enabled: bool = read_form(asked.members, SWITCH_FORM)["enabled"]
-        self._check_key()
         self._lane_for_orders().cancel_on_disconnect = enabled
         self._reply(asked, type="cancel_on_disconnect", enabled=enabled)
 
@@ -215,6 +236,7 @@ class Session:
     def _subscribe(self, asked: Asked) -> None:
         values = read_form(asked.members, SUBSCRIBE_FORM)
         key = _key(values)
+        self._check_access(CHANNEL_ACCESS[key[0]])
         subscriptions = self._subscriptions = {} if self._subscriptions is None else self._subscriptions
         limit = self._sources.settings.max_subscriptions
         if key not in subscriptions and len(subscriptions) >= limit:
@@ -243,8 +265,6 @@ class Session:
         return {"epoch": epoch, "incarnation": incarnation}
 
     def _subscribe_orders(self, asked: Asked, key: tuple[str, str, str], start: str | None) -> None:
-        if self._sources.gate.private_reads_need_key:
-            self._check_key()
         orders = self._sources.orders
         if start is None:
             place = orders.cursors.now
