@@ -533,3 +533,12 @@ def pop_order_id(members: dict[str, Raw]) -> int:
     if not order_id:
         raise Problem(Reason.ORDER_NOT_FOUND)
     return order_id
+
+
+def pop_dry_run(members: dict[str, Raw]) -> bool:
+    """Whether a message asks for a dry run, taken out of its members; raises Problem."""
+    raw = members.pop("dry_run", None)
+    try:
+        return raw is not None and _read_boolean(raw)
+    except Unreadable as error:
+        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("dry_run", str(error))]) from None

@@ -105,13 +105,19 @@ class OrderRoutes:
         asked = read_batch(body)
         operations = [operation for operation in asked if not isinstance(operation, Problem)]
         outcomes = iter(await self._entry.batch(operations, dry_run=dry_run, queued=queued) if operations else [])
-        answered = [(each, each if isinstance(each, Problem) else next(outcomes)) for each in asked]
-        unreal = _unreal_ids(answered) if dry_run else None
-        results = [self.result(operation, outcome, scope, unreal) for operation, outcome in answered]
-        return BatchAnswer(results=results, dry_run=True if dry_run else UNSET)
+        found = [each if isinstance(each, Problem) else next(outcomes) for each in asked]
+        return BatchAnswer(results=self.results(asked, found, scope, dry_run=dry_run), dry_run=True if dry_run else UNSET)
 
-    def result(
-        self, operation: Operation | Problem, outcome: Outcome, scope: Scope, unreal: Collection[int] | None = None
+    def results(
+        self, operations: Sequence[Operation | Problem], outcomes: Sequence[Outcome], scope: Scope, *, dry_run: bool
+    ) -> list[OperationResult]:
+        """The answer of each operation."""
+        answered = list(zip(operations, outcomes, strict=True))
+        unreal = _unreal_ids(answered) if dry_run else None
+        return [self._result(operation, outcome, scope, unreal) for operation, outcome in answered]
+
+    def _result(
+        self, operation: Operation | Problem, outcome: Outcome, scope: Scope, unreal: Collection[int] | None
     ) -> OperationResult:
         """One operation's answer; `unreal` is None where it isn't a dry run."""
         try:

@@ -70,6 +70,39 @@ async def test_orders_are_answered_as_over_rest(talk: Talk, exchange: FakeExchan
     assert len(exchange.commands) == 6
 
 
+async def test_dry_runs_are_answered_as_over_rest_and_leave_nothing(talk: Talk, exchange: FakeExchange) -> None:
+    """The answer that each would get, `dry_run` in it and ids that nobody has null; each sees what was sent before it alone."""
+    for message in (
+        {"op": "submit", "id": 1, **ORDER, "client_order_id": "once", "dry_run": True},
+        {"op": "submit", "id": 2, **ORDER, "client_order_id": "once", "dry_run": True},
+        {"op": "submit", "id": 3, **ORDER, "dry_run": False},
+    ):
+        await talk.session.take(json.dumps(message))
+    await talk.session.settled()
+    tried, tried_again, real = talk.socket.read()
+    for answer in (tried, tried_again):
+        assert (answer["status"], answer["order"]["order_id"], answer["order"]["dry_run"]) == (201, None, True)
+        assert "replayed" not in answer["order"]
+    assert real["order"]["order_id"] in {str(order_id) for order_id in exchange.orders}
+    (changed,) = await talk.say({"op": "modify", "order_id": real["order"]["order_id"], "quantity": 4, "dry_run": True})
+    assert (changed["order"]["quantity"], changed["order"]["dry_run"]) == ("4", True)
+    (batch,) = await talk.say({"op": "batch", "id": 5, "orders": [ORDER, {"op": "cancel", "order_id": "1"}], "dry_run": True})
+    assert (batch["dry_run"], [result["status"] for result in batch["results"]]) == (True, [201, 404])
+    (kept,) = exchange.orders.values()
+    assert (str(kept.id), kept.version) == (real["order"]["order_id"], 1)
+
+
+async def test_what_a_dry_run_would_submit_is_not_cancelled_on_disconnect(talk: Talk, exchange: FakeExchange) -> None:
+    """It isn't there; what was submitted in earnest goes."""
+    await talk.say({"op": "cancel_on_disconnect", "enabled": True})
+    await talk.say({"op": "batch", "orders": [ORDER], "dry_run": True})
+    await talk.say({"op": "submit", **ORDER, "dry_run": True})
+    (real,) = await talk.say({"op": "submit", **ORDER})
+    before = len(exchange.commands)
+    await talk.session.ended()
+    assert exchange.commands[before:] == [int(real["order"]["order_id"])]
+
+
 @pytest.mark.parametrize(
     ("message", "code", "field"),
     [
@@ -90,6 +123,8 @@ async def test_orders_are_answered_as_over_rest(talk: Talk, exchange: FakeExchan
         ({"op": "modify", "order_id": "1"}, "invalid_request", "quantity"),
         ({"op": "cancel", "order_id": "x"}, "order_not_found", None),
         ({"op": "cancel", "order_id": "1", "why": ""}, "invalid_request", "why"),
+        ({"op": "cancel", "order_id": "1", "dry_run": True}, "invalid_request", "dry_run"),
+        ({"op": "submit", **ORDER, "dry_run": 1}, "invalid_request", "dry_run"),
         ({"op": "batch"}, "invalid_request", "orders"),
         ({"op": "subscribe"}, "invalid_request", "channel"),
         ({"op": "subscribe", "channel": "weather"}, "invalid_request", "channel"),

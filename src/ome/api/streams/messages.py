@@ -125,6 +125,7 @@ class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timestamp: str | UnsetType = UNSET
     order: OrderAnswer | OrderView | UnsetType = UNSET
     results: list[OperationResult] | UnsetType = UNSET
+    dry_run: bool | UnsetType = UNSET
     problem: ProblemDocument | UnsetType = UNSET
 
 

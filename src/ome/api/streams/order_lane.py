@@ -2,7 +2,8 @@
 
 What has arrived while the group before was on its way into the engine's queue is the next group, and joins it in one go:
 whatever a look-up takes, nothing overtakes. A group's answers come when it is durable, so several groups are in flight. At
-`max_in_flight` operations the lane is full and its connection isn't read until some are answered.
+`max_in_flight` operations the lane is full and its connection isn't read until some are answered. A dry run goes by itself and is
+answered before what came behind it joins: it shows what would happen after all that was sent before it, and nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import UNSET, Raw
 from starlette.types import Scope
 
-from ome.api.decoding import OPERATION_FORMS, Asked, pop_order_id, read_form, read_modify, read_new_order
+from ome.api.decoding import OPERATION_FORMS, Asked, pop_dry_run, pop_order_id, read_form, read_modify, read_new_order
 from ome.api.failures import problem_of
 from ome.api.orders import OrderRoutes
 from ome.api.problems import Problem
@@ -51,6 +52,12 @@ class _Sent(NamedTuple):
     id: Raw | None
     operation: Operation | None
     body: bytes = b""
+    dry_run: bool = False
+
+    @property
+    def goes_alone(self) -> bool:
+        """Whether nothing else may be in its group."""
+        return self.operation is None or self.dry_run
 
 
 class OrderLane:
@@ -119,42 +126,44 @@ class OrderLane:
         self._worker = None
 
     def _next_group(self) -> list[_Sent]:
-        """The operations that go together; a batch goes by itself."""
+        """The operations that go together."""
         group = [self._waiting.popleft()]
-        while group[0].operation is not None and self._waiting and self._waiting[0].operation is not None and len(group) < GROUP:
-            group.append(self._waiting.popleft())
+        if not group[0].goes_alone:
+            while self._waiting and not self._waiting[0].goes_alone and len(group) < GROUP:
+                group.append(self._waiting.popleft())
         return group
 
     async def _answer(self, group: list[_Sent], queued: asyncio.Event) -> None:
         operations = [sent.operation for sent in group if sent.operation is not None]
+        dry_run = group[0].dry_run
         try:
-            outcomes = await self._desk.entry.batch(operations, queued=queued.set)
-            results = [self._desk.routes.result(*pair, self._scope) for pair in zip(operations, outcomes, strict=True)]
+            outcomes = await self._desk.entry.batch(operations, dry_run=dry_run, queued=queued.set)
+            results = self._desk.routes.results(operations, outcomes, self._scope, dry_run=dry_run)
         except Exception as error:  # noqa: BLE001  whatever it is, each is answered
             results = [self._failed(error)] * len(group)
         for sent, operation, result in zip(group, operations, results, strict=True):
-            self._note(operation, result)
-            self._reply(sent, Reply(id=_id(sent), status=result.status, order=result.order, problem=result.problem))
+            if not dry_run:
+                self._note(operation, result)
+            self._reply(Reply(id=_id(sent), status=result.status, order=result.order, problem=result.problem))
 
     async def _answer_batch(self, sent: _Sent, queued: asyncio.Event) -> None:
         try:
-            answer = await self._desk.routes.answer_batch(sent.body, self._scope, queued=queued.set)
+            answer = await self._desk.routes.answer_batch(sent.body, self._scope, dry_run=sent.dry_run, queued=queued.set)
         except Exception as error:  # noqa: BLE001  as above
             failed = self._failed(error)
-            self._reply(sent, Reply(id=_id(sent), status=failed.status, problem=failed.problem))
+            self._reply(Reply(id=_id(sent), status=failed.status, problem=failed.problem))
             return
         for result in answer.results:
-            if result.status == 201:
+            if result.status == 201 and not sent.dry_run:
                 self._note(None, result)
-        self._reply(sent, Reply(id=_id(sent), status=200, results=answer.results))
+        self._reply(Reply(id=_id(sent), status=200, results=answer.results, dry_run=answer.dry_run))
 
     def _failed(self, error: Exception) -> OperationResult:
         problem = problem_of(error, self._scope["ome.request_id"], self._desk.retry_after_seconds)
         document = problem.document(self._scope["method"], self._scope["path"], self._scope["ome.request_id"])
         return OperationResult(status=problem.status, problem=document)
 
-    def _reply(self, sent: _Sent, reply: Reply) -> None:
-        del sent
+    def _reply(self, reply: Reply) -> None:
         self._in_flight -= 1
         if self._in_flight < self._max_in_flight:
             self._room.set()
@@ -183,15 +192,17 @@ def _id(sent: _Sent) -> Any:
 def _read(asked: Asked) -> _Sent:
     """The command that a message asks for, read as REST reads it."""
     op, members = asked.op, asked.members
+    if op == "cancel":
+        order_id = pop_order_id(members)
+        read_form(members, OPERATION_FORMS["cancel"]._replace(required=()))
+        return _Sent(asked.id, CancelOrder(order_id, exists=True))
+    dry_run = pop_dry_run(members)
     if op == "batch":
-        return _Sent(asked.id, None, asked.body)
+        return _Sent(asked.id, None, asked.body, dry_run)
     if op == "submit":
-        return _Sent(asked.id, read_new_order(asked.body))
+        return _Sent(asked.id, read_new_order(asked.body), dry_run=dry_run)
     order_id = pop_order_id(members)
-    if op == "modify":
-        return _Sent(asked.id, read_modify(asked.body, order_id))
-    read_form(members, OPERATION_FORMS["cancel"]._replace(required=()))
-    return _Sent(asked.id, CancelOrder(order_id, exists=True))
+    return _Sent(asked.id, read_modify(asked.body, order_id), dry_run=dry_run)
 
 
 def check_size(asked: Asked, size: int, max_bytes: int) -> None:
