@@ -1,4 +1,5 @@
-"""A real day's flow, followed by three kinds of clients: each ends with exactly the engine's book and tape (D1).
+"""A real day's flow, followed by three kinds of clients while `ome replay` drives the service as fast as it can: each ends with
+exactly the engine's book and tape (D1), and the candles are those of the trades (D4).
 
 The files belong to others and are not part of the project: `OME_TEST_DATA` names the folder whose `data/` holds them.
 """
@@ -8,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -18,8 +21,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from ome.client import Client
-from ome.replay import replay_file
+from candles import FREQUENCIES, check_candles
+from ome.client import BlockingClient, Client
 from servers import Server, running_server, sqlite_url
 from streams import Book, Message
 
@@ -155,21 +158,29 @@ async def follow_with_the_client(server: Server, last: asyncio.Future[int]) -> t
         return sides, tape  # type: ignore[return-value]  # two sides
 
 
-async def check_followers(server: Server, rows: int | None) -> None:
-    """Replay, and compare what each of the three has at the end with what the engine has."""
+async def replay(server: Server, rows: int) -> None:
+    """`ome replay` in a process of its own; its exit status says whether every fill and checkpoint was as the files have it."""
+    command = [sys.executable, "-m", "ome", "replay", str(DATA / f"{SYMBOL}.sweeps.csv.gz"), "--url", server.url]
+    options = ["--symbol", SYMBOL, "--tick", TICK, "--rows", str(rows)]
+    process = await asyncio.create_subprocess_exec(*command, *options, stdout=PIPE, stderr=STDOUT)
+    told, _ = await process.communicate()
+    assert process.returncode == 0, told.decode()
+
+
+async def check_followers(server: Server, rows: int) -> None:
+    """Replay so many rows, or with 0 all, and compare what each of the three has at the end with what the engine has."""
     last: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         (await client.put(f"/instruments/{SYMBOL}", json={"tick_size": TICK, "lot_size": "1"})).raise_for_status()
         plain, events = PlainSocket(server), EventStream(server)
         following = asyncio.gather(follow_with_the_client(server, last), plain.run(last), events.run(last))
-        report = await replay_file(DATA / f"{SYMBOL}.sweeps.csv.gz", url=server.url, tick=TICK, limit_rows=rows)
+        await replay(server, rows)
         depth = (await client.get(f"/market/{SYMBOL}/depth?levels=1000")).json()
         last.set_result(depth["sequence"])
         (sides, tape), _, _ = await following
         trades = await everything_traded(client)
     wanted = tuple([(level["price"], level["quantity"]) for level in depth[side]] for side in ("bids", "asks"))
-    assert report.disagreements == []
-    assert report.trades == len(trades) > 0
+    assert len(trades) > 0
     assert sides == plain.book.levels() == events.book.levels() == wanted
     assert plain.tape == events.tape == trades
     assert tape == trades
@@ -185,6 +196,15 @@ async def test_followers_of_the_first_rows_end_with_the_engines_book_and_tape(tm
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 async def test_followers_of_a_whole_day_end_with_the_engines_book_and_tape(tmp_path: Path) -> None:
-    """The same over every row of the day."""
+    """The same over every row of the day; then in every interval the candles are those of the exported trades."""
+    asyncio.get_running_loop().set_debug(False)  # it takes as long again as all three clients
     with running_server(sqlite_url(tmp_path)) as server:
-        await check_followers(server, None)
+        await check_followers(server, 0)
+        await asyncio.to_thread(check_all_candles, server, tmp_path)
+
+
+def check_all_candles(server: Server, folder: Path) -> None:
+    """Every interval."""
+    with BlockingClient(server.url) as client:
+        for interval in FREQUENCIES:
+            assert check_candles(server.database_url, client, folder, interval) > 0
