@@ -400,18 +400,24 @@ def book_of(received: bytes) -> Book:
     return book
 
 
-async def test_private_events_through_disconnects_and_kills_equal_the_databases(tmp_path: Path) -> None:
-    """D2, HOLE9: a client that is cut off at any moment and resumes from its cursor has every event once; REST shows the same."""
+@pytest.mark.parametrize(("cuts", "kills"), [(20, 2), pytest.param(100, 5, marks=pytest.mark.long)])
+async def test_private_events_through_disconnects_and_kills_equal_the_databases(tmp_path: Path, cuts: int, kills: int) -> None:
+    """D2, HOLE9: a client that drops its connection again and again, and whose server is killed while it listens and orders
+    trade, and that resumes from its cursor, has every event once; REST shows the same.
+    """
     with running_server(sqlite_url(tmp_path)) as server:
         stop = asyncio.Event()
-        rng = random.Random(3)
         load = asyncio.create_task(trade_through_kills(server, stop))
         heard: list[Message] = []
-        for cut in range(15):
-            with contextlib.suppress(*GONE):
-                await listen(server, heard, rng.randrange(40, 400))
-            if cut in {5, 10}:
-                await asyncio.to_thread(server.restart)
+        ends = ["cut"] * cuts + ["kill"] * kills
+        rng = random.Random(3)
+        rng.shuffle(ends)
+        for end in ends:
+            events = rng.randrange(1, 100)
+            if end == "cut":
+                await listen(server, heard, events)
+            else:
+                await listen_until_killed(server, heard, events)
         stop.set()
         await load
         stored = stored_events(tmp_path / "ome.db", "alice")
@@ -441,6 +447,18 @@ async def trade_through_kills(server: Server, stop: asyncio.Event) -> None:
         with contextlib.suppress(*GONE):
             await trade_in_batches(server, "KILL", 4, seed)
         await asyncio.sleep(0.05)
+
+
+async def listen_until_killed(server: Server, heard: list[Message], events: int) -> None:
+    """Listen, kill the server once so many more events are heard, and start it again."""
+    wanted = len(heard) + events
+    listening = asyncio.create_task(listen(server, heard, 10**9))
+    while len(heard) < wanted:
+        assert not listening.done(), listening
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(server.restart)
+    with pytest.raises(GONE):
+        await listening
 
 
 async def listen(server: Server, heard: list[Message], events: int) -> None:
