@@ -180,7 +180,7 @@ class FakeExchange:
     def _modify(self, change: ModifyOrder) -> Answer:
         events = self._next(change)
         if events is None:
-            events = self._refusal(change.order_id)
+            events = self._refusal(change.order_id, change.account)
         if events is None:
             order = self.orders[change.order_id]
             quantity = order.quantity if change.quantity is None else change.quantity
@@ -196,14 +196,14 @@ class FakeExchange:
             events = [OrderModified(order)]
         return Answer(change.order_id, self._keep(events))
 
-    async def cancel(self, order_id: int) -> Answer:
-        """Cancel an open order."""
-        return self._cancel(order_id)
+    async def cancel(self, order_id: int, account: str | None = None) -> Answer:
+        """Cancel an open order of this account."""
+        return self._cancel(order_id, account)
 
-    def _cancel(self, order_id: int) -> Answer:
+    def _cancel(self, order_id: int, account: str | None = None) -> Answer:
         events = self._next(order_id)
         if events is None:
-            events = self._refusal(order_id)
+            events = self._refusal(order_id, account)
         if events is None:
             order = msgspec.structs.replace(
                 self.orders[order_id], status=OrderStatus.CANCELLED, reason=Reason.CANCELLED_BY_USER, remaining_quantity=0
@@ -257,7 +257,7 @@ class FakeExchange:
                 case ModifyOrder():
                     return self._modify(operation)
                 case CancelOrder():
-                    return self._cancel(operation.order_id)
+                    return self._cancel(operation.order_id, operation.account)
         except OmeError as error:
             return error
 
@@ -279,9 +279,9 @@ class FakeExchange:
         self.kept.append(CommandEvents(len(self.commands), NOW, [each for each in events if not isinstance(each, PUBLIC_EVENTS)]))
         return events
 
-    def _refusal(self, order_id: int) -> list[Event] | None:
+    def _refusal(self, order_id: int, account: str | None = None) -> list[Event] | None:
         order = self.orders.get(order_id)
-        if order is None:
+        if order is None or account not in {None, order.user_id}:
             return [CommandRefused(order_id, Reason.ORDER_NOT_FOUND)]
         return None if order.is_open else [CommandRefused(order_id, Reason.ORDER_NOT_OPEN)]
 
@@ -453,9 +453,10 @@ class FakeExchange:
         """Likewise."""
         raise NotImplementedError(command, settled, deadline_s)
 
-    def is_open(self, order_id: int) -> bool:
-        """Whether it is open."""
-        return order_id in self.orders and self.orders[order_id].is_open
+    def is_open(self, order_id: int, account: str | None = None) -> bool:
+        """Whether it is open, and this account's."""
+        order = self.orders.get(order_id)
+        return order is not None and order.is_open and account in {None, order.user_id}
 
     @property
     def state(self) -> str:

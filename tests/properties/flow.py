@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 from ome.domain.commands import (
     AdvanceTime,
@@ -158,7 +159,7 @@ class Flow:
         random = self.random
         order_id, exists = self._some_id(position)
         symbol = self.symbol_of.get(order_id, self.symbols[0])
-        special: dict[str, int] = {}
+        special: dict[str, Any] = {}
         if not self.plain:
             special = self._special_change(symbol, self.type_of.get(order_id, OrderType.LIMIT))
         return ModifyOrder(

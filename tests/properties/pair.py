@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ome.domain.commands import CancelOrder, Command, ModifyOrder, Stamped
 from ome.domain.events import Event
@@ -37,7 +38,7 @@ class Pair:
         self._compare_changes(events)
         return events
 
-    def modify(self, order_id: int, **changes: int | None) -> list[Event]:
+    def modify(self, order_id: int, **changes: Any) -> list[Event]:
         """A modify that says truthfully whether the id was ever an order's."""
         return self.send(ModifyOrder(order_id, order_id in self.twin.orders, **changes))
 

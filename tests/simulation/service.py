@@ -275,9 +275,9 @@ class _ObservedBus:
         """See CommandBus."""
         return await self._service.runner.preview(commands)
 
-    def is_open(self, order_id: int) -> bool:
+    def is_open(self, order_id: int, account: str | None = None) -> bool:
         """See CommandBus."""
-        return self._service.runner.is_open(order_id)
+        return self._service.runner.is_open(order_id, account)
 
     @property
     def state(self) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET, Raw
 
+from ome.api.auth import OPERATOR, Caller, user_for
 from ome.api.order_rules import has_limit, order_rules
 from ome.api.problems import FieldError, Problem
 from ome.api.schemas import (
@@ -239,16 +240,26 @@ _COMBINATIONS: Final = _combinations()
 _POST_ONLY: Final = SpecialTerms(post_only=True)
 
 
-def _plain_order(body: bytes | Raw) -> NewOrder:
-    """The command that a plain order's body asks for; one of `_REFUSALS` for whatever needs a closer look."""
+def _plain_order(body: bytes | Raw, caller: Caller) -> NewOrder:
+    """The command that a plain order's body asks for, the caller's where it names no user.
+
+    Raises one of `_REFUSALS` for whatever needs a closer look, or NOT_YOUR_USER.
+    """
     request = _PLAIN_ORDER.decode(body)
     order_type, price, expires_at, post_only = _TYPES[request.type], request.price, request.expires_at, request.post_only
     time_in_force = _COMBINATIONS[
         order_type, _TIMES_IN_FORCE[request.time_in_force], price is not UNSET, expires_at is not UNSET, post_only
     ]
     symbol, client_order_id = request.symbol, request.client_order_id
+    user_id = request.user_id
+    if user_id is UNSET:
+        if caller.user_id is None:
+            raise KeyError(user_id)
+        user_id = caller.user_id
+    elif caller.account is not None and user_id != caller.account:
+        raise Problem(Reason.NOT_YOUR_USER)
     return NewOrder(
-        request.user_id,
+        user_id,
         symbol if symbol.isupper() else symbol.upper(),
         _SIDES[request.side],
         order_type,
@@ -353,6 +364,10 @@ OPERATION_FORMS: Final = {
     "modify": MODIFY_FORM._replace(readers={**_NAMED, **MODIFY_FORM.readers}, required=("order_id",)),
     "cancel": Form(_NAMED, ("order_id",), _no_rules),
 }
+_WITHOUT_USER: Final = tuple(field for field in ORDER_FORM.required if field != "user_id")
+_OWN_ORDER_FORM: Final = ORDER_FORM._replace(required=_WITHOUT_USER)
+_OWN_SUBMIT_FORM: Final = OPERATION_FORMS["submit"]._replace(required=_WITHOUT_USER)
+"""Where the key belongs to a user."""
 _TERMS: Final = (
     "stop_price", "trail_amount", "trail_percent", "limit_offset", "post_only", "display_quantity", "min_quantity",
     "max_slippage_bps",
@@ -396,19 +411,19 @@ def _members(body: bytes | Raw) -> dict[str, Raw]:
 # Bodies
 
 
-def read_new_order(body: bytes) -> NewOrder | Timely:
-    """The command that a POST /orders body asks for; raises Problem."""
+def read_new_order(body: bytes, caller: Caller = OPERATOR) -> NewOrder | Timely:
+    """The command that a POST /orders body asks for, the caller's where it names no user; raises Problem."""
     try:
-        return _plain_order(body)
+        return _plain_order(body, caller)
     except _REFUSALS:
-        return _order(_read(_members(body), ORDER_FORM))
+        return _order(_read(_members(body), ORDER_FORM if caller.user_id is None else _OWN_ORDER_FORM), caller)
 
 
-def _order(values: Mapping[str, Any]) -> NewOrder | Timely:
+def _order(values: Mapping[str, Any], caller: Caller) -> NewOrder | Timely:
     order_type = values.get("type", OrderType.LIMIT)
     special = {name: values[name] for name in _TERMS if values.get(name, False) is not False}
     order = NewOrder(
-        values["user_id"],
+        user_for(caller, values.get("user_id")),
         values["symbol"].upper(),
         values["side"],
         order_type,
@@ -423,14 +438,14 @@ def _order(values: Mapping[str, Any]) -> NewOrder | Timely:
     return order if "valid_for_ms" not in values else Timely(order, values["valid_for_ms"])
 
 
-def read_modify(body: bytes, order_id: int) -> ModifyOrder | Timely:
+def read_modify(body: bytes, order_id: int, caller: Caller = OPERATOR) -> ModifyOrder | Timely:
     """The command that a PUT /orders/{order_id} body asks for; raises Problem. `exists` is for order entry to fill in."""
-    return _change(order_id, _read(_members(body), MODIFY_FORM))
+    return _change(order_id, _read(_members(body), MODIFY_FORM), caller)
 
 
-def _change(order_id: int, values: dict[str, Any]) -> ModifyOrder | Timely:
+def _change(order_id: int, values: dict[str, Any], caller: Caller) -> ModifyOrder | Timely:
     valid_for_ms: int | None = values.pop("valid_for_ms", None)
-    change = ModifyOrder(order_id, exists=True, **values)
+    change = ModifyOrder(order_id, exists=True, account=caller.account, **values)
     return change if valid_for_ms is None else Timely(change, valid_for_ms)
 
 
@@ -449,35 +464,42 @@ def read_instrument(body: bytes, symbol: str) -> DefineInstrument:
     )
 
 
-def read_batch(body: bytes) -> list[Operation | Problem]:
+def read_batch(body: bytes, caller: Caller = OPERATOR) -> list[Operation | Problem]:
     """The operations that a POST /orders/batch body asks for, in their order; one that can't be read is its own Problem.
 
-    Raises Problem for a body that holds no list of at most MAX_OPERATIONS.
+    An order that names no user is the caller's. Raises Problem for a body that holds no list of at most MAX_OPERATIONS.
     """
     operations: list[Raw] = _read(_members(body), BATCH_FORM)["orders"]
-    return [_operation(operation) for operation in operations]
+    return [_operation(operation, caller) for operation in operations]
 
 
-def _operation(body: Raw) -> Operation | Problem:
+def _operation(body: Raw, caller: Caller) -> Operation | Problem:
     try:
-        return _plain_order(body)
-    except _REFUSALS:
-        pass
-    try:
-        members = _members(body)
-        op = _read_operation(members["op"]) if "op" in members else "submit"
-        values = _read(members, OPERATION_FORMS[op])
-    except Unreadable as error:
-        return Problem(Reason.INVALID_REQUEST, errors=[FieldError("op", str(error))])
+        try:
+            return _plain_order(body, caller)
+        except _REFUSALS:
+            return _thorough_operation(body, caller)
     except Problem as problem:
         return problem
+
+
+def _thorough_operation(body: Raw, caller: Caller) -> Operation:
+    members = _members(body)
+    try:
+        op = _read_operation(members["op"]) if "op" in members else "submit"
+    except Unreadable as error:
+        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("op", str(error))]) from None
+    form = _OWN_SUBMIT_FORM if op == "submit" and caller.user_id is not None else OPERATION_FORMS[op]
+    values = _read(members, form)
     values.pop("op", None)
     if op == "submit":
-        return _order(values)
+        return _order(values, caller)
     order_id = values.pop("order_id")
     if not order_id:
-        return Problem(Reason.ORDER_NOT_FOUND)
-    return CancelOrder(order_id, exists=True) if op == "cancel" else _change(order_id, values)
+        raise Problem(Reason.ORDER_NOT_FOUND)
+    if op == "cancel":
+        return CancelOrder(order_id, exists=True, account=caller.account)
+    return _change(order_id, values, caller)
 
 
 # Messages of a socket

@@ -283,6 +283,7 @@ def components() -> dict[str, Any]:
     _, found = msgspec.json.schema_components(_STRUCTS, ref_template=_REF)
     for name in ("OrderRequest", "SubmitOperation"):
         found[name]["allOf"] = _ORDER_RULES
+        found[name]["required"] = ["user_id", *found[name]["required"]]  # may be left out with a user's key alone
     for name in ("ModifyRequest", "ModifyOperation"):
         found[name] |= {"anyOf": _MODIFY_RULES, **_NOT_BOTH_TRAILS}
     return found

@@ -9,14 +9,14 @@ known are refused: a misspelt `dry_run` must not place an order.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import UNSET
 from starlette.types import Receive, Scope
 
-from ome.api.auth import Headers, caller_of
+from ome.api.auth import Caller, Headers, caller_of
 from ome.api.bodies import read_json
 from ome.api.decoding import read_batch, read_modify, read_new_order
 from ome.api.failures import problem_of
@@ -51,6 +51,13 @@ _REPLAYED: Final = (REPLAYED_HEADER,)
 _encoder: Final = msgspec.json.Encoder()
 
 
+class _DryRun(NamedTuple):
+    """The ids of its new orders, which mean nothing outside of it, and whether its caller sees no other user's."""
+
+    unreal: Collection[int]
+    is_alone: bool
+
+
 class OrderRoutes:
     """The handlers; they hold nothing between requests."""
 
@@ -64,10 +71,11 @@ class OrderRoutes:
     async def submit(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         """POST /orders: 201 and the order after its command, with the trades that it made."""
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
-        order = read_new_order(await read_json(headers, receive, self._max_body_bytes))
+        caller = caller_of(scope)
+        order = read_new_order(await read_json(headers, receive, self._max_body_bytes), caller)
         if dry_run:
             answer = await self._entry.submit(order, dry_run=True)
-            shown = dry_run_answer(answer, [answer.order_id])
+            shown = dry_run_answer(answer, [answer.order_id], is_alone=caller.account is not None)
         else:
             answer = await self._entry.submit(order)
             shown = order_answer(answer)
@@ -77,9 +85,10 @@ class OrderRoutes:
         """PUT /orders/{order_id}: 200 and the order after its change, with the trades that it made."""
         order_id = _order_id(scope)
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"], "symbol")
-        change = read_modify(await read_json(headers, receive, self._max_body_bytes), order_id)
+        caller = caller_of(scope)
+        change = read_modify(await read_json(headers, receive, self._max_body_bytes), order_id, caller)
         if dry_run:
-            shown = dry_run_answer(await self._entry.modify(change, dry_run=True), [])
+            shown = dry_run_answer(await self._entry.modify(change, dry_run=True), [], is_alone=caller.account is not None)
         else:
             shown = order_answer(await self._entry.modify(change))
         return 200, _encoder.encode(shown), _NO_HEADERS
@@ -89,41 +98,45 @@ class OrderRoutes:
         order_id = _order_id(scope)
         if scope["query_string"]:
             _check_query(scope["query_string"], ("symbol",))
-        order, _ = order_after(await self._entry.cancel(order_id))
+        order, _ = order_after(await self._entry.cancel(order_id, caller_of(scope).account))
         return 200, _encoder.encode(order_view(order)), _NO_HEADERS
 
     async def batch(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         """POST /orders/batch: 200 and a result for each operation, as it would have been answered by itself (I4)."""
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
         asked = await read_json(headers, receive, self._max_batch_bytes)
-        return 200, _encoder.encode(await self.answer_batch(asked, scope, dry_run=dry_run)), _NO_HEADERS
+        return 200, _encoder.encode(await self.answer_batch(asked, scope, caller_of(scope), dry_run=dry_run)), _NO_HEADERS
 
     async def answer_batch(
-        self, body: bytes, scope: Scope, *, dry_run: bool = False, queued: Callable[[], None] | None = None
+        self, body: bytes, scope: Scope, caller: Caller, *, dry_run: bool = False, queued: Callable[[], None] | None = None
     ) -> BatchAnswer:
         """The answer to a batch's body; raises Problem where it can't be read. `queued` as in OrderEntry."""
-        asked = read_batch(body)
+        asked = read_batch(body, caller)
         operations = [operation for operation in asked if not isinstance(operation, Problem)]
         outcomes = iter(await self._entry.batch(operations, dry_run=dry_run, queued=queued) if operations else [])
         found = [each if isinstance(each, Problem) else next(outcomes) for each in asked]
-        return BatchAnswer(results=self.results(asked, found, scope, dry_run=dry_run), dry_run=True if dry_run else UNSET)
+        results = self.results(asked, found, scope, tried_by=caller if dry_run else None)
+        return BatchAnswer(results=results, dry_run=True if dry_run else UNSET)
 
     def results(
-        self, operations: Sequence[Operation | Problem], outcomes: Sequence[Outcome], scope: Scope, *, dry_run: bool
+        self,
+        operations: Sequence[Operation | Problem],
+        outcomes: Sequence[Outcome],
+        scope: Scope,
+        *,
+        tried_by: Caller | None = None,
     ) -> list[OperationResult]:
-        """The answer of each operation."""
+        """The answer of each operation; `tried_by` is whose dry run it is, if it is one."""
         answered = list(zip(operations, outcomes, strict=True))
-        unreal = _unreal_ids(answered) if dry_run else None
-        return [self._result(operation, outcome, scope, unreal) for operation, outcome in answered]
+        dry = None if tried_by is None else _DryRun(_unreal_ids(answered), tried_by.account is not None)
+        return [self._result(operation, outcome, scope, dry) for operation, outcome in answered]
 
-    def _result(
-        self, operation: Operation | Problem, outcome: Outcome, scope: Scope, unreal: Collection[int] | None
-    ) -> OperationResult:
-        """One operation's answer; `unreal` is None where it isn't a dry run."""
+    def _result(self, operation: Operation | Problem, outcome: Outcome, scope: Scope, dry: _DryRun | None) -> OperationResult:
+        """One operation's answer; `dry` is None where it isn't a dry run."""
         try:
             if isinstance(outcome, Exception):
                 raise outcome
-            order = order_answer(outcome) if unreal is None else dry_run_answer(outcome, unreal)
+            order = order_answer(outcome) if dry is None else dry_run_answer(outcome, dry.unreal, is_alone=dry.is_alone)
         except (Problem, OmeError) as error:
             request_id = scope["ome.request_id"]
             problem = problem_of(error, request_id, self._retry_after_seconds)

@@ -171,7 +171,7 @@ Version = Annotated[int, Meta(description="Change it only if it still has this v
 class PlainOrderRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """What most orders have; the fast way of reading knows these fields alone."""
 
-    user_id: UserId
+    user_id: UserId | UnsetType = UNSET
     symbol: Symbol
     side: SideName
     type: TypeName = "LIMIT"

@@ -134,8 +134,9 @@ def order_answer(answer: Answer) -> OrderAnswer:
     )
 
 
-def dry_run_answer(answer: Answer, unreal: Collection[int]) -> OrderAnswer:
-    """The answer that a dry run gets: ids that nobody has, those of its trades and of the orders in `unreal`, are null.
+def dry_run_answer(answer: Answer, unreal: Collection[int], *, is_alone: bool = False) -> OrderAnswer:
+    """The answer that a dry run gets: ids that nobody has, those of its trades and of the orders in `unreal`, are null. So are,
+    for a caller who `is_alone`, those of the orders that it would trade with: no trade has made them public.
 
     Raises Problem where it would be refused; it names no order, since none was recorded.
     """
@@ -147,11 +148,14 @@ def dry_run_answer(answer: Answer, unreal: Collection[int]) -> OrderAnswer:
         raise
     if answer.replayed:
         return structs.replace(shown, dry_run=True)
-    nobodys = {str(order_id) for order_id in unreal}
+    hidden = {str(order_id) for order_id in unreal}
+    if is_alone:
+        hidden |= {each for trade in shown.executed_trades for each in (trade.buy_order_id, trade.sell_order_id) if each}
+        hidden -= {str(answer.order_id)} - {str(order_id) for order_id in unreal}
     return structs.replace(
         shown,
-        order_id=_real(shown.order_id, nobodys),
-        executed_trades=[_dry_trade(trade, nobodys) for trade in shown.executed_trades],
+        order_id=_real(shown.order_id, hidden),
+        executed_trades=[_dry_trade(trade, hidden) for trade in shown.executed_trades],
         dry_run=True,
     )
 

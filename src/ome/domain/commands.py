@@ -36,6 +36,8 @@ class NewOrder(_Command, frozen=True, tag=1):
 class ModifyOrder(_Command, frozen=True, tag=2):
     """Change an open order; a field left out (None) stays. `exists` says whether the id was ever an order's: the engine
     holds open orders only, so that is looked up before the command is stamped and travels in it (M6).
+
+    With an `account`, an order of any other user is none: it doesn't exist.
     """
 
     order_id: int
@@ -48,13 +50,15 @@ class ModifyOrder(_Command, frozen=True, tag=2):
     trail_amount: int | None = None
     trail_percent: int | None = None
     display_quantity: int | None = None
+    account: str | None = None
 
 
 class CancelOrder(_Command, frozen=True, tag=3):
-    """Cancel what is left of an order; `exists` as in ModifyOrder."""
+    """Cancel what is left of an order; `exists` and `account` as in ModifyOrder."""
 
     order_id: int
     exists: bool
+    account: str | None = None
 
 
 class DefineInstrument(_Command, frozen=True, tag=4):

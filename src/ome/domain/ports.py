@@ -200,8 +200,8 @@ class CommandBus(Protocol):
         Raises Overloaded or NotAccepting.
         """
 
-    def is_open(self, order_id: int) -> bool:
-        """Whether the engine holds this order now; a hint for what to look up, never an answer."""
+    def is_open(self, order_id: int, account: str | None = None) -> bool:
+        """Whether the engine holds this order, of this account, now; a hint for what to look up, never an answer."""
 
     @property
     def state(self) -> str:
@@ -266,10 +266,10 @@ class OrderEntry(Protocol):
         """
 
     async def modify(self, change: ModifyOrder | Timely, *, dry_run: bool = False) -> Answer:
-        """Change an open order; `exists` is filled in here."""
+        """Change an open order; `exists` is filled in here, for the change's account."""
 
-    async def cancel(self, order_id: int) -> Answer:
-        """Cancel an open order."""
+    async def cancel(self, order_id: int, account: str | None = None) -> Answer:
+        """Cancel an open order; with an `account`, another user's order is none."""
 
     async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
         """Cancel the open orders of a user, of a symbol, of a side, or of all three, waiting stops included, in the order of

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from ome.domain.commands import ModifyOrder, NewOrder
+from ome.domain.commands import CancelOrder, ModifyOrder, NewOrder
 from ome.domain.enums import MarketState, OrderType, Side, TimeInForce
+from ome.domain.events import CommandRefused
 from ome.domain.instrument import BEYOND, OFF_GRID, Grid, Instrument
 from ome.domain.numbers import POWER_OF_TEN, pack, unpack
 from ome.domain.reasons import Reason
@@ -252,3 +253,9 @@ def _check_post_only(book: OrderBook, side: Side, price: int | None, special: Sp
         best = book.opposite(side).best
         limit = None if best is None else book.instrument.prices.number(best.price)
         raise Refusal(Reason.POST_ONLY_WOULD_TAKE if asked else Reason.MARKET_POST_ONLY, limit)
+
+
+def refused(command: CancelOrder | ModifyOrder, refusal: Refusal) -> CommandRefused:
+    """The event of a refusal. Of an order that isn't the account's it says nothing: it is no part of that order's history."""
+    named = command.order_id if command.account is None or refusal.reason is not Reason.ORDER_NOT_FOUND else None
+    return CommandRefused(named, refusal.reason, refusal.limit)

@@ -51,7 +51,7 @@ from ome.domain.ports import OpenOrders
 from ome.domain.reasons import Reason
 from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, InstrumentRules, OrderRecord
 from ome.engine import time_in_force
-from ome.engine.admission import Change, Refusal, admit, check_change
+from ome.engine.admission import Change, Refusal, admit, check_change, refused
 from ome.engine.auction import auction_indicated
 from ome.engine.expiry import Deadlines
 from ome.engine.matching import Matcher, MatcherHooks, Outcome, reachable, would_take
@@ -456,11 +456,21 @@ class Engine:
     # Cancel and expiry
 
     def _cancel(self, command: CancelOrder) -> None:
-        order = self._orders.get(command.order_id)
-        if order is None:
-            self._events.append(CommandRefused(command.order_id, _not_open(command.exists)))
+        try:
+            order = self._order_for(command)
+        except Refusal as refusal:
+            self._events.append(refused(command, refusal))
             return
         self._end(order, OrderStatus.CANCELLED, Reason.CANCELLED_BY_USER)
+
+    def _order_for(self, command: CancelOrder | ModifyOrder) -> Order:
+        """The open order that the command names, if it is the account's. Raises Refusal."""
+        order = self._orders.get(command.order_id)
+        if order is None:
+            raise Refusal(_not_open(command.exists))
+        if command.account is not None and order.user_id != command.account:
+            raise Refusal(Reason.ORDER_NOT_FOUND)
+        return order
 
     def _cancel_orders(self, command: CancelOrders) -> None:
         """Cancel what the command names in the order of acceptance, waiting stops included, up to its limit (I2)."""
@@ -513,13 +523,11 @@ class Engine:
 
     def _modify(self, command: ModifyOrder) -> None:
         try:
-            order = self._orders.get(command.order_id)
-            if order is None:
-                raise Refusal(_not_open(command.exists))
+            order = self._order_for(command)
             book = self._books[order.instrument.symbol]
             change = check_change(command, order, book, self.time)
         except Refusal as refusal:
-            self._events.append(CommandRefused(command.order_id, refusal.reason, refusal.limit))
+            self._events.append(refused(command, refusal))
             return
         self._changed_orders[order.id] = order
         order.version += 1

@@ -58,13 +58,13 @@ class OrderEntryDesk:
         """See OrderEntry."""
         if dry_run or isinstance(change, Timely):
             return _value((await self.batch([change], dry_run=dry_run))[0])
-        exists = await self._exists(change.order_id)
+        exists = await self._exists(change.order_id, change.account)
         return Answer(change.order_id, await self._bus.send(structs.replace(change, exists=exists)))
 
-    async def cancel(self, order_id: int) -> Answer:
+    async def cancel(self, order_id: int, account: str | None = None) -> Answer:
         """See OrderEntry."""
-        exists = await self._exists(order_id)
-        return Answer(order_id, await self._bus.send(CancelOrder(order_id, exists)))
+        exists = await self._exists(order_id, account)
+        return Answer(order_id, await self._bus.send(CancelOrder(order_id, exists, account)))
 
     async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
         """See OrderEntry: in chunks, so that nobody waits long behind a large one (I2)."""
@@ -153,7 +153,7 @@ class OrderEntryDesk:
     async def _look_up(self, operation: ClientCommand) -> Command | Answer:
         """The operation with what the engine can't know, or the answer that a client order id had already."""
         if isinstance(operation, ModifyOrder | CancelOrder):
-            return structs.replace(operation, exists=await self._exists(operation.order_id))
+            return structs.replace(operation, exists=await self._exists(operation.order_id, operation.account))
         if operation.client_order_id is not None:
             known = await self._reads.orders_by_client_id(operation.user_id, operation.client_order_id, operation.symbol)
             if known:
@@ -215,9 +215,11 @@ class OrderEntryDesk:
         answer = _answer(stored.events)
         return structs.replace(answer, replayed=True) if _asks_for(order, _submitted(stored.events)) else _CONFLICT
 
-    async def _exists(self, order_id: int) -> bool:
-        """Whether the id is an order's. An id that a client can know is that of a committed order, so the database has it."""
-        return self._bus.is_open(order_id) or await self._reads.order(order_id) is not None
+    async def _exists(self, order_id: int, account: str | None) -> bool:
+        """Whether the id is an order's, and the account's: whose an order is never changes. An id that a
+        client can know is that of a committed order, so the database has it.
+        """
+        return self._bus.is_open(order_id, account) or await self._reads.order(order_id, account) is not None
 
 
 class _Reservation(NamedTuple):

@@ -160,9 +160,10 @@ class EngineRunner:
         if self._queue.qsize() >= room:
             raise Overloaded
 
-    def is_open(self, order_id: int) -> bool:
+    def is_open(self, order_id: int, account: str | None = None) -> bool:
         """See CommandBus: a hint for what to look up."""
-        return self._engine.is_open(order_id)
+        order = self._engine.open_order(order_id)
+        return order is not None and account in {None, order.user_id}
 
     @property
     def state(self) -> str:

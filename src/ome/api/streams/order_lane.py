@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import UNSET, Raw
 from starlette.types import Scope
 
+from ome.api.auth import Caller
 from ome.api.decoding import OPERATION_FORMS, Asked, pop_dry_run, pop_order_id, read_form, read_modify, read_new_order
 from ome.api.failures import problem_of
 from ome.api.orders import OrderRoutes
@@ -51,6 +52,7 @@ class _Sent(NamedTuple):
 
     id: Raw | None
     operation: Operation | None
+    caller: Caller
     body: bytes = b""
     dry_run: bool = False
 
@@ -82,9 +84,9 @@ class OrderLane:
         """Wait until the lane isn't full."""
         await self._room.wait()
 
-    def take(self, asked: Asked) -> None:
-        """Put an operation into the lane; raises Problem where it can't be read."""
-        sent = _read(asked)
+    def take(self, asked: Asked, caller: Caller) -> None:
+        """Put an operation into the lane; raises Problem where it can't be read, or isn't the caller's to ask for."""
+        sent = _read(asked, caller)
         self._waiting.append(sent)
         self._in_flight += 1
         if self._in_flight >= self._max_in_flight:
@@ -138,7 +140,7 @@ class OrderLane:
         dry_run = group[0].dry_run
         try:
             outcomes = await self._desk.entry.batch(operations, dry_run=dry_run, queued=queued.set)
-            results = self._desk.routes.results(operations, outcomes, self._scope, dry_run=dry_run)
+            results = self._desk.routes.results(operations, outcomes, self._scope, tried_by=group[0].caller if dry_run else None)
         except Exception as error:  # noqa: BLE001  whatever it is, each is answered
             results = [self._failed(error)] * len(group)
         for sent, operation, result in zip(group, operations, results, strict=True):
@@ -148,7 +150,9 @@ class OrderLane:
 
     async def _answer_batch(self, sent: _Sent, queued: asyncio.Event) -> None:
         try:
-            answer = await self._desk.routes.answer_batch(sent.body, self._scope, dry_run=sent.dry_run, queued=queued.set)
+            answer = await self._desk.routes.answer_batch(
+                sent.body, self._scope, sent.caller, dry_run=sent.dry_run, queued=queued.set
+            )
         except Exception as error:  # noqa: BLE001  as above
             failed = self._failed(error)
             self._reply(Reply(id=_id(sent), status=failed.status, problem=failed.problem))
@@ -189,20 +193,20 @@ def _id(sent: _Sent) -> Any:
     return UNSET if sent.id is None else sent.id
 
 
-def _read(asked: Asked) -> _Sent:
+def _read(asked: Asked, caller: Caller) -> _Sent:
     """The command that a message asks for, read as REST reads it."""
     op, members = asked.op, asked.members
     if op == "cancel":
         order_id = pop_order_id(members)
         read_form(members, OPERATION_FORMS["cancel"]._replace(required=()))
-        return _Sent(asked.id, CancelOrder(order_id, exists=True))
+        return _Sent(asked.id, CancelOrder(order_id, exists=True, account=caller.account), caller)
     dry_run = pop_dry_run(members)
     if op == "batch":
-        return _Sent(asked.id, None, asked.body, dry_run)
+        return _Sent(asked.id, None, caller, asked.body, dry_run)
     if op == "submit":
-        return _Sent(asked.id, read_new_order(asked.body), dry_run=dry_run)
+        return _Sent(asked.id, read_new_order(asked.body, caller), caller, dry_run=dry_run)
     order_id = pop_order_id(members)
-    return _Sent(asked.id, read_modify(asked.body, order_id), dry_run=dry_run)
+    return _Sent(asked.id, read_modify(asked.body, order_id, caller), caller, dry_run=dry_run)
 
 
 def check_size(asked: Asked, size: int, max_bytes: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import UNSET, Raw
 
-from ome.api.auth import Caller, Gate, check_scope
+from ome.api.auth import Caller, Gate, check_scope, user_for
 from ome.api.decoding import (
     Asked,
     Form,
@@ -67,7 +67,7 @@ def _channel_rules(values: Mapping[str, Any], given: Collection[str]) -> list[Fi
     channel = values.get("channel")
     if channel is None:
         return []
-    wanted = {"orders": ("user_id",), "candles": ("symbol",)}.get(channel, ("symbol",))
+    wanted = () if channel == "orders" else ("symbol",)
     taken = {"orders": ("user_id", "from"), "candles": ("symbol", "interval")}.get(channel, ("symbol",))
     errors = [FieldError(name, f"is required for the channel {channel}") for name in wanted if name not in given]
     return errors + [
@@ -169,7 +169,7 @@ class Session:
     async def _order(self, asked: Asked) -> None:
         lane = self._lane_for_orders()
         await lane.room()
-        lane.take(asked)
+        lane.take(asked, self._caller)
 
     def _lane_for_orders(self) -> OrderLane:
         if self._lane is None:
@@ -235,8 +235,8 @@ class Session:
 
     def _subscribe(self, asked: Asked) -> None:
         values = read_form(asked.members, SUBSCRIBE_FORM)
-        key = _key(values)
-        self._check_access(CHANNEL_ACCESS[key[0]])
+        self._check_access(CHANNEL_ACCESS[values["channel"]])
+        key = self._key(values)
         subscriptions = self._subscriptions = {} if self._subscriptions is None else self._subscriptions
         limit = self._sources.settings.max_subscriptions
         if key not in subscriptions and len(subscriptions) >= limit:
@@ -286,9 +286,16 @@ class Session:
             self._refuse(error, None)
 
     def _unsubscribe(self, asked: Asked) -> None:
-        key = _key(read_form(asked.members, UNSUBSCRIBE_FORM))
+        key = self._key(read_form(asked.members, UNSUBSCRIBE_FORM))
         self._drop(key)
         self._reply(asked, type="unsubscribed", subscription=_shown(key))
+
+    def _key(self, values: Mapping[str, Any]) -> tuple[str, str, str]:
+        """What is heard: the channel, whose, and the interval of candles. Raises NOT_YOUR_USER."""
+        channel: str = values["channel"]
+        if channel == "orders":
+            return channel, user_for(self._caller, values.get("user_id")), ""
+        return channel, values["symbol"].upper(), values.get("interval", "1m") if channel == "candles" else ""
 
     def _keep(self, key: tuple[str, str, str], subscription: _Subscription) -> None:
         if self._subscriptions is not None:
@@ -304,14 +311,6 @@ def _leave(subscription: _Subscription, outlet: Outlet, now: float) -> None:
     if subscription.replay is not None:
         subscription.replay.cancel()
     subscription.topic.part(outlet, now)
-
-
-def _key(values: Mapping[str, Any]) -> tuple[str, str, str]:
-    """What is heard: the channel, whose, and the interval of candles."""
-    channel: str = values["channel"]
-    if channel == "orders":
-        return channel, values["user_id"], ""
-    return channel, values["symbol"].upper(), values.get("interval", "1m") if channel == "candles" else ""
 
 
 def _shown(key: tuple[str, str, str]) -> Subscription:
