@@ -10,7 +10,10 @@ from typing import Any
 
 import asyncpg
 
-WRITTEN = ("stored_orders", "stored_trades", "stored_instruments", "journal", "event_batches", "event_users", "event_orders")
+WRITTEN = (
+    *("stored_orders", "stored_trades", "stored_instruments", "stored_positions"),
+    *("journal", "event_batches", "event_users", "event_orders"),
+)
 """The tables that a commit writes to, besides the engine row."""
 
 
@@ -38,16 +41,7 @@ class Database:
 
     async def counts(self) -> Sequence[int]:
         """How many rows each table that a commit writes to has."""
-        tables = (
-            "stored_orders",
-            "stored_trades",
-            "stored_instruments",
-            "journal",
-            "event_batches",
-            "event_users",
-            "event_orders",
-        )
-        return [await self.scalar(f"SELECT count(*) FROM {table}") for table in tables]  # noqa: S608  the words above
+        return [await self.scalar(f"SELECT count(*) FROM {table}") for table in WRITTEN]  # noqa: S608  the words above
 
     def _sqlite(self, sql: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self._target, isolation_level=None, timeout=5)) as connection:

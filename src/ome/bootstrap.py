@@ -87,7 +87,7 @@ class Service:
         )
         self._runner = EngineRunner(
             self._storage.repository,
-            settings=EngineSettings(settings.auto_list, settings.max_symbols, settings.max_cascade),
+            settings=EngineSettings(settings.auto_list, settings.max_symbols, settings.max_cascade, keeps_positions=True),
             limits=RunnerLimits(
                 queue=settings.queue_size,
                 cancel_slots=settings.queue_size // 10,

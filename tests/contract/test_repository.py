@@ -29,7 +29,7 @@ from ome.domain.ids import make_id
 from ome.domain.numbers import pack
 from ome.domain.ports import Page
 from ome.domain.reasons import Reason
-from ome.domain.records import EngineSettings, EngineState, InstrumentRules, SpecialTerms
+from ome.domain.records import EngineSettings, EngineState, InstrumentRules, PositionRecord, SpecialTerms
 
 ALL_TERMS = SpecialTerms(
     stop_price=pack(15500, 2),
@@ -130,6 +130,37 @@ async def test_a_changed_order_replaces_the_row_it_had(storage: Storage) -> None
     plain_again = replace(changed, terms=None)
     await storage.repository.commit(a_batch(3, 3, orders=[plain_again]))
     assert await storage.reads.order(1) == plain_again
+
+
+async def test_positions_come_back(storage: Storage, database: Database) -> None:
+    """What users hold is there after a restart as the last batch left it; people read decimals."""
+
+    def number(text: str) -> Any:
+        return text if database.kind == "sqlite" else Decimal(text)
+
+    short = PositionRecord("bob", "AAPL", "-10.5", "-1580.25", "0.000000000000000001", "10.5")
+    gone = PositionRecord("ann", "AAPL", "0", "0", "-12", "30")
+    await storage.repository.commit(a_batch(1, 1, positions=[short, replace(gone, quantity="15", cost="3000")]))
+    await storage.repository.commit(a_batch(2, 2, positions=[gone]))
+    assert (await storage.repository.load()).state.positions == [gone, short]
+    rows = await database.fetch("SELECT * FROM positions ORDER BY user_id DESC")
+    assert rows[0] == ("bob", "AAPL", *map(number, ("-10.5", "-1580.25", "0.000000000000000001", "10.5")))
+
+
+async def test_trades_from_before_positions_were_kept_make_them(storage: Storage) -> None:
+    """Until the settings say that positions are kept, a load makes them from every trade; then it takes those that are stored."""
+    await storage.repository.commit(trading_batch(1, 1))
+    await storage.repository.commit(trading_batch(3, 2, seller="carol", buyer="dan", price=pack(15100, 2)))
+    made = (await storage.repository.load()).to_adopt
+    assert made == [
+        PositionRecord("bob", "AAPL", "-10", "-1505", "0", "10"),
+        PositionRecord("carol", "AAPL", "0", "0", "5", "20"),
+        PositionRecord("dan", "AAPL", "10", "1510", "0", "10"),
+    ]
+    settings = EngineSettings(keeps_positions=True)
+    await storage.repository.commit(a_batch(5, 5, positions=made, settings=settings, trade_count=2))
+    loaded = await storage.repository.load()
+    assert (loaded.state.positions, loaded.to_adopt) == (made, [])
 
 
 async def test_the_rules_of_a_symbol_come_back_and_go_again(storage: Storage) -> None:

@@ -17,9 +17,13 @@ import httpx
 import pytest
 
 from ome.db import open_storage
+from ome.db.recovery import records
 from ome.domain.ports import Recovered
+from ome.domain.records import PositionRecord
 from ome.engine.engine import Engine
 from ome.verification import verify
+from reference.holdings import Fill, assert_same_holdings
+from reference.pictures import exact
 from servers import running_server
 
 REVISION_0001 = Path(__file__).resolve().parents[1] / "data" / "revision_0001.sql.gz"
@@ -97,6 +101,28 @@ def test_the_service_upgrades_at_its_start_and_trades_on(old: Path) -> None:
     report = verify(f"sqlite:///{old}")
     assert report.problems() == []
     assert report.positions > POSITION
+
+
+def test_positions_are_made_of_the_trades_that_are_there(old: Path) -> None:
+    """The first start gives everybody the position that all trades so far have made; another start changes nothing."""
+    for _ in range(2):
+        with running_server(f"sqlite:///{old}") as server:
+            assert server.terminate() == 0
+        with closing(sqlite3.connect(old)) as connection:
+            positions = records(
+                connection.execute(
+                    "SELECT user_id, symbol, quantity, cost, realised, volume FROM positions ORDER BY user_id, symbol"
+                ),
+                PositionRecord,
+            )
+            trades = connection.execute(
+                "SELECT t.symbol, b.user_id, s.user_id, t.quantity, t.price FROM stored_trades t"
+                " JOIN stored_orders b ON b.id = t.buy_order_id JOIN stored_orders s ON s.id = t.sell_order_id ORDER BY t.id"
+            ).fetchall()
+        fills = [Fill(symbol, buyer, seller, exact(quantity), exact(price)) for symbol, buyer, seller, quantity, price in trades]
+        assert len(fills) > 20
+        assert_same_holdings(fills, positions)
+    assert verify(f"sqlite:///{old}").problems() == []
 
 
 def test_an_upgrade_that_is_killed_is_done_by_the_next_start(tmp_path: Path) -> None:

@@ -72,11 +72,14 @@ class Flow:
         self.closed: list[str] = []
 
     def listing(self) -> list[Command]:
-        """The commands that list what has other than the default tick and lot."""
+        """The commands that let positions be kept, and list what has other than the default tick and lot."""
         return [
-            DefineInstrument(symbol, pack(tick, tick_decimals), pack(lot, lot_decimals))
-            for symbol, (tick, tick_decimals, lot, lot_decimals) in GRIDS.items()
-            if symbol in self.symbols and symbol != "AAA"
+            Configure(EngineSettings(keeps_positions=True)),
+            *(
+                DefineInstrument(symbol, pack(tick, tick_decimals), pack(lot, lot_decimals))
+                for symbol, (tick, tick_decimals, lot, lot_decimals) in GRIDS.items()
+                if symbol in self.symbols and symbol != "AAA"
+            ),
         ]
 
     def next(self, position: int, time: int) -> Command:
@@ -222,7 +225,7 @@ class Flow:
             return AdvanceTime()
         if draw < 0.6:
             cascade = 100 if self.plain else random.choice([1, 2, 3, 100])
-            return Configure(EngineSettings(random.random() < 0.8, random.choice([2, 3, 10_000]), cascade))
+            return Configure(EngineSettings(random.random() < 0.8, random.choice([2, 3, 10_000]), cascade, keeps_positions=True))
         symbol = random.choice((*self.symbols, *self.symbols, "NEW"))
         if draw < 0.8 or symbol == "NEW":
             tick, tick_decimals, lot, lot_decimals = GRIDS.get(symbol, GRIDS["AAA"])

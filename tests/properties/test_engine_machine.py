@@ -268,7 +268,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(auto_list=st.booleans(), most=st.sampled_from([0, 2, 3, 10_000]), cascade=st.sampled_from([1, 2, 100]))
     def configure(self, auto_list: bool, most: int, cascade: int) -> None:
         """Give other settings (M6, S3)."""
-        self.pair.send(Configure(EngineSettings(auto_list, most, cascade)))
+        self.pair.send(Configure(EngineSettings(auto_list, most, cascade, keeps_positions=True)))
 
     @rule(step=st.sampled_from([1, SECOND, 60 * SECOND, 86_400 * SECOND]), tell=st.booleans())
     def let_time_pass(self, step: int, tell: bool) -> None:

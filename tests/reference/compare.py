@@ -23,6 +23,7 @@ from ome.domain.events import (
 )
 from ome.domain.records import EngineState, InstrumentRecord, OrderRecord, SpecialTerms
 from reference.auction import Indication
+from reference.holdings import assert_same_holdings
 from reference.pictures import DECIMALS, Outcome, Picture, Rules, Terms, Trade, exact, maybe_exact
 from reference.twin import Twin
 
@@ -145,6 +146,7 @@ def assert_same_state(twin: Twin, state: EngineState) -> None:
     """Every symbol, every open order, every queue and every count is the same."""
     assert (state.position, state.time, state.trade_count) == (twin.position, twin.time, twin.trade_count)
     assert state.settings == twin.settings
+    assert_same_holdings(twin.fills, state.positions)
     assert len({order.priority for order in state.orders}) == len(state.orders), "priorities are unique in a shard"
     assert {order.id for order in state.orders} == {order.id for order in (*twin.resting, *twin.waiting)}
     assert stops_of(state) == [order.picture() for order in sorted(twin.waiting, key=lambda order: order.id)]

@@ -27,6 +27,7 @@ from ome.domain.ids import make_id
 from ome.domain.reasons import Reason
 from ome.domain.records import EngineSettings
 from reference.auction import Indication, call_price
+from reference.holdings import Fill
 from reference.pictures import DEFAULT_LOT, DEFAULT_TICK, OPEN, Level, Market, Order, Outcome, Trade, exact, too_large
 
 STOPS = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP)
@@ -64,6 +65,7 @@ class Twin:
         self.stirred: set[str] = set()
         """Symbols whose orders or state changed: in an auction, what it would give is told anew."""
         self.changed: set[int] = set()
+        self.fills: list[Fill] = []
 
     def apply(self, stamped: Stamped) -> Outcome:
         """Carry out one command: deadlines first (T5), halts that are over, the command, then the stops that are due (S1), and
@@ -361,6 +363,9 @@ class Twin:
         if taker_side is not None:
             self.touch(maker)
             self.next_slice(maker)
+        if self.settings.keeps_positions:
+            buyer, seller = sorted((maker, taker), key=lambda order: order.asked.side)
+            self.fills.append(Fill(symbol, buyer.asked.user_id, seller.asked.user_id, quantity, price))
         self.trade_count += 1
         market = self.markets[symbol]
         market.last = (price, quantity, self.time)

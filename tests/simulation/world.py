@@ -37,7 +37,7 @@ LIVENESS_S: Final = 120.0
 """Virtual seconds within which everything must have settled once there are no more faults."""
 SAFETY_S: Final = 600.0
 """Virtual seconds after which the faults end at the latest."""
-_SETTINGS: Final = (EngineSettings(), EngineSettings(max_cascade=2))
+_SETTINGS: Final = (EngineSettings(keeps_positions=True), EngineSettings(max_cascade=2, keeps_positions=True))
 _STEPS_US: Final = (-3600 * MICROSECONDS, -MICROSECONDS, -1000, 1000, MICROSECONDS, 3600 * MICROSECONDS, 86_400 * MICROSECONDS)
 PLURAL: Final = {
     "crash": "crashes",

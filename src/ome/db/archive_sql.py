@@ -33,6 +33,7 @@ from ome.db.schema import (
     stored_candles,
     stored_instruments,
     stored_orders,
+    stored_positions,
     stored_trades,
 )
 from ome.db.statements import SQLITE
@@ -42,13 +43,14 @@ CANDLE_CHANGES: Final = ("high", "low", "close", "volume", "value", "trades", "s
 
 
 class SnapshotSources(NamedTuple):
-    """What an engine snapshot is made from. `engine`, `newest` and `instruments` take the shard, `open_orders` (how many) and
-    `orders` the lowest id of the shard and of the next one.
+    """What an engine snapshot is made from. `engine`, `newest`, `instruments` and `positions` take the shard, `open_orders` (how
+    many) and `orders` the lowest id of the shard and of the next one.
     """
 
     engine: str
     newest: str
     instruments: str
+    positions: str
     open_orders: str
     orders: str
 
@@ -62,6 +64,7 @@ def snapshot_sources(dialect: Dialect) -> SnapshotSources:
         select(engine).where(engine.c.shard == _int("shard")),
         select(func.max(engine_snapshots.c.position)).where(engine_snapshots.c.shard == _int("shard")),
         select(*list(stored_instruments.c)[:-1]).where(stored_instruments.c.shard == _int("shard")),
+        select(*list(stored_positions.c)[:-1]).where(stored_positions.c.shard == _int("shard")),
         select(func.count()).select_from(stored_orders).where(*of_shard),
         select(stored_orders).where(*of_shard),
     )

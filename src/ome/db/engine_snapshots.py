@@ -23,7 +23,7 @@ from ome.db.recovery import EngineRow, records, shard_ids
 from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl
 from ome.domain.ports import Recovered
-from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, OrderRecord
+from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, OrderRecord, PositionRecord
 
 ORDERS_IN_A_PART: Final = 20_000
 ORDERS_AT_ONCE: Final = 500
@@ -33,6 +33,7 @@ _LEVEL: Final = 1
 
 _orders: Final = msgpack.Decoder(list[OrderRecord])
 _instruments: Final = msgpack.Decoder(list[InstrumentRecord])
+_positions: Final = msgpack.Decoder(list[PositionRecord])
 
 
 class SnapshotRow(Struct, frozen=True, array_like=True):
@@ -49,6 +50,7 @@ class SnapshotRow(Struct, frozen=True, array_like=True):
     journal_format: int
     instruments: bytes
     orders: int
+    positions: bytes | None = None
 
 
 class Picture(Struct):
@@ -56,6 +58,7 @@ class Picture(Struct):
 
     engine: EngineRow
     instruments: list[InstrumentRecord]
+    positions: bytes
     parts: list[bytes]
     orders: int
 
@@ -74,6 +77,7 @@ class Picture(Struct):
             engine.journal_format,
             zlib.compress(msgpack.encode(self.instruments), _LEVEL),
             self.orders,
+            self.positions,
         )
 
 
@@ -102,6 +106,10 @@ class Parts:
     def _close(self) -> None:
         self._done.append(zlib.compress(msgpack.encode(self._part), _LEVEL))
         self._part = []
+
+
+def _packed_positions(rows: Iterable[Sequence[Any]]) -> bytes:
+    return zlib.compress(msgpack.encode(records(rows, PositionRecord)), _LEVEL)
 
 
 def enough_since(newest: int | None, row: EngineRow, orders: int, least: int) -> bool:
@@ -138,6 +146,7 @@ def recovered(row: SnapshotRow, parts: Iterable[bytes]) -> Recovered:
         settings=msgpack.decode(row.settings, type=EngineSettings),
         instruments=_instruments.decode(zlib.decompress(row.instruments)),
         orders=[order for part in parts for order in _orders.decode(zlib.decompress(part))],
+        positions=[] if row.positions is None else _positions.decode(zlib.decompress(row.positions)),
     )
     return Recovered(state, int(row.state_hash, 16))
 
@@ -163,10 +172,11 @@ def _picture_of_sqlite(path: str, shard: int, least: int) -> Picture | None:
         if not enough_since(newest, engine, orders, least):
             return None
         instruments = records(connection.execute(sql.instruments, (shard,)).fetchall(), InstrumentRecord)
+        positions = _packed_positions(connection.execute(sql.positions, (shard,)))
         parts, cursor = Parts(), connection.execute(sql.orders, shard_ids(shard))
         while rows := cursor.fetchmany(ORDERS_AT_ONCE):
             parts.add(rows)
-        return Picture(engine, instruments, parts.done(), parts.orders)
+        return Picture(engine, instruments, positions, parts.done(), parts.orders)
 
 
 async def _picture_of_postgres(url: DatabaseUrl, shard: int, least: int) -> Picture | None:
@@ -180,10 +190,12 @@ async def _picture_of_postgres(url: DatabaseUrl, shard: int, least: int) -> Pict
             if not enough_since(newest, engine, orders, least):
                 return None
             instruments = records(map(tuple, await connection.fetch(sql.instruments, shard)), InstrumentRecord)
+            held = list(map(tuple, await connection.fetch(sql.positions, shard)))
+            positions = await asyncio.to_thread(_packed_positions, held)
             parts, cursor = Parts(), await connection.cursor(sql.orders, *shard_ids(shard))
             while rows := await cursor.fetch(ORDERS_AT_ONCE):
                 parts.add(map(tuple, rows))
                 await asyncio.sleep(0)
-            return Picture(engine, instruments, parts.done(), parts.orders)
+            return Picture(engine, instruments, positions, parts.done(), parts.orders)
     finally:
         await connection.close(timeout=1)

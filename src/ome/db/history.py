@@ -46,6 +46,7 @@ ORDERED_BY: Final[dict[Table, str]] = {
     schema.stored_orders: "id",
     schema.stored_trades: "id",
     schema.stored_instruments: "symbol",
+    schema.stored_positions: "user_id",
     schema.event_users: "last_position",
     schema.event_orders: "last_position",
 }

@@ -26,7 +26,7 @@ from ome.db import statements
 from ome.db.lease import Lease
 from ome.db.migrate import migrate
 from ome.db.order_stream import open_orders
-from ome.db.recovery import Extent, Stored, records, shard_ids, stored_rows
+from ome.db.recovery import Extent, PositionsOfTrades, Read, Stored, lacks_positions, records, shard_ids, stored_rows
 from ome.db.statements import POSTGRESQL, Change, Head
 from ome.db.url import DatabaseUrl
 from ome.domain.errors import EngineRunning, InvariantBroken, StorageAway, StorageUnusable
@@ -60,6 +60,7 @@ SELECT pg_terminate_backend(pid) FROM pg_locks
 WHERE locktype = 'advisory' AND classid::bigint = $1 AND objid::bigint = $2 AND objsubid = 2 AND granted
 AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+_ROWS_AT_ONCE: Final = 5_000
 _BUG_CLASSES: Final = frozenset({"22", "23", "42"})
 """Classes of SQLSTATE that blame the statement or its data: data exceptions, integrity, syntax or access rule."""
 
@@ -163,14 +164,16 @@ class PostgresSession:
                 more = partial(open_orders, "postgres", self._url.target, shard)
             else:
                 orders = records(map(tuple, await connection.fetch(loads.open_orders, *ids)), OrderRecord)
-            return stored_rows(
-                _values(await connection.fetchrow(loads.engine, shard)),
-                _values(await connection.fetchrow(loads.journal, shard)),
-                extent,
-                map(tuple, await connection.fetch(loads.instruments, shard)),
-                orders,
-                more,
-            )
+            engine = _values(await connection.fetchrow(loads.engine, shard))
+            journal = _values(await connection.fetchrow(loads.journal, shard))
+            instruments = map(tuple, await connection.fetch(loads.instruments, shard))
+            positions = map(tuple, await connection.fetch(loads.positions, shard))
+            made = PositionsOfTrades()
+            if lacks_positions(engine):
+                cursor = await connection.cursor(loads.traders, *ids)
+                while rows := await cursor.fetch(_ROWS_AT_ONCE):
+                    made.add(map(tuple, rows))
+            return stored_rows(Read(engine, journal, extent, instruments, positions), made.records(), orders, more)
 
     async def close(self) -> None:
         """Close the connection, and with it give back the lock."""

@@ -21,7 +21,8 @@ from ome.domain.enums import OrderStatus
 from ome.domain.errors import StateMismatch, StorageUnusable
 from ome.domain.ids import make_id
 from ome.domain.ports import OpenOrders, Recovered
-from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, OrderRecord
+from ome.domain.positions import Position, units_of_number
+from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, OrderRecord, PositionRecord
 
 _JSON_LAST: Final = frozenset[type]({OrderRecord, InstrumentRecord})
 """The records whose last field is stored as JSON, or as NULL where it has its default."""
@@ -74,7 +75,7 @@ class Extent(NamedTuple):
 
 class Stored(Struct, frozen=True):
     """What a shard's tables hold, of one moment: `journal` is its newest row, `orders` the open ones, unless these are many: then
-    they are read when they are asked for, as `more`.
+    they are read when they are asked for, as `more`. `to_adopt` is as in `Recovered`.
     """
 
     engine: EngineRow
@@ -82,6 +83,8 @@ class Stored(Struct, frozen=True):
     extent: Extent
     instruments: list[InstrumentRecord]
     orders: list[OrderRecord]
+    positions: list[PositionRecord] = []
+    to_adopt: list[PositionRecord] = []
     more: Iterator[OpenOrders] | None = None
 
     @property
@@ -105,27 +108,74 @@ def _with_json_read(row: Sequence[Any]) -> Sequence[Any]:
     return tuple(row[:-1]) if text is None else (*row[:-1], msgspec.json.decode(text))
 
 
+class Read(NamedTuple):
+    """What a session has read beside the open orders: rows as the database gives them."""
+
+    engine: Sequence[Any] | None
+    journal: Sequence[Any] | None
+    extent: Extent
+    instruments: Iterable[Sequence[Any]]
+    positions: Iterable[Sequence[Any]]
+
+
 def stored_rows(
-    engine: Sequence[Any] | None,
-    journal: Sequence[Any] | None,
-    extent: Extent,
-    instruments: Iterable[Sequence[Any]],
+    read: Read,
+    to_adopt: list[PositionRecord],
     orders: list[OrderRecord],
     more: Callable[[Head], Iterator[OpenOrders]] | None = None,
 ) -> Stored:
     """What a session has read, in records; `more` is given the head that the orders must belong to."""
-    if engine is None:
+    if read.engine is None:
         raise StateMismatch("The engine row has gone since the engine took its fence.")
-    journal_rows = records([journal] if journal else [], JournalRow)
-    row = records([engine], EngineRow)[0]
+    journal_rows = records([read.journal] if read.journal else [], JournalRow)
+    row = records([read.engine], EngineRow)[0]
     return Stored(
         row,
         journal_rows[0] if journal_rows else None,
-        extent,
-        records(instruments, InstrumentRecord),
+        read.extent,
+        records(read.instruments, InstrumentRecord),
         orders,
+        records(read.positions, PositionRecord),
+        to_adopt,
         None if more is None else more(Head(row.epoch, row.position, row.chain_hash)),
     )
+
+
+def lacks_positions(engine: Sequence[Any] | None) -> bool:
+    """Whether a shard's engine row is of a time when no positions were kept: then its trades have to tell them."""
+    if engine is None:
+        return False
+    row = records([engine], EngineRow)[0]
+    return bool(row.trade_count) and not _settings(row).keeps_positions
+
+
+class PositionsOfTrades:
+    """The positions that trades have made, from the first one on."""
+
+    def __init__(self) -> None:
+        self._positions: dict[tuple[str, str], Position] = {}
+
+    def add(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Take in the next rows of `Loads.traders`."""
+        for price, quantity, symbol, buyer, seller in rows:
+            bought = units_of_number(quantity)
+            for user_id, signed in ((buyer, bought), (seller, -bought)):
+                self._positions.setdefault((user_id, symbol), Position()).fill(signed, units_of_number(price))
+
+    def records(self) -> list[PositionRecord]:
+        """All of them."""
+        return [position.record(user_id, symbol) for (user_id, symbol), position in sorted(self._positions.items(), key=_place)]
+
+
+def _place(item: tuple[tuple[str, str], Position]) -> tuple[str, str]:
+    return item[0]
+
+
+def _settings(row: EngineRow) -> EngineSettings:
+    try:
+        return msgspec.msgpack.decode(row.settings, type=EngineSettings)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise StateMismatch(f"The engine row can't be read: {error}. Restore a backup.") from error
 
 
 def recovered(shard: int, stored: Stored) -> Recovered:
@@ -146,10 +196,10 @@ def recovered(shard: int, stored: Stored) -> Recovered:
     if stored.more is None:
         checks.look_at(stored.orders)
         checks.look_back()
+    settings = _settings(row)
     try:
-        settings = msgspec.msgpack.decode(row.settings, type=EngineSettings)
         state_hash = None if row.state_hash is None else int(row.state_hash, 16)
-    except (ValueError, msgspec.MsgspecError) as error:
+    except ValueError as error:
         raise StateMismatch(f"The engine row can't be read: {error}. Restore a backup.") from error
     state = EngineState(
         shard=shard,
@@ -160,8 +210,10 @@ def recovered(shard: int, stored: Stored) -> Recovered:
         settings=settings,
         instruments=sorted(stored.instruments, key=lambda instrument: instrument.symbol),
         orders=sorted(stored.orders, key=lambda order: order.priority),
+        positions=sorted(stored.positions, key=lambda position: (position.user_id, position.symbol)),
     )
-    return Recovered(state, state_hash) if stored.more is None else Recovered(state, state_hash, checks.passing(stored.more))
+    more = () if stored.more is None else checks.passing(stored.more)
+    return Recovered(state, state_hash, more, stored.to_adopt)
 
 
 def shard_ids(shard: int) -> tuple[int, int]:

@@ -2,14 +2,15 @@
 
 Prices and quantities are packed as in `domain.numbers`, times are microseconds since 1970 UTC, words are the numbers of
 `domain.enums`. What few rows have (an order's special terms, an instrument's rules) is one column of JSON with what differs from
-the defaults, NULL where there is none. People read the views `orders`, `trades` and `instruments`, which show the same rows in
-human units.
+the defaults, NULL where there is none. People read the views `orders`, `trades`, `instruments` and `positions`, which show the
+same rows in human units.
 
 - engine: one row per shard, the compare-and-set row: place, hashes and settings after the last batch
 - stored_orders: an order as it stands; by id, by user, by user and client id, the open ones by user,
   and by symbol, side and price in order of priority: the queue of each level
 - stored_trades: by id, by symbol
 - stored_instruments: the listed symbols
+- stored_positions: what each user holds of each symbol, in decimal text
 - lease: on PostgreSQL one row per shard, who holds it and when the holder last said so
 - journal: one row per batch, its commands, chained
 - event_batches: one row per batch, its events
@@ -167,6 +168,19 @@ stored_instruments: Final = Table(
     _shard(key=False),
 )
 
+stored_positions: Final = Table(
+    "stored_positions",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    _text("quantity"),
+    _text("cost"),
+    _text("realised"),
+    _text("volume"),
+    _shard(key=False),
+    sqlite_with_rowid=False,
+)
+
 journal: Final = Table(
     "journal",
     metadata,
@@ -258,6 +272,7 @@ engine_snapshots: Final = Table(
     Column("journal_format", Integer, nullable=False),
     _bytes("instruments"),
     _big("orders"),
+    Column("positions", LargeBinary, nullable=True),
 )
 
 engine_snapshot_orders: Final = Table(

@@ -30,7 +30,7 @@ from ome.db.beside import Write
 from ome.db.disk_reserve import DiskReserve
 from ome.db.migrate import migrate
 from ome.db.order_stream import open_orders
-from ome.db.recovery import Extent, Stored, records, shard_ids, stored_rows
+from ome.db.recovery import Extent, PositionsOfTrades, Read, Stored, lacks_positions, records, shard_ids, stored_rows
 from ome.db.statements import SQLITE, Change, Head
 from ome.domain.errors import DiskFailed, EngineRunning, InvariantBroken, StorageAway, StorageError, StorageUnusable
 from ome.domain.records import OrderRecord
@@ -296,14 +296,12 @@ class _Work:
                 more = partial(open_orders, "sqlite", str(self._path), self._shard)
             else:
                 orders = records(connection.execute(loads.open_orders, ids), OrderRecord)
-            return stored_rows(
-                connection.execute(loads.engine, shard).fetchone(),
-                connection.execute(loads.journal, shard).fetchone(),
-                extent,
-                connection.execute(loads.instruments, shard),
-                orders,
-                more,
-            )
+            engine, journal = (connection.execute(sql, shard).fetchone() for sql in (loads.engine, loads.journal))
+            instruments, positions = (connection.execute(sql, shard) for sql in (loads.instruments, loads.positions))
+            made = PositionsOfTrades()
+            if lacks_positions(engine):
+                made.add(connection.execute(loads.traders, ids))
+            return stored_rows(Read(engine, journal, extent, instruments, positions), made.records(), orders, more)
         finally:
             connection.execute("ROLLBACK")
 

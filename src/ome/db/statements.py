@@ -19,6 +19,7 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Integer,
+    Select,
     Table,
     and_,
     bindparam,
@@ -36,7 +37,7 @@ from sqlalchemy.sql.selectable import CTE
 
 from ome.db import schema
 from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, chain_hash, hash_text
-from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord
+from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord, PositionRecord
 
 Row = Sequence[Any]
 """Plain values, one for each column."""
@@ -70,6 +71,7 @@ _WRITES: Final[tuple[tuple[Table, Sequence[str]], ...]] = (
     (schema.stored_orders, _ORDER_CHANGES),
     (schema.stored_trades, ()),
     (schema.stored_instruments, _INSTRUMENT_CHANGES),
+    (schema.stored_positions, ("quantity", "cost", "realised", "volume")),
     (schema.event_users, ()),
     (schema.event_orders, ()),
     (schema.event_batches, ()),
@@ -129,6 +131,7 @@ def rows_of(change: Change) -> list[list[Row]]:
         order_rows(batch.orders),
         to_builtins(batch.trades),
         instrument_rows(batch.instruments, shard),
+        position_rows(batch.positions, shard),
         [(user_id, shard, last, int(user_id in traded)) for user_id in batch.user_ids],
         [(order_id, last) for order_id in batch.touched_order_ids],
         [(shard, batch.first_position, last, batch.events)],
@@ -149,6 +152,11 @@ def order_rows(orders: list[OrderRecord]) -> list[Row]:
 def instrument_rows(instruments: list[InstrumentRecord], shard: int) -> list[Row]:
     """The rows of `stored_instruments` for a shard's instruments."""
     return [[*row, _json(rules) if rules else None, shard] for *row, rules in to_builtins(instruments)]
+
+
+def position_rows(positions: Sequence[PositionRecord], shard: int) -> list[Row]:
+    """The rows of `stored_positions` for a shard's positions."""
+    return [(each.user_id, each.symbol, each.quantity, each.cost, each.realised, each.volume, shard) for each in positions]
 
 
 def columns_of(change: Change) -> list[list[Any]]:
@@ -179,10 +187,11 @@ def _users_who_traded(batch: Batch) -> set[str]:
 
 
 class Loads(NamedTuple):
-    """What recovery reads. The first six take the shard, the others the lowest id of the shard and of the next one.
+    """What recovery reads. The first seven take the shard, the others the lowest id of the shard and of the next one.
 
     `journal` gives the newest row first, and only that one is read; `journaled` counts the positions that the journal holds.
-    `open_orders_by_level` gives those of a price together, in order of priority.
+    `open_orders_by_level` gives those of a price together, in order of priority; `traders` the price, the quantity, the symbol,
+    the buyer and the seller of each trade, oldest first.
     """
 
     engine: str
@@ -191,11 +200,13 @@ class Loads(NamedTuple):
     journal_start: str
     event_batches: str
     instruments: str
+    positions: str
     last_trade: str
     trade_count: str
     open_orders: str
     open_orders_by_level: str
     open_order_count: str
+    traders: str
 
 
 def sqlite_writes() -> list[str]:
@@ -248,6 +259,7 @@ def loads(dialect: Dialect) -> Loads:
         journal=_sql(select(journal).where(_of_shard(journal)).order_by(journal.c.last_position.desc()), dialect),
         event_batches=_sql(select(func.max(batches.c.last_position)).where(_of_shard(batches)), dialect),
         instruments=_sql(select(*list(schema.stored_instruments.c)[:-1]).where(_of_shard(schema.stored_instruments)), dialect),
+        positions=_sql(select(*list(schema.stored_positions.c)[:-1]).where(_of_shard(schema.stored_positions)), dialect),
         last_trade=_sql(select(func.max(trades.c.id)).where(*_between(trades.c.id)), dialect),
         journaled=_sql(
             select(_sum(journal.c.last_position - journal.c.first_position + literal_column("1"))).where(_of_shard(journal)),
@@ -266,6 +278,7 @@ def loads(dialect: Dialect) -> Loads:
             select(orders).where(*open_ones).order_by(orders.c.symbol, orders.c.side, orders.c.price, orders.c.priority), dialect
         ),
         open_order_count=_sql(select(func.count()).select_from(orders).where(*open_ones), dialect),
+        traders=_sql(_traders(), dialect),
     )
 
 
@@ -277,6 +290,16 @@ def _sql(statement: Executable, dialect: Dialect) -> str:
 def _sum(numbers: ColumnElement[int]) -> ColumnElement[int]:
     """The sum, 0 of nothing, as an integer on both databases."""
     return cast(func.coalesce(func.sum(numbers), literal_column("0")), BigInteger)
+
+
+def _traders() -> Select[Any]:
+    trades, buys, sells = schema.stored_trades, schema.stored_orders.alias("buys"), schema.stored_orders.alias("sells")
+    return (
+        select(trades.c.price, trades.c.quantity, trades.c.symbol, buys.c.user_id, sells.c.user_id)
+        .select_from(trades.join(buys, buys.c.id == trades.c.buy_order_id).join(sells, sells.c.id == trades.c.sell_order_id))
+        .where(*_between(trades.c.id))
+        .order_by(trades.c.id)
+    )
 
 
 def _snapshot_before(journal: Table) -> ColumnElement[bool]:

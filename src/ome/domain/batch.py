@@ -6,12 +6,13 @@ that a changed, lost or reordered row shows. The state hash covers all that the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
 
 from msgspec import Struct
 
-from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord, TradeRecord
+from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord, PositionRecord, TradeRecord
 
 JOURNAL_FORMAT: Final = 1
 """The meaning of the journal's bytes and of the rules they were decided by. A change of either is a new number."""
@@ -22,8 +23,8 @@ CHAIN_START: Final = bytes(32)
 class Batch(Struct, frozen=True):
     """One transaction's worth: positions `first_position` to `last_position`, all or nothing.
 
-    `orders` and `instruments` hold the last state in the batch of each that changed; `user_ids` everybody who has an event
-    in it; `touched_order_ids` the orders from before this batch that have one (a new order's batch is known by its id).
+    `orders`, `instruments` and `positions` hold the last state in the batch of each that changed; `user_ids` everybody who has an
+    event in it; `touched_order_ids` the orders from before this batch that have one (a new order's batch is known by its id).
     """
 
     first_position: int
@@ -40,6 +41,7 @@ class Batch(Struct, frozen=True):
     instruments: list[InstrumentRecord]
     user_ids: list[str]
     touched_order_ids: list[int]
+    positions: Sequence[PositionRecord] = ()
 
 
 def chain_hash(before: bytes, batch: Batch) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec import Struct, msgpack
 
 from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce
-from ome.domain.records import EngineSettings, SpecialTerms
+from ome.domain.records import EngineSettings, PositionRecord, SpecialTerms
 
 
 class _Command(Struct, frozen=True, array_like=True, gc=False, tag_field="kind"):
@@ -99,7 +99,16 @@ class CancelOrders(_Command, frozen=True, tag=7):
     limit: int
 
 
-Command = NewOrder | ModifyOrder | CancelOrder | DefineInstrument | Configure | AdvanceTime | CancelOrders
+class AdoptPositions(_Command, frozen=True, tag=8):
+    """Have positions that were made by trades from before this engine kept any: they stand as given here (M6).
+
+    Sent before anything else, where a database has trades from before; `Configure` with `keeps_positions` ends it.
+    """
+
+    positions: list[PositionRecord]
+
+
+Command = NewOrder | ModifyOrder | CancelOrder | DefineInstrument | Configure | AdvanceTime | CancelOrders | AdoptPositions
 
 
 class Stamped(Struct, frozen=True, array_like=True):

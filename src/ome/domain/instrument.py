@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ome.domain.numbers import POWER_OF_TEN, format_number, pack, unpack
+from ome.domain.numbers import MAX_DECIMALS, POWER_OF_TEN, format_number, pack, unpack
 
 MAX_UNITS: Final = 10**17
 """Largest price or quantity, counted in the last decimal of its tick or lot, so that every number of it fits 64 bits."""
@@ -17,12 +17,14 @@ BEYOND: Final = -2
 class Grid:
     """Evenly spaced decimals: multiples of a tick or of a lot. Steps are counts of it; numbers are as in `domain.numbers`."""
 
-    __slots__ = ("_decimals", "_mantissa", "_number_step")
+    __slots__ = ("_decimals", "_mantissa", "_number_step", "units")
 
     def __init__(self, step: int) -> None:
         """`step` is the tick or lot as a canonical number above zero."""
         self._mantissa, self._decimals = unpack(step)
         self._number_step = self._mantissa * 10
+        self.units = self._mantissa * POWER_OF_TEN[MAX_DECIMALS - self._decimals]
+        """A step, counted in the smallest number that there is: what positions are counted in."""
 
     def steps(self, number: int) -> int:
         """How many steps a canonical number is: exact, or OFF_GRID between two, or BEYOND when too large to keep."""

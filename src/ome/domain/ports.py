@@ -17,7 +17,7 @@ from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOr
 from ome.domain.enums import MarketState, OrderStatus, Side
 from ome.domain.errors import OmeError
 from ome.domain.events import BookChanged, CommandEvents, Event, UserEvent
-from ome.domain.records import BookSnapshot, CandleRecord, EngineState, InstrumentRecord, OrderRecord, TradeRecord
+from ome.domain.records import BookSnapshot, CandleRecord, EngineState, InstrumentRecord, OrderRecord, PositionRecord, TradeRecord
 
 
 class OpenOrders(Struct, frozen=True):
@@ -31,12 +31,14 @@ class Recovered(Struct, frozen=True):
     """What an engine starts from: its state, and the state hash that was stored with it (None in an empty database).
 
     Where there are many open orders, `state` has none: `more` gives them, part by part while they are read. It can be gone
-    through once, blocks, and raises what `Repository.load` raises; whoever gives up in its middle closes it.
+    through once, blocks, and raises what `Repository.load` raises; whoever gives up in its middle closes it. `to_adopt` are the
+    positions that trades had made before positions were kept: the engine is given them before anything else.
     """
 
     state: EngineState
     state_hash: int | None
     more: Iterable[OpenOrders] = ()
+    to_adopt: Sequence[PositionRecord] = ()
 
 
 class Repository(Protocol):

@@ -134,6 +134,21 @@ class InstrumentRecord(Struct, frozen=True, array_like=True, gc=False):
     rules: InstrumentRules = InstrumentRules()
 
 
+class PositionRecord(Struct, frozen=True, array_like=True, gc=False):
+    """What a user holds of a symbol after all trades so far, in exact decimal text: see `domain.positions`.
+
+    `quantity` is what was bought less what was sold, `cost` what the open part of it cost (both below zero for a short position),
+    `realised` the profit of what was closed, `volume` the quantity bought and sold.
+    """
+
+    user_id: str
+    symbol: str
+    quantity: str
+    cost: str
+    realised: str
+    volume: str
+
+
 class CandleRecord(Struct, frozen=True, array_like=True, gc=False):
     """What a symbol traded in the `seconds` from `open_time` on, its first microsecond included, its last excluded (D4).
 
@@ -175,6 +190,8 @@ class EngineSettings(Struct, frozen=True, array_like=True, gc=False):
     max_symbols: int = 10_000
     max_cascade: int = 100
     """Stops that fire in one command at most; what is over it fires with the next (S3)."""
+    keeps_positions: bool = False
+    """Whether the engine keeps positions: once it was given those from before (`AdoptPositions`), and from then on."""
 
 
 class EngineState(Struct, frozen=True, array_like=True):
@@ -188,3 +205,4 @@ class EngineState(Struct, frozen=True, array_like=True):
     settings: EngineSettings
     instruments: list[InstrumentRecord]
     orders: list[OrderRecord]
+    positions: list[PositionRecord] = []

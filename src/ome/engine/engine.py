@@ -18,6 +18,7 @@ from msgspec import Struct, structs
 
 from ome.domain.clock import MICROSECONDS
 from ome.domain.commands import (
+    AdoptPositions,
     AdvanceTime,
     CancelOrder,
     CancelOrders,
@@ -49,15 +50,23 @@ from ome.domain.instrument import DEFAULT_LOT_SIZE, DEFAULT_TICK_SIZE, Instrumen
 from ome.domain.numbers import pack
 from ome.domain.ports import OpenOrders
 from ome.domain.reasons import Reason
-from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, InstrumentRules, OrderRecord
+from ome.domain.records import (
+    EngineSettings,
+    EngineState,
+    InstrumentRecord,
+    InstrumentRules,
+    OrderRecord,
+    PositionRecord,
+)
 from ome.engine import time_in_force
+from ome.engine.accounts import Accounts
 from ome.engine.admission import Change, Refusal, admit, check_change, refused
 from ome.engine.auction import auction_indicated
 from ome.engine.expiry import Deadlines
 from ome.engine.matching import Matcher, MatcherHooks, Outcome, reachable, would_take
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
-from ome.engine.price_bounds import slippage_bound
+from ome.engine.reach import is_stopped_by_bound, limit_of
 from ome.engine.snapshot import MASK, counters_digest
 from ome.engine.special import STOP_TYPES
 
@@ -67,10 +76,11 @@ EXPIRY_CHUNK: Final = 500
 
 
 class Changes(Struct, frozen=True):
-    """The last state of every order and instrument that changed."""
+    """The last state of every order, instrument and position that changed."""
 
     orders: list[OrderRecord]
     instruments: list[InstrumentRecord]
+    positions: list[PositionRecord]
 
 
 class Engine:
@@ -83,10 +93,12 @@ class Engine:
         self.settings = EngineSettings()
         self._priority_count = 0
         self._orders: dict[int, Order] = {}
-        self._by_user: dict[str, dict[int, Order]] = {}
+        self._accounts = Accounts()
         self._books: dict[str, OrderBook] = {}
         self._deadlines = Deadlines()
-        self._matcher = Matcher(shard, 0, MatcherHooks(self._maker_filled, self._maker_prevented, self._next_priority))
+        accounts = self._accounts
+        hooks = MatcherHooks(self._maker_filled, self._maker_prevented, self._next_priority, accounts.traded, accounts.resized)
+        self._matcher = Matcher(shard, 0, hooks)
         self._halts: dict[str, int] = {}
         self._stirred_books: dict[str, OrderBook] = {}
         self._events: list[Event] = []
@@ -137,11 +149,17 @@ class Engine:
             case DefineInstrument():
                 self._define_instrument(command)
             case Configure():
-                self.settings = command.settings
+                self._configure(command.settings)
             case CancelOrders():
                 self._cancel_orders(command)
             case AdvanceTime():
                 pass
+            case AdoptPositions():
+                self._digest_sum += self._accounts.adopt(command.positions)
+
+    def _configure(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self._accounts.keeps_positions = settings.keeps_positions
 
     def is_open(self, order_id: int) -> bool:
         """Whether the order is open now."""
@@ -183,7 +201,8 @@ class Engine:
     def take_changes(self) -> Changes:
         """What has changed since the last call, each once, as it is now."""
         self._fold_changes()
-        changes = Changes(list(self._order_pictures.values()), list(self._instrument_pictures.values()))
+        orders, instruments = list(self._order_pictures.values()), list(self._instrument_pictures.values())
+        changes = Changes(orders, instruments, self._accounts.take_pictures())
         self._order_pictures, self._instrument_pictures = {}, {}
         return changes
 
@@ -204,6 +223,7 @@ class Engine:
             self.settings,
             [book.record() for book in self._books.values()],
             [order.record() for order in self._orders.values()],
+            self._accounts.positions(),
         )
 
     @classmethod
@@ -211,10 +231,11 @@ class Engine:
         """The engine that `state` pictures: every order, of the state and of `more`, back in its place in the queue (DUR6)."""
         engine = cls(state.shard)
         engine.position, engine.time = state.position, state.time
-        engine.settings = state.settings
+        engine._configure(state.settings)
         engine._priority_count = state.priority_count
         engine._matcher.trade_count = state.trade_count
         engine._restore_books(state)
+        engine._restore_positions(state.positions)
         orders = sorted(state.orders, key=lambda order: order.priority)
         waiting: list[Order] = []
         for part in chain([OpenOrders(orders, list(map(digest, orders)))], more):
@@ -233,9 +254,17 @@ class Engine:
                 self._halts[instrument.symbol] = instrument.rules.halted_until
             self._digest_sum += book.digest
 
+    def _restore_positions(self, positions: Iterable[PositionRecord]) -> None:
+        for record in positions:
+            try:
+                self._digest_sum += self._accounts.put_position(record)
+            except ValueError as error:
+                name = f"{record.user_id} in {record.symbol}"
+                raise InvariantBroken(f"the position of {name} can't be restored: {error}") from error
+
     def _restore_orders(self, part: OpenOrders, waiting: list[Order]) -> None:
         """Put orders into their levels, those that wait for a price into `waiting`. Most of the time of a start is spent here."""
-        books, orders, by_user, pending_trigger = self._books, self._orders, self._by_user, OrderStatus.PENDING_TRIGGER
+        books, orders, opened, pending_trigger = self._books, self._orders, self._accounts.opened, OrderStatus.PENDING_TRIGGER
         record = None
         try:
             for record, counted in zip(part.records, part.digests, strict=True):
@@ -243,10 +272,7 @@ class Engine:
                 order = Order.restored(record, book.instrument)
                 order.digest = counted
                 orders[order.id] = order
-                theirs = by_user.get(order.user_id)
-                if theirs is None:
-                    theirs = by_user[order.user_id] = {}
-                theirs[order.id] = order
+                opened(order)
                 if order.status is pending_trigger:
                     waiting.append(order)
                 else:
@@ -255,6 +281,10 @@ class Engine:
             name = "" if record is None else f" {record.id} of {record.symbol}"
             raise InvariantBroken(f"order{name} can't be restored: {error!r}") from error
         self._digest_sum += sum(part.digests)
+
+    def copy_accounts(self, other: Engine, user_ids: Iterable[str]) -> None:
+        """Count for these users, and those of open orders, all that counts in `other`, of which this is an excerpt (dry runs)."""
+        self._accounts.copy_from(other._accounts, {*user_ids, *(order.user_id for order in self._orders.values())})
 
     def books(self) -> list[OrderBook]:
         """Every book, in the order of listing; to look at, not to change."""
@@ -267,7 +297,7 @@ class Engine:
 
     def check_invariants(self) -> None:
         """INV1 and INV3 to INV5 over everything; InvariantBroken says which doesn't hold. Slow: for tests and recovery."""
-        orders, by_user = self._orders, self._by_user
+        orders, accounts = self._orders, self._accounts
         found = watched = 0
         for book in self._books.values():
             book.check_invariants()
@@ -277,7 +307,7 @@ class Engine:
                 held = orders.get(order.id)
                 if held is None or order is not held:
                     raise InvariantBroken(f"order {order.id} is in a book and not open")
-                if order.id not in by_user.get(order.user_id, ()):
+                if not accounts.holds(order):
                     raise InvariantBroken(f"order {order.id} is in a book and not among its user's open orders")
                 remaining = order.remaining
                 if order.filled + order.prevented + remaining != order.quantity or not 0 <= order.hidden < remaining:
@@ -286,10 +316,11 @@ class Engine:
                     raise InvariantBroken(f"order {order.id} is {order.status.name} in a book")
         if len(orders) != found:  # a level holds an order once, and none that waits: nothing was counted twice
             raise InvariantBroken("the open orders are not those in the books")
-        if sum(map(len, by_user.values())) != found:
+        if accounts.open_orders != found:
             raise InvariantBroken("the users' open orders are not those in the books")
         if watched != len(self._deadlines):
             raise InvariantBroken(f"{len(self._deadlines)} deadlines are watched for {watched} orders that have one")
+        accounts.check_invariants()
 
     # Submit
 
@@ -380,7 +411,7 @@ class Engine:
         if book.state is MarketState.AUCTION:
             self._rest(book, order)
             return
-        limit, reason = self._limit_of(book, order)
+        limit, reason = limit_of(book, order)
         special = order.special
         wanted = order.remaining if time_in_force.must_fill_at_once(order) else 0
         if special is not None and special.min_quantity is not None:
@@ -390,25 +421,6 @@ class Engine:
             self._end(order, OrderStatus.CANCELLED, unfillable)
             return
         self._match_and_settle(book, order, limit, reason)
-
-    def _limit_of(self, book: OrderBook, order: Order) -> tuple[int | None, Reason | None]:
-        """How far an order may trade, in ticks: its own limit, its slippage bound or the price band, whichever is nearest.
-
-        With it the reason to cancel what a bound leaves over; None where that is the order's own limit.
-        """
-        limit, reason = order.price, None
-        best = book.opposite(order.side).best
-        bounds: list[tuple[int, Reason]] = []
-        special = order.special
-        if special is not None and special.max_slippage_bps is not None and best is not None:
-            bounds.append((slippage_bound(best.price, order.side, special.max_slippage_bps), Reason.SLIPPAGE_BOUND))
-        band = book.band
-        if band is not None:
-            bounds.append((band.worst(order.side), Reason.PRICE_BAND_REACHED))
-        for bound, its_reason in bounds:
-            if limit is None or (bound < limit if order.side is Side.BUY else bound > limit):
-                limit, reason = bound, its_reason
-        return limit, reason
 
     def _match_and_settle(self, book: OrderBook, order: Order, limit: int | None, bound: Reason | None) -> None:
         """Trade an order that is not in the book, then rest, end or leave filled what it has become.
@@ -426,19 +438,13 @@ class Engine:
             self._end(order, OrderStatus.CANCELLED, Reason.SELF_TRADE_PREVENTED)
         elif not order.remaining:
             self._forget(order)
-        elif bound is not None and self._is_stopped_by_bound(book, order):
+        elif bound is not None and is_stopped_by_bound(book, order):
             self._end(order, OrderStatus.CANCELLED, bound)
             self._halt_at_band(book, bound)
         elif time_in_force.rests(order):
             self._rest(book, order)
         else:
             self._end(order, OrderStatus.CANCELLED, time_in_force.remainder_reason(order))
-
-    @staticmethod
-    def _is_stopped_by_bound(book: OrderBook, order: Order) -> bool:
-        """Whether it could have gone on trading but for a bound that isn't its own price."""
-        best = book.opposite(order.side).best
-        return best is not None and (order.price is None or would_take(book, order.side, order.price))
 
     def _halt_at_band(self, book: OrderBook, reason: Reason) -> None:
         """A taker that the band has stopped halts the symbol, where the instrument says for how long (H2)."""
@@ -475,7 +481,7 @@ class Engine:
     def _cancel_orders(self, command: CancelOrders) -> None:
         """Cancel what the command names in the order of acceptance, waiting stops included, up to its limit (I2)."""
         if command.user_id is not None:
-            orders: Iterable[Order] = self._by_user.get(command.user_id, {}).values()
+            orders = self._accounts.orders_of(command.user_id)
         elif command.symbol is None:
             orders = self._orders.values()
         else:
@@ -499,24 +505,22 @@ class Engine:
             self._touch(book)
         elif order.is_waiting:
             book.stops.remove(order)
+        remained = order.remaining
         order.end(status, reason, self.time)
         self._changed_orders[order.id] = order
-        self._forget(order)
+        self._forget(order, remained)
         record = order.record()
         self._events.append(OrderExpired(record) if status is OrderStatus.EXPIRED else OrderCancelled(record))
 
     def _hold(self, order: Order) -> None:
         """An open order is the engine's until it ends."""
         self._orders[order.id] = order
-        self._by_user.setdefault(order.user_id, {})[order.id] = order
+        self._accounts.opened(order)
 
-    def _forget(self, order: Order) -> None:
-        """An order that has ended is no longer the engine's: the database has it."""
+    def _forget(self, order: Order, remained: int = 0) -> None:
+        """An order that has ended, with so many lots unfilled, is no longer the engine's: the database has it."""
         del self._orders[order.id]
-        theirs = self._by_user[order.user_id]
-        del theirs[order.id]
-        if not theirs:
-            del self._by_user[order.user_id]
+        self._accounts.closed(order, remained)
         self._deadlines.drop(order)
 
     # Modify
@@ -554,7 +558,9 @@ class Engine:
         """Lower the total, or what it shows, where it stands: the place in the queue is kept (A1, A3)."""
         shown, hidden = order.shown, order.hidden
         order.special = change.special
-        order.remaining -= order.quantity - change.quantity
+        lowered = order.quantity - change.quantity
+        order.remaining -= lowered
+        self._accounts.resized(order, -lowered)
         order.quantity = change.quantity
         now_shown = min(shown, order.remaining)
         if order.special is not None and order.special.display is not None:
@@ -571,6 +577,7 @@ class Engine:
         self._deadlines.drop(order)
         order.priority = self._next_priority()
         order.price, order.special = change.price, change.special
+        self._accounts.resized(order, change.quantity - order.quantity)
         order.quantity = change.quantity
         order.remaining = change.quantity - order.filled - order.prevented
         order.hidden = 0
@@ -578,7 +585,7 @@ class Engine:
         if book.state is MarketState.AUCTION:
             self._rest(book, order)
         else:
-            self._match_and_settle(book, order, *self._limit_of(book, order))
+            self._match_and_settle(book, order, *limit_of(book, order))
 
     # Stops
 
@@ -598,6 +605,7 @@ class Engine:
         book.stops.remove(order)
         order.special = change.special
         order.price = change.price
+        self._accounts.resized(order, change.quantity - order.quantity)
         order.remaining = order.quantity = change.quantity
         book.stops.add(order)
         self._stirred_books[book.instrument.symbol] = book
@@ -733,6 +741,7 @@ class Engine:
             self._digest_sum += now - book.digest
             book.digest = now
         self._changed_books = {}
+        self._digest_sum += self._accounts.fold_changes()
 
 
 def _first_due_id(book: OrderBook) -> int:

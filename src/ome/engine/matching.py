@@ -36,11 +36,15 @@ class Outcome(Enum):
 
 
 class MatcherHooks(Struct):
-    """What the engine does when matching changes a maker: one that traded, one that prevention ends, one that got a new place."""
+    """What the engine does when matching changes a maker: one that traded, one that prevention ends, one that got a new place;
+    and whom it tells of trades and of lots that prevention takes off (see `Accounts`).
+    """
 
     maker_filled: Callable[[Order], None]
     maker_prevented: Callable[[Order], None]
     next_priority: Callable[[], int]
+    traded: Callable[[Order, Order, int, int], None]
+    resized: Callable[[Order, int], None]
 
 
 class Matcher:
@@ -81,8 +85,9 @@ class Matcher:
         maker.fill(lots, price, time)
         book.resized(maker, shown, maker.hidden)
         self._leave_or_replenish(book, maker)
+        traded = self._traded(book, taker, maker, lots, price, position, time, taker.side)
         self._hooks.maker_filled(maker)
-        return self._traded(book, taker, maker, lots, price, position, time, taker.side)
+        return traded
 
     def _traded(
         self,
@@ -101,6 +106,7 @@ class Matcher:
         book.note_last(price, lots, time)
         self.trade_count += 1
         buyer, seller = (taker, maker) if taker.side is Side.BUY else (maker, taker)
+        self._hooks.traded(buyer, seller, lots, price)
         trade = TradeRecord(
             make_id(self.shard, self.trade_count),
             instrument.symbol,
@@ -163,6 +169,7 @@ class Matcher:
             for order in (maker, taker):
                 shown, hidden = order.shown, order.hidden
                 order.prevent(lots, time)
+                self._hooks.resized(order, -lots)
                 if order.remaining and not order.shown:
                     order.show_slice()
                 book.resized(order, shown, hidden)
@@ -180,8 +187,9 @@ class Matcher:
             return True
         if mode is SelfTradePrevention.DECREMENT:
             shown = maker.shown
-            taker.prevent(lots, time)
-            maker.prevent(lots, time)
+            for order in (taker, maker):
+                order.prevent(lots, time)
+                self._hooks.resized(order, -lots)
             book.resized(maker, shown, maker.hidden)
             if maker.remaining:
                 self._leave_or_replenish(book, maker)

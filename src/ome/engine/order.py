@@ -15,6 +15,7 @@ from ome.domain.records import OrderRecord
 from ome.engine.special import Special
 
 if TYPE_CHECKING:
+    from ome.engine.accounts import Account
     from ome.engine.price_level import PriceLevel
 
 
@@ -24,10 +25,12 @@ class Order:
     `price` is in ticks (None for MARKET), `quantity`, `filled` and `remaining` in lots, `filled_value` the sum of ticks times
     lots over its fills; `hidden` is what an iceberg doesn't show, 0 for others, and `special` what it asks for beyond the
     plain. `level`, `previous` and `next` are its place in the book, owned by `PriceLevel`; `level` is None
-    while it isn't in one. `digest` is what the state hash counts for it now.
+    while it isn't in one. `account` is its user's in its symbol, given by `Accounts.opened`. `digest` is what the
+    state hash counts for it now.
     """
 
     __slots__ = (
+        "account",
         "client_order_id",
         "created_at",
         "digest",
@@ -56,6 +59,7 @@ class Order:
         "user_id",
         "version",
     )
+    account: Account
 
     def __init__(  # noqa: PLR0913, PLR0917  an order has these fields, and one is made for each command
         self,

@@ -167,4 +167,5 @@ class PendingBatch:
             instruments=changes.instruments,
             user_ids=list(user_ids),
             touched_order_ids=[order_id for order_id in named if order_id < first_id],
+            positions=changes.positions,
         )

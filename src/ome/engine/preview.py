@@ -25,6 +25,7 @@ _ROOM: Final = 1_000_000_000
 def preview(engine: Engine, commands: Sequence[Command], time: int) -> list[list[Event]]:
     """The events that each command would have if they were applied now, one after the other. The engine stays as it is."""
     scratch = Engine.restore(_excerpt(engine, commands))
+    scratch.copy_accounts(engine, {command.user_id for command in commands if isinstance(command, NewOrder)})
     time = max(time, engine.time)
     return [scratch.apply(Stamped(scratch.position + 1, time, command)) for command in commands]
 

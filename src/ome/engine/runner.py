@@ -25,7 +25,7 @@ import structlog
 from msgspec import Struct
 
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.commands import AdvanceTime, CancelOrder, CancelOrders, Command, Configure, Stamped
+from ome.domain.commands import AdoptPositions, AdvanceTime, CancelOrder, CancelOrders, Command, Configure, Stamped
 from ome.domain.errors import (
     InvariantBroken,
     NotAccepting,
@@ -38,7 +38,7 @@ from ome.domain.errors import (
 )
 from ome.domain.events import Event
 from ome.domain.ports import CommandListener, EngineMetrics, EventListener, Recovered, Repository
-from ome.domain.records import EngineSettings
+from ome.domain.records import EngineSettings, PositionRecord
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Preview, Waiting
 from ome.engine.preview import preview
@@ -48,6 +48,9 @@ CLOCK_STEP_US: Final = MICROSECONDS
 
 _SPARE_SLOTS: Final = 64
 """Room in the queue beside commands, for ended commits and the stop: those must always fit."""
+ADOPTED_AT_ONCE: Final = 1_000
+"""Positions from before any were kept, in one command; more where that would be more commands than there is room for."""
+_ADOPTIONS: Final = _SPARE_SLOTS // 2
 _STAGES: Final = ("read", "restore")
 """Of a recovery: read the rows; build the books and check them."""
 FIRST_PAUSE_S: Final = 0.1
@@ -109,6 +112,7 @@ class EngineRunner:
         self._command_listeners: list[CommandListener] = []
         self._queue: asyncio.Queue[_Note] = asyncio.Queue(maxsize=limits.queue + _SPARE_SLOTS)
         self._engine = Engine()
+        self._to_adopt: Sequence[PositionRecord] = ()
         self._pending = PendingBatch()
         self._committing: asyncio.Task[None] | None = None
         self._in_flight = PendingBatch()
@@ -261,7 +265,7 @@ class EngineRunner:
         times.append(time.perf_counter())
         engine = await asyncio.to_thread(_verified_engine, recovered)  # seconds, with a large book: the loop stays free
         times.append(time.perf_counter())
-        self._engine, self._position = engine, engine.position
+        self._engine, self._position, self._to_adopt = engine, engine.position, recovered.to_adopt
         seconds = {stage: round(end - begun, 3) for stage, (begun, end) in zip(_STAGES, pairwise(times), strict=True)}
         log.info(
             "recovered", position=engine.position, open_orders=engine.open_orders, trades=engine.trade_count, seconds=seconds
@@ -463,8 +467,12 @@ class EngineRunner:
             self._metrics.state_changed(state)
 
     async def _configure(self) -> None:
-        """Journal settings that have changed; not subject to admission."""
+        """Journal settings that have changed, and before them what they begin with; not subject to admission."""
         loop = asyncio.get_running_loop()
+        adopted, self._to_adopt = self._to_adopt, ()
+        size = max(ADOPTED_AT_ONCE, -(-len(adopted) // _ADOPTIONS))
+        for start in range(0, len(adopted), size):
+            self._queue.put_nowait(Waiting(AdoptPositions(list(adopted[start : start + size]))))
         future: asyncio.Future[Sequence[Event]] = loop.create_future()
         self._queue.put_nowait(Waiting(Configure(self._settings), future))
         await future

@@ -20,6 +20,7 @@ _NAMES: Final = {
     schema.stored_orders: "order {id}",
     schema.stored_trades: "trade {id}",
     schema.stored_instruments: "instrument {symbol}",
+    schema.stored_positions: "the position of user {user_id} in {symbol}",
     schema.event_users: f"the index row of user {{user_id}} {_INDEX}",
     schema.event_orders: f"the index row of order {{order_id}} {_INDEX}",
     schema.event_batches: "the row of events of the batch that ends with position {last_position}",

@@ -7,8 +7,8 @@ What is compared, of one moment of the database:
   and times as in the commands, epochs that don't fall;
 - after each batch its events, byte for byte, its trades and the index rows of users and orders;
 - each order, every column, when it has ended, and the open ones at the end;
-- at the end the instruments, the engine row with its counters, settings and hashes, the invariants of the books, and that no
-  table has a row more.
+- at the end the instruments, the positions, the engine row with its counters, settings and hashes, the invariants of the books,
+  and that no table has a row more.
 
 Every table is read once, in the order of the journal, beside the replay. What is held is the open orders: each as the engine has
 it, and the bytes of its stored row. A wrong row doesn't end the verification; a journal that can't be followed does.
@@ -32,7 +32,7 @@ from ome.db import schema
 from ome.db.engine_snapshots import SnapshotRow, recovered
 from ome.db.history import ORDERED_BY, History, Row, Unreadable, open_history
 from ome.db.recovery import EngineRow, JournalRow, hash_of, records
-from ome.db.statements import Head, change_of, instrument_rows, order_rows, rows_by_table
+from ome.db.statements import Head, change_of, instrument_rows, order_rows, position_rows, rows_by_table
 from ome.db.url import parse_url
 from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, hash_text
 from ome.domain.commands import AdvanceTime, NewOrder, Stamped, decode_commands
@@ -40,6 +40,7 @@ from ome.domain.enums import LAST_OPEN
 from ome.domain.errors import InvariantBroken, StateMismatch
 from ome.domain.events import PUBLIC_EVENTS, CommandEvents, decode_events
 from ome.domain.ids import MAX_ID, SHARD_STEP, make_id
+from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Waiting
 from ome.verification.findings import Findings, name_of
@@ -171,11 +172,12 @@ class ShardReplay:
         self._events = Stream(history, schema.event_batches, shard)
         self._indexes = [Stream(history, table, shard) for table in (schema.event_users, schema.event_orders)]
         self._instruments = Stream(history, schema.stored_instruments, shard)
+        self._positions = Stream(history, schema.stored_positions, shard)
 
     @property
     def streams(self) -> list[Stream]:
         """Every table's."""
-        return [self._journal, self._orders, self._trades, self._events, *self._indexes, self._instruments]
+        return [self._journal, self._orders, self._trades, self._events, *self._indexes, self._instruments, self._positions]
 
     def run(self) -> Iterator[int]:
         """Replay and compare, batch by batch: the position after each. Raises CannotFollow, Unreadable."""
@@ -357,6 +359,8 @@ class ShardReplay:
         self._findings.rows(
             position, schema.stored_instruments, self._instruments.rest(), instrument_rows(state.instruments, self._shard)
         )
+        positions = position_rows(state.positions, self._shard)
+        self._findings.rows(position, schema.stored_positions, self._positions.rest(), positions)
         for stream in (self._orders, self._trades, self._events, *self._indexes):
             for row in stream.rest():
                 self._findings.unexpected(position, stream.table, row)
@@ -364,14 +368,14 @@ class ShardReplay:
 
     def _compare_engine_row(self) -> None:
         engine, table = self._engine, schema.engine
-        row = records([self._stored_engine], EngineRow)[0]
+        row, settings = records([self._stored_engine], EngineRow)[0], msgpack.encode(engine.settings)
         replayed = structs.replace(
             row,
             position=engine.position,
             time=engine.time,
             trade_count=engine.trade_count,
             priority_count=engine.priority_count,
-            settings=msgpack.encode(engine.settings),
+            settings=row.settings if msgpack.decode(row.settings, type=EngineSettings) == engine.settings else settings,
             state_hash=hash_text(engine.state_hash()) if engine.position else None,
             chain_hash=self._chain,
             journal_format=JOURNAL_FORMAT,

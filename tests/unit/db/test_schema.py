@@ -5,12 +5,13 @@ from sqlalchemy import Table
 
 from ome.db import schema
 from ome.db.recovery import EngineRow, JournalRow
-from ome.domain.records import InstrumentRecord, OrderRecord, TradeRecord
+from ome.domain.records import InstrumentRecord, OrderRecord, PositionRecord, TradeRecord
 
 PAIRS = [
     (schema.stored_orders, OrderRecord, []),
     (schema.stored_trades, TradeRecord, []),
     (schema.stored_instruments, InstrumentRecord, ["shard"]),
+    (schema.stored_positions, PositionRecord, ["shard"]),
     (schema.engine, EngineRow, []),
     (schema.journal, JournalRow, []),
 ]

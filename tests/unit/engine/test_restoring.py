@@ -14,6 +14,7 @@ from ome.domain.errors import InvariantBroken
 from ome.domain.instrument import Instrument
 from ome.domain.numbers import pack
 from ome.domain.records import EngineSettings, EngineState, OrderRecord, SpecialTerms
+from ome.engine.accounts import Account, User
 from ome.engine.engine import Engine
 from ome.engine.order import Order
 
@@ -33,9 +34,9 @@ def state_of(*orders: OrderRecord) -> EngineState:
 
 @pytest.mark.parametrize("record", ORDERS, ids=lambda record: record.type.name)
 def test_a_restored_order_has_every_field_and_pictures_itself(record: OrderRecord) -> None:
-    """Nothing is left unset, and the picture made of it is the one that it came from."""
+    """Nothing is left unset but the account, which opening it gives, and the picture is the one that it came from."""
     order = Order.restored(record, Instrument("AAPL", pack(1, 2), pack(1, 0)))
-    assert all(hasattr(order, name) for name in Order.__slots__)
+    assert all(hasattr(order, name) for name in Order.__slots__ if name != "account")
     assert order.record() == record
 
 
@@ -64,11 +65,11 @@ def test_an_order_that_fits_nowhere_is_named(changed: dict[str, Any], sentence: 
 
 
 def _lose_from_user(engine: Engine, order: Order) -> None:
-    del engine._by_user[order.user_id][order.id]
+    del engine._accounts._users[order.user_id].orders[order.id]
 
 
 def _lose_user(engine: Engine, order: Order) -> None:
-    del engine._by_user[order.user_id]
+    del engine._accounts._users[order.user_id]
 
 
 def _lose_from_orders(engine: Engine, order: Order) -> None:
@@ -80,7 +81,10 @@ def _lose_from_book(engine: Engine, order: Order) -> None:
 
 
 def _give_to_another(engine: Engine, order: Order) -> None:
-    engine._by_user["zoe"] = {order.id: order}
+    zoe = engine._accounts._users["zoe"] = User("zoe")
+    zoe.orders[order.id] = order
+    zoe.accounts["AAPL"] = Account(zoe, "AAPL")
+    zoe.open_orders = 1
 
 
 def _fill_without_trade(_: Engine, order: Order) -> None:

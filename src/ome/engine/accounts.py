@@ -1,0 +1,211 @@
+"""Whose orders are open and what each user holds of each symbol: kept up as orders come, change, trade and go.
+
+The one place where that is told: `opened`, `resized`, `traded` and `closed` are called for each order's steps, in the order in
+which they happen, and by nobody but the engine and its matcher. An order holds its account, so that each step costs a few
+additions and no search.
+
+Layout: a `User` for everybody with an open order, a position, or both; in it an `Account` for each symbol likewise. Open sums are
+in lots and follow from the open orders, waiting stops included (S5); positions follow from trades, in the units of
+`domain.positions`, and count in the state hash. An account that holds nothing is dropped with its last order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from ome.domain.digests import digest
+from ome.domain.enums import Side
+from ome.domain.errors import InvariantBroken
+from ome.domain.positions import Position
+from ome.domain.records import PositionRecord
+
+if TYPE_CHECKING:
+    from ome.engine.order import Order
+
+
+class User:
+    """One user's open orders, by id, and accounts, by symbol; `open_orders` is how many orders are open, of all symbols."""
+
+    __slots__ = ("accounts", "id", "open_orders", "orders")
+
+    def __init__(self, user_id: str) -> None:
+        self.id = user_id
+        self.orders: dict[int, Order] = {}
+        self.accounts: dict[str, Account] = {}
+        self.open_orders = 0
+
+
+class Account(Position):
+    """One user's position in one symbol, and the lots that its open orders would buy and sell. `digest` is what the state hash
+    counts for the position now, 0 before the first trade.
+    """
+
+    __slots__ = ("buying", "digest", "open_orders", "selling", "symbol", "user")
+
+    def __init__(self, user: User, symbol: str) -> None:
+        super().__init__()
+        self.user = user
+        self.symbol = symbol
+        self.buying = 0
+        self.selling = 0
+        self.open_orders = 0
+        self.digest = 0
+
+
+class Accounts:
+    """Everybody's. `keeps_positions`: whether trades change positions (`EngineSettings`)."""
+
+    def __init__(self) -> None:
+        self.keeps_positions = False
+        self._users: dict[str, User] = {}
+        self._changed: dict[Account, None] = {}
+        self._pictures: dict[tuple[str, str], PositionRecord] = {}
+
+    # What happens to orders
+
+    def opened(self, order: Order) -> None:
+        """An order is open from now on, with all that remains of it."""
+        symbol = order.instrument.symbol
+        user = self._users.get(order.user_id)
+        if user is None:
+            user = self._users[order.user_id] = User(order.user_id)
+        account = user.accounts.get(symbol)
+        if account is None:
+            account = user.accounts[symbol] = Account(user, symbol)
+        order.account = account
+        user.orders[order.id] = order
+        user.open_orders += 1
+        account.open_orders += 1
+        if order.side is Side.BUY:
+            account.buying += order.remaining
+        else:
+            account.selling += order.remaining
+
+    @staticmethod
+    def resized(order: Order, lots: int) -> None:
+        """So many lots more remain of an open order, or fewer (below zero), without a trade: a change, or P1."""
+        if order.side is Side.BUY:
+            order.account.buying += lots
+        else:
+            order.account.selling += lots
+
+    def traded(self, buy: Order, sell: Order, lots: int, ticks: int) -> None:
+        """Two open orders have traded; where both are of one user, it buys first."""
+        bought, sold = buy.account, sell.account
+        bought.buying -= lots
+        sold.selling -= lots
+        if self.keeps_positions:
+            instrument = buy.instrument
+            quantity, price = lots * instrument.quantities.units, ticks * instrument.prices.units
+            bought.fill(quantity, price)
+            sold.fill(-quantity, price)
+            self._changed[bought] = self._changed[sold] = None
+
+    def closed(self, order: Order, lots: int) -> None:
+        """An order has ended; `lots` is what remained of it until then."""
+        account = order.account
+        if lots:
+            self.resized(order, -lots)
+        user = account.user
+        del user.orders[order.id]
+        user.open_orders -= 1
+        account.open_orders -= 1
+        if not account.open_orders and not account.volume:
+            del user.accounts[account.symbol]
+            if not user.accounts:
+                del self._users[user.id]
+
+    # Positions as a whole
+
+    def put_position(self, record: PositionRecord) -> int:
+        """Have a position stand as `record` says; by how much the sum of digests changes. Raises ValueError for bad text."""
+        user = self._users.setdefault(record.user_id, User(record.user_id))
+        account = user.accounts.setdefault(record.symbol, Account(user, record.symbol))
+        account.restore(record)
+        before, account.digest = account.digest, digest(record)
+        return account.digest - before
+
+    def adopt(self, records: Iterable[PositionRecord]) -> int:
+        """`put_position` for each, told in the next `take_pictures`; by how much the sum of digests changes."""
+        change = 0
+        for record in records:
+            change += self.put_position(record)
+            self._pictures[record.user_id, record.symbol] = record
+        return change
+
+    def fold_changes(self) -> int:
+        """Picture the positions that have changed; by how much the sum of digests changes."""
+        change = 0
+        for account in self._changed:
+            user_id, symbol = account.user.id, account.symbol
+            record = self._pictures[user_id, symbol] = account.record(user_id, symbol)
+            now = digest(record)
+            change += now - account.digest
+            account.digest = now
+        self._changed = {}
+        return change
+
+    def take_pictures(self) -> list[PositionRecord]:
+        """The positions that have changed since the last call, each once, as `fold_changes` has pictured it."""
+        pictures, self._pictures = list(self._pictures.values()), {}
+        return pictures
+
+    def positions(self) -> list[PositionRecord]:
+        """Everybody's, in the order of users and symbols."""
+        kept = [(user.id, account.symbol, account) for user, account in self._all() if account.volume]
+        return [account.record(user_id, symbol) for user_id, symbol, account in sorted(kept, key=_place)]
+
+    # To look at
+
+    def user(self, user_id: str) -> User | None:
+        """A user with an open order or a position."""
+        return self._users.get(user_id)
+
+    def holds(self, order: Order) -> bool:
+        """Whether an open order is among its user's, and in its account."""
+        user = self._users.get(order.user_id)
+        return user is not None and order.id in user.orders and user.accounts.get(order.instrument.symbol) is order.account
+
+    def orders_of(self, user_id: str) -> Iterable[Order]:
+        """A user's open orders."""
+        user = self._users.get(user_id)
+        return () if user is None else user.orders.values()
+
+    def copy_from(self, other: Accounts, user_ids: Iterable[str]) -> None:
+        """Have these users' accounts stand as they do in `other`, of which this holds an excerpt of the orders (dry runs)."""
+        for user_id in user_ids:
+            theirs = other.user(user_id)
+            if theirs is None:
+                continue
+            user = self._users.setdefault(user_id, User(user_id))
+            user.open_orders = theirs.open_orders
+            for symbol, account in theirs.accounts.items():
+                mine = user.accounts.setdefault(symbol, Account(user, symbol))
+                for name in ("quantity", "cost", "realised", "volume", "buying", "selling", "open_orders"):
+                    setattr(mine, name, getattr(account, name))
+
+    def check_invariants(self) -> None:
+        """What is held of open orders is what the orders add up to."""
+        for user in self._users.values():
+            if user.open_orders != len(user.orders) or not user.accounts:
+                raise InvariantBroken(f"{len(user.orders)} orders of user {user.id} are open, {user.open_orders} are counted")
+            sums = {symbol: [0, 0, 0] for symbol in user.accounts}
+            for order in user.orders.values():
+                sums[order.instrument.symbol][order.side] += order.remaining
+                sums[order.instrument.symbol][2] += 1
+            for symbol, account in user.accounts.items():
+                if [account.buying, account.selling, account.open_orders] != sums[symbol]:
+                    raise InvariantBroken(f"the open orders of user {user.id} in {symbol} are not what their account says")
+
+    @property
+    def open_orders(self) -> int:
+        """How many orders are open, as the users' own count has it."""
+        return sum(len(user.orders) for user in self._users.values())
+
+    def _all(self) -> Iterator[tuple[User, Account]]:
+        return ((user, account) for user in self._users.values() for account in user.accounts.values())
+
+
+def _place(kept: tuple[str, str, Account]) -> tuple[str, str]:
+    return kept[:2]
