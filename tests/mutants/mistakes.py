@@ -20,6 +20,7 @@ class Mistake(NamedTuple):
 MATCHING, ENGINE, ADMISSION = "engine/matching.py", "engine/engine.py", "engine/admission.py"
 AUCTION, STOPS, SPECIAL = "engine/auction.py", "engine/stop_book.py", "engine/special.py"
 BOOK, BOUNDS, ORDER = "engine/order_book.py", "engine/price_bounds.py", "engine/order.py"
+ACCOUNTS, POSITIONS, REACH = "engine/accounts.py", "domain/positions.py", "engine/reach.py"
 
 MISTAKES = [
     # Price, time and the book
@@ -165,7 +166,7 @@ MISTAKES = [
         "a changed order that crosses does not trade",
         ENGINE,
         "        if book.state is MarketState.AUCTION:\n            self._rest(book, order)\n        else:\n"
-        "            self._match_and_settle(book, order, *self._limit_of(book, order))",
+        "            self._match_and_settle(book, order, *limit_of(book, order))",
         "        self._rest(book, order)",
     ),
     Mistake(
@@ -224,7 +225,7 @@ MISTAKES = [
     ),
     Mistake(
         "slippage is not bounded",
-        ENGINE,
+        REACH,
         "if special is not None and special.max_slippage_bps is not None and best is not None:",
         "if False:",
     ),
@@ -317,12 +318,11 @@ MISTAKES = [
         "        return mode is SelfTradePrevention.CANCEL_BOTH",
         "        return mode is SelfTradePrevention.DECREMENT",
     ),
-    Mistake("only the taker is decremented", MATCHING, "            maker.prevent(lots, time)\n", ""),
     Mistake(
-        "what was prevented is not told",
+        "only the taker is decremented",
         MATCHING,
-        "        lots = min(taker.remaining, maker.shown)\n        events.append(_prevented(book, taker, maker, price, lots))\n",
-        "        lots = min(taker.remaining, maker.shown)\n",
+        "            for order in (taker, maker):\n                order.prevent(lots, time)\n                self._hooks.resized",
+        "            for order in (taker,):\n                order.prevent(lots, time)\n                self._hooks.resized",
     ),
     # The market's state, bands and auctions
     Mistake(
@@ -344,9 +344,7 @@ MISTAKES = [
         "return bool(self.stops.due)",
     ),
     Mistake("a limit price outside the band is taken", ADMISSION, "not band.holds(price)", "band.lowest > band.highest"),
-    Mistake(
-        "a taker goes through the band", ENGINE, "bounds.append((band.worst(order.side), Reason.PRICE_BAND_REACHED))", "pass"
-    ),
+    Mistake("a taker goes through the band", REACH, "bounds.append((band.worst(order.side), Reason.PRICE_BAND_REACHED))", "pass"),
     Mistake("nobody ends a halt", ENGINE, "            if until <= self.time:\n", "            if until < 0:\n"),
     Mistake(
         "an auction is left without an uncross",

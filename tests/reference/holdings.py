@@ -69,4 +69,4 @@ def units(text: str, decimals: int) -> int:
     """Decimal text as a count of 10**-decimals; it has no more decimals than that."""
     counted = Fraction(text) * 10**decimals
     assert counted.denominator == 1
-    return counted.numerator
+    return int(counted)
