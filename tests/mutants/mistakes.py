@@ -175,6 +175,21 @@ MISTAKES = [
         "            self._deadlines.drop(order)\n            order.expires_at = change.expires_at",
         "            order.expires_at = change.expires_at",
     ),
+    # Positions
+    Mistake("a seller's position does not fall", ACCOUNTS, "sold.fill(-quantity, price)", "sold.fill(quantity, price)"),
+    Mistake("closing realises nothing", POSITIONS, "self.realised -= bought * price + released", "self.realised -= 0"),
+    Mistake(
+        "a position that goes through zero keeps its old cost",
+        POSITIONS,
+        "            self.quantity = quantity + bought\n            self.cost = self.quantity * price\n",
+        "            self.quantity = quantity + bought\n",
+    ),
+    Mistake(
+        "what an order lost to prevention still counts as open",
+        MATCHING,
+        "                order.prevent(lots, time)\n                self._hooks.resized(order, -lots)\n            book.resized",
+        "                order.prevent(lots, time)\n            book.resized",
+    ),
     # Post-only, icebergs, minimum, slippage
     Mistake(
         "post-only may take at an equal price",
@@ -321,8 +336,14 @@ MISTAKES = [
     Mistake(
         "only the taker is decremented",
         MATCHING,
-        "            for order in (taker, maker):\n                order.prevent(lots, time)\n                self._hooks.resized",
-        "            for order in (taker,):\n                order.prevent(lots, time)\n                self._hooks.resized",
+        "            for order in (taker, maker):\n                order.prevent(lots, time)\n                self._hooks",
+        "            for order in (taker,):\n                order.prevent(lots, time)\n                self._hooks",
+    ),
+    Mistake(
+        "what was prevented is not told",
+        MATCHING,
+        "        lots = min(taker.remaining, maker.shown)\n        events.append(_prevented(book, taker, maker, price, lots))\n",
+        "        lots = min(taker.remaining, maker.shown)\n",
     ),
     # The market's state, bands and auctions
     Mistake(
