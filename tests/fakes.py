@@ -18,7 +18,7 @@ import msgspec
 from starlette.types import ASGIApp
 
 from ome.api.dispatcher import Dispatcher
-from ome.domain.commands import CancelOrder, CancelOrders, Command, DefineInstrument, ModifyOrder, NewOrder
+from ome.domain.commands import Administered, CancelOrder, CancelOrders, Command, DefineInstrument, ModifyOrder, NewOrder
 from ome.domain.enums import MarketState, OrderStatus, OrderType, Side
 from ome.domain.errors import OmeError
 from ome.domain.events import (
@@ -37,10 +37,11 @@ from ome.domain.events import (
     UserEvent,
     events_of,
 )
+from ome.domain.keys import KEY_ACTIONS
 from ome.domain.numbers import canonical, format_number, pack, value_of
 from ome.domain.ports import Answer, Auction, Candle, Depth, FeedSink, Operation, Page, Quote, Ticker, Timely, command_of
 from ome.domain.reasons import Reason
-from ome.domain.records import BookSnapshot, CandleRecord, InstrumentRecord, InstrumentRules, OrderRecord, TradeRecord
+from ome.domain.records import AuditEntry, BookSnapshot, CandleRecord, InstrumentRecord, InstrumentRules, OrderRecord, TradeRecord
 
 MakeApp = Callable[..., Dispatcher]
 """Makes an application over an exchange, with these settings."""
@@ -137,6 +138,7 @@ class FakeExchange:
         self.first_answers: dict[tuple[str, str, str], tuple[NewOrder, Answer]] = {}
         self.commands: list[Command | int] = []
         self.kept: list[CommandEvents] = []
+        self.entries: list[AuditEntry] = []
         self.auctions: dict[str, Auction] = {}
         self.past.reset()
         self.script: list[Sequence[Event]] = []
@@ -432,6 +434,16 @@ class FakeExchange:
         """All of them: there is one moment only."""
         yield [trade for trade in self.trade_records if trade.executed_at >= moment_us]
 
+    async def audit(self, page: Page, action: str | None = None) -> list[AuditEntry]:
+        """What was written down, newest first."""
+        before = page.before_id or 10**18
+        found = [each for each in reversed(self.entries) if each.position < before and action in {None, each.action}]
+        return found[: page.limit]
+
+    async def key_entries(self) -> list[AuditEntry]:
+        """Of it what is about keys."""
+        return [entry for entry in self.entries if entry.action in KEY_ACTIONS]
+
     async def ping(self) -> None:
         """A sign of life, or not."""
         if self.ping_fails:
@@ -450,8 +462,12 @@ class FakeExchange:
         raise NotImplementedError(commands)
 
     async def send(self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf) -> Sequence[Event]:
-        """Likewise."""
-        raise NotImplementedError(command, settled, deadline_s)
+        """What is written down of operators; everything else goes through order entry."""
+        assert isinstance(command, Administered), (command, settled, deadline_s)
+        if self.fail is not None:
+            raise self.fail
+        self.entries.append(AuditEntry(0, len(self.entries) + 1, NOW, *msgspec.structs.astuple(command)))
+        return []
 
     def is_open(self, order_id: int, account: str | None = None) -> bool:
         """Whether it is open, and this account's."""

@@ -9,7 +9,7 @@ from ome.domain.batch import Batch
 from ome.domain.enums import OrderStatus
 from ome.domain.events import CommandEvents, UserEvent, decode_events, events_of
 from ome.domain.ports import Page, Recovered
-from ome.domain.records import EngineSettings, EngineState, OrderRecord, TradeRecord
+from ome.domain.records import AuditEntry, EngineSettings, EngineState, OrderRecord, TradeRecord
 
 
 class MemoryRepository:
@@ -78,6 +78,14 @@ class MemoryReads:
             for order in self._orders().values()
             if (order.user_id, order.client_order_id) == (user_id, client_order_id) and symbol in {None, order.symbol}
         ]
+
+    async def audit(self, page: Page, action: str | None = None) -> list[AuditEntry]:
+        """Nobody asks."""
+        raise NotImplementedError(page, action)
+
+    async def key_entries(self) -> list[AuditEntry]:
+        """Nobody asks."""
+        raise NotImplementedError
 
     async def command_events(self, position: int) -> CommandEvents | None:
         """The stored events of one command."""

@@ -36,7 +36,8 @@ from ome.api.websocket import WebSocketConnection
 from ome.config import Settings, load_settings, not_built
 from ome.db import open_storage
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.errors import OmeError, StorageError
+from ome.domain.errors import OmeError, StorageError, StorageUnusable
+from ome.domain.keys import fold_keys
 from ome.domain.ports import ReadModels
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
@@ -50,6 +51,9 @@ from ome.observability import Metrics, configure_logging
 
 EXIT_SOFTWARE: Final = 70
 """Exit status after a bug: the engine stopped rather than guess (EX_SOFTWARE)."""
+EXIT_NO_KEY: Final = 2
+"""Exit status where an address that others can reach is to be listened on without any key: a setting is wrong."""
+FIRST_KEY: Final = "make the first key: ome keys create --user YOU --scope operator; or set API_KEY"
 EXIT_ADDRESS: Final = 69
 """Exit status when the address can't be listened on (EX_UNAVAILABLE)."""
 EXIT_NOT_DRAINED: Final = 75
@@ -141,6 +145,7 @@ class Service:
         self._archivist.start()
 
     async def _load_views(self, engine: Engine) -> None:
+        self.app.gate.keys.load(fold_keys(await self._storage.reads.key_entries()).values())
         await load_views(engine, self._storage.reads, self._market, self._feed, now_us())
 
     async def drain(self, within_s: float) -> bool:
@@ -218,6 +223,12 @@ async def serve(settings: Settings, signals: Signals) -> int:
     for name in not_built():
         log.warning("not_supported", setting=name, advice="it does nothing yet; leave it out")
     try:
+        if not settings.is_loopback and not settings.api_key.get_secret_value() and not await _has_keys(settings):
+            log.error("cannot_listen", host=settings.host, error="other machines can reach it, and no key", advice=FIRST_KEY)
+            return EXIT_NO_KEY
+    except OmeError as error:
+        return _cannot_start(error)
+    try:
         listener = _listen(settings.host, settings.port)
     except OSError as error:
         log.error(  # noqa: TRY400  the sentence says it; a traceback would not help
@@ -241,8 +252,10 @@ async def _live(service: Service, listener: socket.socket, signals: Signals) -> 
     try:
         await signals.unless_stopped(service.open())
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-        log.info("listening", url=_url_of(listener), key_needed=bool(settings.api_key.get_secret_value()))
+        log.info("listening", url=_url_of(listener))
         await signals.unless_stopped(service.start())
+        if not service.app.gate.needs_key:
+            log.warning("no_keys", who_connects="is the operator", advice=FIRST_KEY)
         await signals.unless_stopped(_either(service.halted.wait(), serving))
     except Stopped:
         log.info("stopping", state=service.state)
@@ -261,6 +274,17 @@ async def _live(service: Service, listener: socket.socket, signals: Signals) -> 
     if service.failure is not None:
         return service.failure.exit_code if isinstance(service.failure, StorageError) else EXIT_SOFTWARE
     return status if drained else status or EXIT_NOT_DRAINED
+
+
+async def _has_keys(settings: Settings) -> bool:
+    """Whether the database has a key. Raises StorageAway where it doesn't answer."""
+    storage = open_storage(settings.database_url, pool_size=1)
+    try:
+        return bool(await storage.reads.key_entries())
+    except StorageUnusable:  # there is no table of them yet, or nothing at all; starting will tell
+        return False
+    finally:
+        await storage.close()
 
 
 def _cannot_start(error: OmeError) -> int:

@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import msgspec
 import typer
 
+from ome import key_commands
 from ome.config import Settings, SettingsError, load_settings
 from ome.domain.clock import parse_time
 from ome.domain.errors import StorageError
@@ -67,6 +68,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An order matching engine service: limit order books with price-time priority, durable, behind REST.",
 )
+
+
+app.add_typer(key_commands.app, name="keys")
 
 
 def main() -> None:

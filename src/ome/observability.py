@@ -15,6 +15,7 @@ import logging
 import sys
 import time
 from collections import Counter as Tally
+from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -188,6 +189,10 @@ class _WithoutCreated(Collector):
             yield metric
 
 
+KEPT_ERRORS: Final = 100
+"""How many answers that were errors are remembered one by one."""
+
+
 class RequestLog:
     """Collects a line per answered request; counts and logs them together, every `interval_seconds` and when told to."""
 
@@ -197,6 +202,13 @@ class RequestLog:
         self._lines: list[RequestLine] = []
         self._timer: asyncio.TimerHandle | None = None
         self._logger = logging.getLogger("ome.requests")
+        self._error_counts: Tally[str] = Tally()
+        self._last_errors: deque[RequestLine] = deque(maxlen=KEPT_ERRORS)
+
+    def errors(self) -> tuple[dict[str, int], list[RequestLine]]:
+        """How many answers there were of each code since the start, and the last ones, newest first."""
+        self.flush()
+        return dict(self._error_counts.most_common()), list(reversed(self._last_errors))
 
     def add(self, method: str, route: str, status: int, started: float, request_id: str, code: str, size: int) -> None:
         """An answer was sent; `started` is `time.perf_counter()` of when its request arrived. Called on the event loop."""
@@ -216,6 +228,10 @@ class RequestLog:
         if not lines:
             return
         self._metrics.answered(lines)
+        for line in lines:
+            if line.code:
+                self._error_counts[line.code] += 1
+                self._last_errors.append(line)
         if self._logger.isEnabledFor(logging.INFO):
             self._logger.info("requests", extra={"request_lines": lines})
 

@@ -28,7 +28,7 @@ ALLOWED = {
     "config": set[str](),
     "bootstrap": {"api", "config", "db", "domain", "engine", "history", "marketdata", "observability"},
 }
-FREE = {"cli", "__main__"}
+FREE = {"cli", "key_commands", "__main__"}
 """The modules that may see all."""
 
 

@@ -1,7 +1,7 @@
 """Which scope each route asks for: declared with the route, held by the guard in front of it, and checked for at start.
 
 A route that was added without a declaration stops the start. `raised` names query parameters that need more than the route
-itself: `user_id`, or `detail=orders` for this value alone.
+itself: `user_id`, or `detail=orders` for this value alone. What is `audited` is written down before it is done.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 from fastapi import FastAPI, Request
 from starlette.routing import BaseRoute
 
+from ome.api.audit import Audit
 from ome.api.auth import Gate, Headers, put_caller
 from ome.domain.access import Access
 
@@ -30,13 +31,16 @@ class Declaration(NamedTuple):
     path: str
     access: Access
     raised: Mapping[str, Access] = NOTHING
+    audited: bool = False
 
 
 class AccessTable:
     """Every declaration of an application."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, audit: Audit, max_body_bytes: int) -> None:
         self._gate = gate
+        self._audit = audit
+        self._max_body_bytes = max_body_bytes
         self._declared: list[tuple[BaseRoute, Declaration]] = []
 
     def __iter__(self) -> Iterator[Declaration]:
@@ -61,7 +65,10 @@ class AccessTable:
             wanted = max(access, _raised_by(request.scope["query_string"], raised)) if raised else access
             if wanted is not Access.PUBLIC:
                 headers: Headers = dict(request.scope["headers"])
-                put_caller(request.scope, gate.admit(wanted, headers))
+                caller = gate.admit(wanted, headers)
+                put_caller(request.scope, caller)
+                if declaration.audited:
+                    await self._audit.request(caller, f"{declaration.method} {declaration.path}", request, self._max_body_bytes)
 
         return guard
 

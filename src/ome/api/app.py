@@ -17,14 +17,18 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from ome.api.access import AccessTable, Declaration
+from ome.api.audit import Audit
 from ome.api.auth import Gate
 from ome.api.bodies import ClientGone
 from ome.api.dispatcher import Dispatcher
 from ome.api.failures import problem_of
+from ome.api.keys import Keys
 from ome.api.openapi import describe
 from ome.api.orders import OrderRoutes
 from ome.api.problems import CONTENT_TYPE, FieldError, Problem
+from ome.api.routes.admin import AdminRoutes
 from ome.api.routes.explain import ExplainRoutes
+from ome.api.routes.keys import KeyRoutes
 from ome.api.routes.market import MarketRoutes
 from ome.api.routes.not_built import NotBuilt
 from ome.api.routes.orders import DeclaredOrders, Lists, MassCancel
@@ -66,7 +70,8 @@ def build_app(
     `durability` tells how far commits can be relied on now, "full" or "relaxed" (DUR1), `lineage` the engine's epoch and its
     history's incarnation.
     """
-    gate = Gate(settings)
+    keys = Keys(ports.bus)
+    gate = Gate(settings, keys)
     request_log = RequestLog(metrics, settings.request_log_seconds)
     services = Services(
         entry=ports.entry,
@@ -78,6 +83,7 @@ def build_app(
         metrics=metrics,
         request_log=request_log,
         gate=gate,
+        keys=keys,
         durability=durability,
         lineage=lineage,
     )
@@ -94,7 +100,7 @@ def build_app(
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # costs a fifth of a request, even with no exporter
     )
-    access = app.state.access = AccessTable(gate)
+    access = app.state.access = AccessTable(gate, Audit(ports.bus), settings.max_body_bytes)
     for route in app.routes:  # FastAPI's own: the OpenAPI document
         access.declare(route, Declaration("GET", app.openapi_url or "", Access.PUBLIC))
     for routes in (
@@ -106,11 +112,14 @@ def build_app(
         PastRoutes(services),
         StreamRoutes(services, streams),
         ServiceRoutes(services),
+        KeyRoutes(services),
+        AdminRoutes(services),
         NotBuilt(),
     ):
         routes.add_to(app)
     access.check(app)
     describe(app)
+    keys.revoked = streams.close_key
     dispatcher = Dispatcher(app, orders, streams, gate, ports.bus, request_log, settings, durability)
     _answer_errors(app, settings)
     return dispatcher

@@ -1,7 +1,7 @@
 """Who is asking, and may they: every request and every message of a WebSocket passes the `Gate` with the scope that it declares.
 
-No key at all: everybody is the operator. With the operator's key alone, `read` is open too, unless PRIVATE_READS. A key that is
-given where none is needed is not looked at.
+No key at all: everybody is the operator. With the operator's key alone (API_KEY), `read` is open too, unless PRIVATE_READS; as
+soon as there is, or was, a user's key, it isn't. A key that is given where none is needed is not looked at.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Final
 from msgspec import Struct
 from starlette.types import Scope
 
+from ome.api.keys import Keys
 from ome.api.problems import FieldError, Problem
 from ome.api.settings import ApiSettings
 from ome.domain.access import Access
+from ome.domain.keys import digest_of
 from ome.domain.reasons import Reason
 
 KEY_HEADER: Final = b"x-api-key"
@@ -49,28 +51,36 @@ READER: Final = Caller(Access.READ)
 class Gate:
     """Says who a caller is, or raises UNAUTHORIZED or INSUFFICIENT_SCOPE. Keys are compared in constant time."""
 
-    def __init__(self, settings: ApiSettings) -> None:
-        self._key = settings.api_key.encode()
+    def __init__(self, settings: ApiSettings, keys: Keys) -> None:
+        self._operators = digest_of(settings.api_key.encode()) if settings.api_key else ""
         self._private_reads = settings.private_reads
+        self.keys = keys
 
     @property
     def needs_key(self) -> bool:
         """Whether there is a key at all."""
-        return bool(self._key)
+        return bool(self._operators) or self.keys.exist
 
     def without_key(self) -> Caller:
         """Who somebody without a key is."""
-        if not self._key:
+        if not self.needs_key:
             return OPERATOR
-        return ANYBODY if self._private_reads else READER
+        return ANYBODY if self._private_reads or self.keys.exist else READER
 
     def identify(self, key: bytes) -> Caller:
         """Whose key this is. Raises UNAUTHORIZED."""
-        if not self._key:
+        if not self.needs_key:
             return OPERATOR
-        if not compare_digest(key, self._key):
+        if self._operators and compare_digest(digest_of(key), self._operators):
+            return OPERATORS_KEY
+        record = self.keys.find(key)
+        if record is None:
             raise Problem(Reason.UNAUTHORIZED, headers=_CHALLENGE)
-        return OPERATORS_KEY
+        return Caller(record.access, record.user_id, record.key_id)
+
+    def is_good(self, caller: Caller) -> bool:
+        """Whether whoever was let in may stay."""
+        return caller in {OPERATORS_KEY, OPERATOR, ANYBODY, READER} or self.keys.is_good(caller.key_id)
 
     def admit(self, access: Access, headers: Headers) -> Caller:
         """Whoever sent these headers, if that is enough for what is asked. Raises UNAUTHORIZED or INSUFFICIENT_SCOPE."""

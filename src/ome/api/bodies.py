@@ -28,14 +28,14 @@ async def read_json(headers: Headers, receive: Receive, max_bytes: int) -> bytes
         raise Problem(Reason.NOT_JSON, "Send the JSON as it is: leave out Content-Encoding.")
     length = headers.get(b"content-length")
     if length is not None and _too_long(length, max_bytes):
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     message = await receive()
     if message["type"] != "http.request":
         raise ClientGone
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False):
         if len(body) > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         return body
     return await _read_rest([body], receive, max_bytes)
 
@@ -50,7 +50,7 @@ async def _read_rest(pieces: list[bytes], receive: Receive, max_bytes: int) -> b
         pieces.append(piece)
         size += len(piece)
         if size > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         if not message.get("more_body", False):
             return b"".join(pieces)
 
@@ -66,5 +66,6 @@ def _too_long(length: bytes, max_bytes: int) -> bool:
     return int(length) > max_bytes
 
 
-def _too_large(max_bytes: int) -> Problem:
+def too_large(max_bytes: int) -> Problem:
+    """What is answered to a body that is longer than this."""
     return Problem(Reason.BODY_TOO_LARGE, limit=pack(max_bytes, 0))

@@ -204,6 +204,8 @@ read_string: Final = _string
 read_boolean: Final = _read_boolean
 read_symbol: Final = _text(SYMBOL, SYMBOL_WORDS)
 read_user_id: Final = _text(USER_ID, USER_ID_WORDS)
+read_moment: Final = _read_moment
+read_whole: Final = _whole_reader
 _read_clock: Final = _text(TIME_OF_DAY, "must be a time of day, HH:MM or HH:MM:SS")
 _STRING: Final = msgspec.json.Decoder(str)
 _BOOLEAN: Final = msgspec.json.Decoder(bool)
@@ -409,6 +411,11 @@ def _members(body: bytes | Raw) -> dict[str, Raw]:
 
 
 # Bodies
+
+
+def read_body(body: bytes, form: Form) -> dict[str, Any]:
+    """The value of each field of a body; raises Problem with all that is wrong."""
+    return _read(_members(body), form)
 
 
 def read_new_order(body: bytes, caller: Caller = OPERATOR) -> NewOrder | Timely:

@@ -77,6 +77,7 @@ class Dispatcher:
     ) -> None:
         self._app = app
         self.streams = streams
+        self.gate = gate
         self._bus = bus
         self._farewell: tuple[Header, ...] = ()
         self._submit = _guarded(gate, HOT_ACCESS["POST", "/orders"], orders.submit)

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import Depends, FastAPI, Response
 from starlette.types import ASGIApp
 
-from ome.api import audit_schemas, past_schemas, schemas
+from ome.api import audit_schemas, key_schemas, past_schemas, schemas
 from ome.api.access import NOTHING, Declaration, access_table
 from ome.api.decoding import CONDITIONS, MODIFY_FORM
 from ome.api.problems import CONTENT_TYPE, ProblemDocument
@@ -45,6 +45,13 @@ _STRUCTS: Final = (
     past_schemas.FullSnapshotView,
     audit_schemas.HistoryView,
     audit_schemas.ExplainView,
+    key_schemas.KeyRequest,
+    key_schemas.RotationRequest,
+    key_schemas.KeyView,
+    key_schemas.NewKeyView,
+    key_schemas.KeyList,
+    key_schemas.AuditList,
+    key_schemas.ErrorList,
     UserEventList,
     ProblemDocument,
 )
@@ -237,14 +244,17 @@ def declare(  # noqa: PLR0913  what a route is
     *,
     access: Access,
     raised: Mapping[str, Access] = NOTHING,
+    audited: bool | None = None,
     openapi_extra: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> None:
     """Add a route to the application, behind a guard that asks for `access`; for `raised`, see `ome.api.access`.
 
-    `responses` are all that it can answer; `options` are those of `add_api_route`.
+    What asks for the operator and isn't a GET is audited, unless it says otherwise (it writes its own entry). `responses` are
+    all that it can answer; `options` are those of `add_api_route`.
     """
-    declaration = Declaration(method, path, access, raised)
+    is_audited = access is Access.OPERATOR and method != "GET" if audited is None else audited
+    declaration = Declaration(method, path, access, raised, is_audited)
     table = access_table(app)
     app.add_api_route(
         path,

@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from msgspec import Struct
 
 from ome.api.auth import Gate, Headers
+from ome.api.keys import Keys
 from ome.api.settings import ApiSettings
 from ome.domain.ports import CommandBus, MarketData, MarketFeed, OrderEntry, Past, ReadModels
 from ome.observability import Metrics, RequestLog
@@ -46,6 +47,7 @@ class Services(Struct, frozen=True, kw_only=True):
     metrics: Metrics
     request_log: RequestLog
     gate: Gate
+    keys: Keys
     durability: Durability
     lineage: Lineage
 

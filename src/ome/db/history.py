@@ -49,6 +49,7 @@ ORDERED_BY: Final[dict[Table, str]] = {
     schema.stored_positions: "user_id",
     schema.event_users: "last_position",
     schema.event_orders: "last_position",
+    schema.audit: "position",
 }
 """Every table that an engine's batches write to, and the column that its rows are read in the order of."""
 

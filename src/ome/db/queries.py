@@ -28,8 +28,9 @@ from sqlalchemy import (
     union_all,
 )
 
-from ome.db.schema import OPEN, event_batches, event_orders, event_users, stored_instruments, stored_orders, stored_trades
+from ome.db.schema import OPEN, audit, event_batches, event_orders, event_users, stored_instruments, stored_orders, stored_trades
 from ome.domain.enums import LAST_OPEN, OrderStatus, Side
+from ome.domain.keys import KEY_ACTIONS
 
 _RESTING: Final = (OPEN, stored_orders.c.status < literal_column(str(int(OrderStatus.PENDING_TRIGGER)), SmallInteger))
 """The orders that stand in a book: the open ones but for stops that wait."""
@@ -207,6 +208,23 @@ def batches_of_order(dialect: Dialect) -> Query:
         .limit(bindparam("limit", type_=Integer))
     )
     return _query(dialect, query)
+
+
+@cache
+def audit_entries(dialect: Dialect, *, before: bool, action: bool) -> Query:
+    """At most `limit` entries of `shard`'s audit, newest first, with a position below `before`, of an `action`."""
+    query = select(audit).where(audit.c.shard == _shard())
+    return _query(
+        dialect, _page(query.where(audit.c.action == _text("action")) if action else query, audit.c.position, before=before)
+    )
+
+
+@cache
+def key_entries(dialect: Dialect) -> Query:
+    """Every entry about keys, oldest first; there are as few as there were keys."""
+    actions = [literal_column(f"'{action}'", Text) for action in KEY_ACTIONS]
+    query = select(audit).where(audit.c.shard == _shard(), audit.c.action.in_(actions))
+    return _query(dialect, query.order_by(audit.c.position))
 
 
 def _page(query: Select[Any], identity: ColumnElement[int], *, before: bool) -> Select[Any]:

@@ -37,7 +37,7 @@ from ome.domain.events import (
 from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import pack, unpack
 from ome.domain.ports import Page
-from ome.domain.records import OrderRecord, SpecialTerms, TradeRecord
+from ome.domain.records import AuditEntry, OrderRecord, SpecialTerms, TradeRecord
 
 BATCHES_AT_ONCE: Final = 8
 """Batches of events that are fetched by one statement while looking for trades."""
@@ -56,6 +56,16 @@ class StoredReads:
     async def close(self) -> None:
         """Close every connection."""
         await self._reader.close()
+
+    async def audit(self, page: Page, action: str | None = None) -> list[AuditEntry]:
+        """By its primary key, or by the index of actions."""
+        query = queries.audit_entries(self._dialect, before=page.before_id is not None, action=action is not None)
+        rows = await self._rows(query, shard=self._shard, before=page.before_id, action=action, limit=page.limit)
+        return records(rows, AuditEntry)
+
+    async def key_entries(self) -> list[AuditEntry]:
+        """By the index of actions."""
+        return records(await self._rows(queries.key_entries(self._dialect), shard=self._shard), AuditEntry)
 
     async def ping(self) -> None:
         """Ask the database for a sign of life."""

@@ -17,6 +17,7 @@ same rows in human units.
 - event_users: which batches have an event of a user; `traded` says whether one of them is a trade
 - event_orders: which batches, after the one that it came in with, have an event of an order. That first one needs no row: it
   holds the order's position, `id % 10**15`
+- audit: what operators did and what happened to keys, by position, and by action; each row is a command of the journal
 - stored_candles: trades added up, by symbol, length and time
 - book_snapshots: the levels of a book now and then, by symbol and sequence
 - engine_snapshots, engine_snapshot_orders: all that an engine knew after a batch, its open orders in parts: where a replay of
@@ -220,6 +221,19 @@ event_orders: Final = Table(
     _id("order_id"),
     _id("last_position"),
     sqlite_with_rowid=False,
+)
+
+audit: Final = Table(
+    "audit",
+    metadata,
+    _shard(),
+    _id("position"),
+    _big("time"),
+    _text("actor"),
+    _text("action"),
+    _text("subject"),
+    _text("detail"),
+    Index("ix_audit_action", "action", "position"),
 )
 
 stored_candles: Final = Table(

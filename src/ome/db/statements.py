@@ -76,6 +76,7 @@ _WRITES: Final[tuple[tuple[Table, Sequence[str]], ...]] = (
     (schema.event_orders, ()),
     (schema.event_batches, ()),
     (schema.journal, ()),
+    (schema.audit, ()),
 )
 """What a batch writes besides the engine row, in order, with the columns that are replaced where the row is there already."""
 
@@ -136,6 +137,7 @@ def rows_of(change: Change) -> list[list[Row]]:
         [(order_id, last) for order_id in batch.touched_order_ids],
         [(shard, batch.first_position, last, batch.events)],
         [_journal_row(change)],
+        to_builtins(batch.audit),
     ]
 
 

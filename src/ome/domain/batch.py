@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord, PositionRecord, TradeRecord
+from ome.domain.records import AuditEntry, EngineSettings, InstrumentRecord, OrderRecord, PositionRecord, TradeRecord
 
 JOURNAL_FORMAT: Final = 1
 """The meaning of the journal's bytes and of the rules they were decided by. A change of either is a new number."""
@@ -24,7 +24,8 @@ class Batch(Struct, frozen=True):
     """One transaction's worth: positions `first_position` to `last_position`, all or nothing.
 
     `orders`, `instruments` and `positions` hold the last state in the batch of each that changed; `user_ids` everybody who has an
-    event in it; `touched_order_ids` the orders from before this batch that have one (a new order's batch is known by its id).
+    event in it; `touched_order_ids` the orders from before this batch that have one (a new order's batch is known by its id);
+    `audit` what was written down of operators.
     """
 
     first_position: int
@@ -42,6 +43,7 @@ class Batch(Struct, frozen=True):
     user_ids: list[str]
     touched_order_ids: list[int]
     positions: Sequence[PositionRecord] = ()
+    audit: Sequence[AuditEntry] = ()
 
 
 def chain_hash(before: bytes, batch: Batch) -> bytes:

@@ -108,7 +108,26 @@ class AdoptPositions(_Command, frozen=True, tag=8):
     positions: list[PositionRecord]
 
 
-Command = NewOrder | ModifyOrder | CancelOrder | DefineInstrument | Configure | AdvanceTime | CancelOrders | AdoptPositions
+class Administered(_Command, frozen=True, tag=20):
+    """Write down what an operator did, or what happened to keys; without any effect on the market. Fields as in AuditEntry."""
+
+    actor: str
+    action: str
+    subject: str
+    detail: str
+
+
+Command = (
+    NewOrder
+    | ModifyOrder
+    | CancelOrder
+    | DefineInstrument
+    | Configure
+    | AdvanceTime
+    | CancelOrders
+    | AdoptPositions
+    | Administered
+)
 
 
 class Stamped(Struct, frozen=True, array_like=True):

@@ -17,7 +17,16 @@ from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOr
 from ome.domain.enums import MarketState, OrderStatus, Side
 from ome.domain.errors import OmeError
 from ome.domain.events import BookChanged, CommandEvents, Event, UserEvent
-from ome.domain.records import BookSnapshot, CandleRecord, EngineState, InstrumentRecord, OrderRecord, PositionRecord, TradeRecord
+from ome.domain.records import (
+    AuditEntry,
+    BookSnapshot,
+    CandleRecord,
+    EngineState,
+    InstrumentRecord,
+    OrderRecord,
+    PositionRecord,
+    TradeRecord,
+)
 
 
 class OpenOrders(Struct, frozen=True):
@@ -113,6 +122,12 @@ class ReadModels(Protocol):
 
     def trades_since(self, moment_us: int) -> AsyncIterator[list[TradeRecord]]:
         """Every trade executed at or after a moment, oldest first, page by page: what rolling statistics start from."""
+
+    async def audit(self, page: Page, action: str | None = None) -> list[AuditEntry]:
+        """Entries of the audit trail, newest first, of one action or of all; `before_id` is a position."""
+
+    async def key_entries(self) -> list[AuditEntry]:
+        """Every entry about keys (`domain.keys`), oldest first."""
 
     async def ping(self) -> None:
         """Ask the database for a sign of life; raises what it raises."""

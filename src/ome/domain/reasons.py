@@ -53,9 +53,11 @@ class Reason(IntEnum):
     TOO_MANY_SYMBOLS = 406
     INSTRUMENT_IN_USE = 407
     NOT_IN_AUCTION = 408
+    KEY_NOT_FOUND = 409
     SNAPSHOT_NOT_FOUND = 410
     SEQUENCE_NOT_REACHED = 411
     SEQUENCE_EVICTED = 412
+    KEY_ENDED = 413
     # 450: the market's state
     MARKET_HALTED = 450
     MARKET_CANCEL_ONLY = 451
@@ -186,6 +188,7 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.NOT_IN_AUCTION: ReasonInfo(
         409, "H3", "The symbol is not in an auction", "GET /market/SYMBOL tells its state, and its prices while it is open."
     ),
+    Reason.KEY_NOT_FOUND: ReasonInfo(404, "", "There is no such key", "GET /keys lists every key by its id."),
     Reason.SNAPSHOT_NOT_FOUND: ReasonInfo(
         404, "", "There is no such snapshot", "The list of the symbol's snapshots has every id."
     ),
@@ -195,6 +198,7 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.SEQUENCE_EVICTED: ReasonInfo(
         410, "D6", "This is no longer kept", "Ask for a later one; the operator has set how long the journal is kept."
     ),
+    Reason.KEY_ENDED: ReasonInfo(409, "", "The key has ended", "It was revoked or has expired; make a new one."),
     Reason.MARKET_HALTED: ReasonInfo(422, "H1", "The symbol is halted", "Only cancels are taken now."),
     Reason.MARKET_CANCEL_ONLY: ReasonInfo(422, "H1", "The symbol takes cancels only", "Wait until it is open again."),
     Reason.MARKET_POST_ONLY: ReasonInfo(

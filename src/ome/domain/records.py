@@ -206,3 +206,18 @@ class EngineState(Struct, frozen=True, array_like=True):
     instruments: list[InstrumentRecord]
     orders: list[OrderRecord]
     positions: list[PositionRecord] = []
+
+
+class AuditEntry(Struct, frozen=True, array_like=True, gc=False):
+    """Something that an operator did, or that happened to keys: the command at `position` of a shard that says so.
+
+    `actor` is the id of the key that was used, "operator" for API_KEY, "" where there was none; `detail` is a JSON object.
+    """
+
+    shard: int
+    position: int
+    time: int
+    actor: str
+    action: str
+    subject: str
+    detail: str

@@ -18,6 +18,7 @@ from msgspec import Struct, structs
 
 from ome.domain.clock import MICROSECONDS
 from ome.domain.commands import (
+    Administered,
     AdoptPositions,
     AdvanceTime,
     CancelOrder,
@@ -152,7 +153,7 @@ class Engine:
                 self._configure(command.settings)
             case CancelOrders():
                 self._cancel_orders(command)
-            case AdvanceTime():
+            case AdvanceTime() | Administered():
                 pass
             case AdoptPositions():
                 self._digest_sum += self._accounts.adopt(command.positions)

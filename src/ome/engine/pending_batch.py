@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from math import inf
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ome.domain.batch import Batch
-from ome.domain.commands import Command, Stamped, encode_commands
+from ome.domain.commands import Administered, Command, Stamped, encode_commands
 from ome.domain.errors import NotAccepting, OmeError
 from ome.domain.events import (
     PUBLIC_EVENTS,
@@ -25,7 +25,7 @@ from ome.domain.events import (
 )
 from ome.domain.ids import make_id
 from ome.domain.reasons import Reason
-from ome.domain.records import TradeRecord
+from ome.domain.records import AuditEntry, TradeRecord
 from ome.engine.engine import Engine
 
 
@@ -168,4 +168,9 @@ class PendingBatch:
             user_ids=list(user_ids),
             touched_order_ids=[order_id for order_id in named if order_id < first_id],
             positions=changes.positions,
+            audit=[_entry(engine.shard, stamped) for stamped in self._stamped if type(stamped.command) is Administered],
         )
+
+
+def _entry(shard: int, stamped: Stamped) -> AuditEntry:
+    return AuditEntry(shard, stamped.position, stamped.time, *structs.astuple(stamped.command))

@@ -25,7 +25,7 @@ import structlog
 from msgspec import Struct
 
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.commands import AdoptPositions, AdvanceTime, CancelOrder, CancelOrders, Command, Configure, Stamped
+from ome.domain.commands import Administered, AdoptPositions, AdvanceTime, CancelOrder, CancelOrders, Command, Configure, Stamped
 from ome.domain.errors import (
     InvariantBroken,
     NotAccepting,
@@ -135,7 +135,7 @@ class EngineRunner:
         self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf
     ) -> asyncio.Future[Sequence[Event]]:
         """See CommandBus: the command's events, once they are durable."""
-        cancels = isinstance(command, CancelOrder | CancelOrders)
+        cancels = isinstance(command, CancelOrder | CancelOrders | Administered)
         try:
             self._check_room(self._limits.queue if cancels else self._limits.queue - self._limits.cancel_slots, cancels=cancels)
         except OmeError:

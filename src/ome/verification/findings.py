@@ -24,6 +24,7 @@ _NAMES: Final = {
     schema.event_users: f"the index row of user {{user_id}} {_INDEX}",
     schema.event_orders: f"the index row of order {{order_id}} {_INDEX}",
     schema.event_batches: "the row of events of the batch that ends with position {last_position}",
+    schema.audit: "the audit's entry of position {position}",
     schema.journal: "the journal's row of positions {first_position} to {last_position}",
 }
 

@@ -5,7 +5,7 @@ What is compared, of one moment of the database:
 - SQLite's own check of the file, and the schema (on PostgreSQL both are the server's);
 - the journal: no gap, the chain of hashes from its first row (a trimmed one begins with a snapshot of the engine, D6), positions
   and times as in the commands, epochs that don't fall;
-- after each batch its events, byte for byte, its trades and the index rows of users and orders;
+- after each batch its events, byte for byte, its trades, its entries of the audit and the index rows of users and orders;
 - each order, every column, when it has ended, and the open ones at the end;
 - at the end the instruments, the positions, the engine row with its counters, settings and hashes, the invariants of the books,
   and that no table has a row more.
@@ -52,6 +52,7 @@ Progress = Callable[[int, int], None]
 
 _INCARNATION: Final = re.compile(r"[0-9a-f]{32}")
 MAX_SHARD: Final = MAX_ID // SHARD_STEP - 1
+_INDEXES: Final = (schema.event_users, schema.event_orders, schema.audit)
 _NOBODY: Final = Waiting(AdvanceTime())
 _STATUS: Final = list(schema.stored_orders.columns).index(schema.stored_orders.c.status)
 _encode = msgpack.Encoder().encode
@@ -170,7 +171,7 @@ class ShardReplay:
         self._orders = Stream(history, schema.stored_orders, shard)
         self._trades = Stream(history, schema.stored_trades, shard)
         self._events = Stream(history, schema.event_batches, shard)
-        self._indexes = [Stream(history, table, shard) for table in (schema.event_users, schema.event_orders)]
+        self._indexes = [Stream(history, table, shard) for table in _INDEXES]
         self._instruments = Stream(history, schema.stored_instruments, shard)
         self._positions = Stream(history, schema.stored_positions, shard)
 

@@ -8,7 +8,9 @@ from fastapi import FastAPI, Response
 
 from fakes import FakeExchange, MakeApp, client_of
 from ome.api.access import AccessTable, UndeclaredRoute
+from ome.api.audit import Audit
 from ome.api.auth import OPERATOR, READER, Caller, Gate, check_scope, user_for
+from ome.api.keys import Keys
 from ome.api.openapi import declare
 from ome.api.problems import Problem
 from ome.api.routes.service import ServiceRoutes
@@ -25,7 +27,9 @@ async def answer() -> Response:
 def bare() -> FastAPI:
     """An application with a key and no routes."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.access = AccessTable(Gate(ApiSettings(api_key="sesame", private_reads=True)))
+    app.state.access = AccessTable(
+        Gate(ApiSettings(api_key="sesame", private_reads=True), Keys(FakeExchange())), Audit(FakeExchange()), 1000
+    )
     return app
 
 

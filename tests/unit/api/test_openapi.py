@@ -25,7 +25,8 @@ BUILT = {
     ("GET", "/orders/{order_id}/history"), ("GET", "/orders/{order_id}/explain"),
     ("PUT", "/instruments/{symbol}"), ("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/metrics"),
     ("GET", "/market/{symbol}/candles"), ("GET", "/market/{symbol}/snapshots"),
-    ("GET", "/market/{symbol}/snapshots/{snapshot_id}"),
+    ("GET", "/market/{symbol}/snapshots/{snapshot_id}"), ("GET", "/keys"), ("POST", "/keys"), ("DELETE", "/keys/{key_id}"),
+    ("POST", "/keys/{key_id}/rotate"), ("GET", "/admin/audit"), ("GET", "/admin/errors"),
 }  # fmt: skip
 LIMIT: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "price": "150.50"}
 MARKET: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "type": "MARKET"}
@@ -90,7 +91,13 @@ def test_every_parameter_of_a_path_is_declared_once(document: dict[str, Any]) ->
 
 def test_only_the_statuses_that_an_operation_answers_are_declared(document: dict[str, Any]) -> None:
     """Success where it is built, 422 alone where it isn't; problems by `default`."""
-    created = {("POST", "/orders"): {"201"}, ("PUT", "/instruments/{symbol}"): {"200", "201"}, ("GET", "/ws"): {"101"}}
+    created = {
+        ("POST", "/keys"): {"201"},
+        ("POST", "/keys/{key_id}/rotate"): {"201"},
+        ("POST", "/orders"): {"201"},
+        ("PUT", "/instruments/{symbol}"): {"200", "201"},
+        ("GET", "/ws"): {"101"},
+    }
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             key = (method.upper(), path)

@@ -5,7 +5,7 @@ from sqlalchemy import Table
 
 from ome.db import schema
 from ome.db.recovery import EngineRow, JournalRow
-from ome.domain.records import InstrumentRecord, OrderRecord, PositionRecord, TradeRecord
+from ome.domain.records import AuditEntry, InstrumentRecord, OrderRecord, PositionRecord, TradeRecord
 
 PAIRS = [
     (schema.stored_orders, OrderRecord, []),
@@ -14,6 +14,7 @@ PAIRS = [
     (schema.stored_positions, PositionRecord, ["shard"]),
     (schema.engine, EngineRow, []),
     (schema.journal, JournalRow, []),
+    (schema.audit, AuditEntry, []),
 ]
 
 

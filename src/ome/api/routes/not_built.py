@@ -12,8 +12,6 @@ from ome.domain.access import Access
 from ome.domain.reasons import Reason
 
 NOT_BUILT: Final[tuple[tuple[str, str, str, Access], ...]] = (
-    ("POST", "/keys", "Make a user's key", Access.OPERATOR),
-    ("DELETE", "/keys/{key_id}", "Revoke a user's key", Access.OPERATOR),
     ("PUT", "/users/{user_id}/limits", "Set a user's limits", Access.OPERATOR),
     ("GET", "/users/{user_id}/limits", "Read a user's limits", Access.READ),
     ("GET", "/users/{user_id}/positions", "Read a user's positions", Access.READ),
@@ -21,8 +19,6 @@ NOT_BUILT: Final[tuple[tuple[str, str, str, Access], ...]] = (
     ("GET", "/users/{user_id}/balances", "Read a user's balances", Access.READ),
     ("POST", "/users/{user_id}/cancel_all_after", "Arm or disarm the dead-man timer", Access.TRADE),
     ("PUT", "/admin/kill", "Stop all, a user or a symbol", Access.OPERATOR),
-    ("GET", "/admin/audit", "Read the audit trail", Access.OPERATOR),
-    ("GET", "/admin/errors", "Read recent errors", Access.OPERATOR),
     ("POST", "/admin/deposits", "Credit a user", Access.OPERATOR),
     ("POST", "/admin/withdrawals", "Debit a user", Access.OPERATOR),
 )

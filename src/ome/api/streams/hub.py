@@ -171,6 +171,12 @@ class Streams:
             return True
         return urlsplit(origin).netloc.lower() == headers.get(b"host", b"").decode("latin-1").lower() != ""
 
+    def close_key(self, key_id: str) -> None:
+        """End every WebSocket that a key has opened: it was revoked."""
+        for session in self._sockets:
+            if session.has_used(key_id):
+                session.outlet.close(UNAUTHENTICATED, "the key was revoked")
+
     # Every stream
 
     def check_room(self) -> None:
@@ -225,6 +231,8 @@ class Streams:
         unheard = now - connection.heard_at
         if session.must_speak_by is not None and now >= session.must_speak_by:
             outlet.close(UNAUTHENTICATED, "no key in time: send it, or subscribe to public data")
+        elif not session.may_stay:
+            outlet.close(UNAUTHENTICATED, "the key has expired")
         elif unheard >= UNHEARD * interval:
             outlet.close(NO_ANSWER, "no answer to pings")
         else:

@@ -44,6 +44,7 @@ from ome.domain.reasons import Reason
 
 UNAUTHENTICATED: Final = 4001
 """The close code of a connection whose key is wrong or came too late."""
+_MOST_KEYS: Final = 15
 FROM_START: Final = "start"
 """Instead of a cursor: every event since the beginning."""
 
@@ -124,6 +125,7 @@ class Session:
         self.outlet = outlet
         self._request_id = request_id
         self._caller = caller
+        self._earlier: tuple[Caller, ...] = ()
         self._subscriptions: dict[tuple[str, str, str], _Subscription] | None = None
         self._lane: OrderLane | None = None
         limit = sources.settings.messages_per_second if sources.gate.needs_key else 0
@@ -132,6 +134,15 @@ class Session:
             monotonic() + sources.settings.auth_seconds if caller.access < Access.TRADE and not caller.key_id else None
         )
         """Until when a key or a subscription must have come, on the monotonic clock; None where that is settled."""
+
+    def has_used(self, key_id: str) -> bool:
+        """Whether this key has opened any of it."""
+        return any(caller.key_id == key_id for caller in (self._caller, *self._earlier))
+
+    @property
+    def may_stay(self) -> bool:
+        """Whether each key that has opened any of it is still good."""
+        return all(map(self._sources.gate.is_good, (self._caller, *self._earlier)))
 
     async def take(self, text: str) -> None:
         """Do what a message asks for and answer it. Waits only where too many orders are in flight."""
@@ -218,7 +229,9 @@ class Session:
             self._refuse(problem, asked.id)
             self.outlet.close(UNAUTHENTICATED, "wrong key")
             return
-        self._caller = caller
+        if caller != self._caller:
+            self._earlier = (*self._earlier[-_MOST_KEYS:], self._caller)
+            self._caller = caller
         self.must_speak_by = None
         self._reply(asked, type="authenticated")
 
