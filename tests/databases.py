@@ -12,7 +12,7 @@ import asyncpg
 
 WRITTEN = (
     *("stored_orders", "stored_trades", "stored_instruments", "stored_positions"),
-    *("journal", "event_batches", "event_users", "event_orders"),
+    *("journal", "event_batches", "event_users", "event_orders", "audit"),
 )
 """The tables that a commit writes to, besides the engine row."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from ome.db import open_storage
-from ome.domain.commands import AdvanceTime, Command, Stamped
+from ome.domain.commands import Administered, AdvanceTime, Command, Stamped
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Waiting
 from properties.flow import Flow
@@ -34,6 +34,8 @@ async def write_history(
                     position = engine.position + 1
                     time = max(engine.time, START_US + position * STEP_US)
                     command = queue.pop(0) if queue else flow.next(position, time)
+                    if isinstance(command, AdvanceTime):  # so that there is an audit too
+                        command = Administered("operator", "PUT /instruments/{symbol}", f"/instruments/{made}", '{"body":"{}"}')
                     stamped = Stamped(position, time, command)
                     pending.add(stamped, engine.apply(stamped), Waiting(AdvanceTime()))
                     made += 1

@@ -29,7 +29,9 @@ class Settings(BaseSettings):
     )
     database_pool_size: int = Field(default=5, ge=1, le=100, description="connections for reading; writing has one of its own")
     api_key: SecretStr = Field(default=SecretStr(""), description="the operator's key, in the header X-API-Key")
-    private_reads: bool = Field(default=False, description="whether orders are read with a key only; they are as soon as a user has a key")
+    private_reads: bool = Field(
+        default=False, description="whether orders are read with a key only, as they are once a user has one"
+    )
     auto_list: bool = Field(default=True, description="whether a symbol's first order lists it, with tick 0.01 and lot 1")
     max_symbols: int = Field(default=10_000, ge=1, description="symbols that can be listed at most")
     max_cascade: int = Field(default=100, ge=1, description="stops that fire in one command at most; the rest with the next")

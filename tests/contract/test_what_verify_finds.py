@@ -21,7 +21,7 @@ ENDED = "(SELECT min(id) FROM stored_orders WHERE status = 3)"
 RESTING = "(SELECT min(id) FROM stored_orders WHERE status = 0)"
 TRADE = "(SELECT max(id) FROM stored_trades)"
 BATCH = "(SELECT max(last_position) FROM journal WHERE last_position < 60)"
-FLIPPED = "{0} = CAST(substr({0}, 1, 40) || X'00' || substr({0}, 42) AS BLOB)"
+FLIPPED = "{0} = CAST(substr({0}, 1, 40) || X'2A' || substr({0}, 42) AS BLOB)"
 DONE = {
     "a filled order's `filled_quantity` raised": f"UPDATE stored_orders SET filled_quantity = 20 WHERE id = {ENDED}",
     "a resting order moved ahead in its queue": f"UPDATE stored_orders SET priority = 0 WHERE id = {RESTING}",

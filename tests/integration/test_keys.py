@@ -150,10 +150,10 @@ def test_no_secret_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        ("UPDATE audit SET actor = 'nobody' WHERE position = 1", "actor"),
+        ("UPDATE audit SET actor = 'nobody' WHERE action = 'key_made'", "actor"),
         ("UPDATE audit SET detail = replace(detail, '\"access\":2', '\"access\":3')", "detail"),
         ("DELETE FROM audit WHERE action = 'key_revoked'", "missing in audit"),
-        ("INSERT INTO audit SELECT shard, 99, time, actor, action, subject, detail FROM audit WHERE position = 1", "99"),
+        ("INSERT INTO audit SELECT shard, 99, time, actor, action, subject, detail FROM audit WHERE action = 'key_made'", "99"),
     ],
 )
 def test_an_edited_entry_of_the_audit_is_found(tmp_path: Path, edit: str, said: str) -> None:
