@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+from collections.abc import Iterable
 from zlib import crc32
 
 import msgspec
+import pytest
 
 from market_flow import random_command
+from ome.api.streams import book_snapshots
 from ome.api.streams.market_topics import STREAM, MarketTopics
-from ome.api.streams.messages import as_frame, checksum
+from ome.api.streams.messages import DepthMessage, as_frame, checksum, depth_snapshot
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.pump import Pump
 from ome.api.streams.ring import QueueLimits
@@ -59,11 +63,11 @@ class Rig:
     def subscribe(self, channel: str, interval: str = "") -> FakeSocket:
         """A reader of AAA."""
         socket = FakeSocket()
-        topic, sequence = self.topics.open(channel, "AAA", interval)
+        topic, _ = self.topics.open(channel, "AAA", interval)
         outlet = Outlet(socket, WIDE)
-        snapshot = self.topics.snapshot(topic, sequence)
-        if snapshot is not None:
-            outlet.say(snapshot)
+        beginning = self.topics.beginning(topic)
+        assert beginning is not None
+        outlet.say(beginning)
         topic.join(outlet)
         return socket
 
@@ -143,7 +147,8 @@ def test_server_sent_events_say_the_same() -> None:
     rng, rig = random.Random(12), Rig()
     rig.run(rng, 50)
     topic, sequence = rig.topics.open(STREAM, "AAA")
-    socket, beginning = FakeSocket(), rig.topics.stream_snapshot("AAA", depth=True)
+    socket, beginning = FakeSocket(), rig.topics.beginning(topic)
+    assert beginning is not None
     start = len(rig.tape)
     topic.join(Outlet(socket, WIDE))
     rig.run(rng, 500)
@@ -160,6 +165,49 @@ def test_server_sent_events_say_the_same() -> None:
             trades.append(message["trade"])
     assert book.levels() == rig.book()
     assert trades == rig.tape[start:]
+
+
+async def joined_when_made(rig: Rig, channel: str, limits: QueueLimits) -> FakeSocket:
+    """A reader of a book that is large, as sessions and event streams join it."""
+    socket, (topic, _) = FakeSocket(), rig.topics.open(channel, "AAA")
+    while (beginning := rig.topics.beginning(topic)) is None:
+        await rig.topics.prepare(topic)
+    outlet = Outlet(socket, limits)
+    outlet.say(beginning)
+    topic.join(outlet)
+    return socket
+
+
+async def test_a_large_books_readers_share_what_is_made_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """D1: whoever joins before, while and after a large book's snapshot is made, with trading between its slices, ends with the
+    engine's book; it is made far fewer times than it is asked for.
+    """
+    monkeypatch.setattr(book_snapshots, "SLICE", 1)
+    made: list[int] = []
+
+    def counted(depth: Depth, bids: Iterable[bytes], asks: Iterable[bytes]) -> DepthMessage:
+        made.append(depth.sequence)
+        return depth_snapshot(depth, bids, asks)
+
+    monkeypatch.setattr(book_snapshots, "depth_snapshot", counted)
+    limits = QueueLimits(4, 10**9)  # while a snapshot is made nothing that it will need is dropped
+    rng, rig = random.Random(14), Rig(limits)
+    rig.run(rng, 200)
+    joining: list[asyncio.Task[FakeSocket]] = []
+    for number in range(120):
+        if number % 3 == 0:
+            joining.append(asyncio.create_task(joined_when_made(rig, "depth", WIDE)))
+        await asyncio.sleep(0)
+        rig.run(rng, 3)
+    sockets = await asyncio.gather(*joining)
+    rig.run(rng, 20)
+    for socket in sockets:
+        book, told = Book(), [message for message in socket.read() if message["channel"] == "depth"]
+        assert [message["type"] for message in told].count("snapshot") == 1
+        for message in told:
+            book.take(message)
+        assert book.levels() == rig.book()
+    assert 1 < len(made) < len(sockets) / 2
 
 
 def test_a_topic_nobody_hears_is_closed_and_its_symbol_is_not_watched() -> None:

@@ -14,6 +14,7 @@ from ome.api.auth import ANYBODY, OPERATOR, Caller
 from ome.api.dispatcher import Dispatcher
 from ome.api.settings import StreamSettings
 from ome.api.streams.outlet import Outlet
+from ome.api.streams.ring import QueueLimits
 from ome.api.streams.session import UNAUTHENTICATED, Session
 from ome.domain.commands import CancelOrder, NewOrder
 from ome.domain.errors import OmeError, Overloaded
@@ -90,6 +91,24 @@ async def test_dry_runs_are_answered_as_over_rest_and_leave_nothing(talk: Talk, 
     assert (batch["dry_run"], [result["status"] for result in batch["results"]]) == (True, [201, 404])
     (kept,) = exchange.orders.values()
     assert (str(kept.id), kept.version) == (real["order"]["order_id"], 1)
+
+
+async def test_a_connection_that_takes_no_bytes_gets_its_snapshots_when_it_does(app: Dispatcher) -> None:
+    """However much it subscribes to at once, it isn't closed as slow for what it asked for."""
+    talk = Talk(app)
+    await talk.say({"op": "submit", **ORDER})
+    talk.outlet._limits = QueueLimits(3, 1000)
+    talk.socket.is_paused = True
+    for channel in ("depth", "ticker", "trades"):
+        assert await talk.say({"op": "subscribe", "channel": channel, "symbol": "AAPL"}) == []
+    talk.socket.is_paused = False
+    talk.outlet.resume()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    told = talk.socket.read()
+    assert [message["type"] for message in told] == ["subscribed"] * 3 + ["snapshot"] * 2
+    assert talk.socket.closed is None
+    await talk.session.ended()
 
 
 async def test_what_a_dry_run_would_submit_is_not_cancelled_on_disconnect(talk: Talk, exchange: FakeExchange) -> None:

@@ -87,7 +87,7 @@ class EventStream(Response):
             return
         mailbox = _Mailbox()
         outlet = Outlet(mailbox, self._streams.limits)
-        topic = self._begin(outlet)
+        topic = await self._begin(outlet)
         tasks = [
             asyncio.create_task(_send_all(mailbox, outlet, send)),
             asyncio.create_task(_until_gone(receive)),
@@ -104,18 +104,14 @@ class EventStream(Response):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _begin(self, outlet: Outlet) -> Topic:
-        """Say where the reader is, and let it hear the rest; all in one go, so that nothing can come between."""
-        market = self._streams.market
-        topic, sequence = market.open(STREAM, self._symbol)
-        seen = self._last_event_id
-        index = None
-        if seen is not None and _SEQUENCE.fullmatch(seen) and int(seen) <= sequence:
-            index = topic.ring.after(int(seen))
+    async def _begin(self, outlet: Outlet) -> Topic:
+        """Say where the reader is, and let it hear the rest, both in one go, so that nothing can come between."""
+        market, seen = self._streams.market, self._last_event_id
+        topic, _ = market.open(STREAM, self._symbol)
+        beginning = market.resumption(topic, int(seen)) if seen is not None and _SEQUENCE.fullmatch(seen) else None
+        while beginning is None and (beginning := market.beginning(topic)) is None:
+            await market.prepare(topic)
         self._streams.open_events(outlet)
-        beginning = market.stream_snapshot(self._symbol, depth=index is None)
-        if index is not None and index < topic.ring.end:
-            beginning = topic.ring.since(index) + beginning
         outlet.say(beginning)
         topic.join(outlet)
         return topic

@@ -11,19 +11,18 @@ from time import monotonic
 from typing import Any, Final
 
 from ome.api.problems import Problem
+from ome.api.streams.book_snapshots import BookSnapshots, Wrap
 from ome.api.streams.messages import (
-    ALL_LEVELS,
     CHECKSUM_LEVELS,
     as_event,
     as_frame,
     candle_message,
-    depth_snapshot,
     depth_update,
     encode,
     ticker_message,
     trade_update,
 )
-from ome.api.streams.pump import Pump, Topic, TopicKey
+from ome.api.streams.pump import Pump, Topic
 from ome.api.streams.ring import QueueLimits
 from ome.domain.events import BookChanged
 from ome.domain.ports import MarketData, MarketFeed, Quote
@@ -36,6 +35,18 @@ STREAM: Final = "stream"
 """The topic of a symbol's server-sent events."""
 
 
+def _depth_event(payload: bytes, sequence: int) -> bytes:
+    return as_event(payload, b"depth", sequence)
+
+
+def _ticker_event(quote: Quote) -> bytes:
+    return as_event(encode(ticker_message(quote, None)), b"ticker", None)
+
+
+_BOOKS: Final[dict[str, Wrap]] = {"depth": lambda payload, _: as_frame(payload), STREAM: _depth_event}
+"""The channels that begin with a book, and how each puts it."""
+
+
 class MarketTopics:
     """The FeedSink of the edge. Lives on the event loop."""
 
@@ -45,7 +56,7 @@ class MarketTopics:
         self._pump = pump
         self._limits = limits
         self._topics: dict[tuple[str, str, str], Topic] = {}
-        self._snapshots: dict[Topic, tuple[int, bytes]] = {}
+        self._books = BookSnapshots(market)
         feed.attach(self)
 
     def open(self, channel: str, symbol: str, interval: str = "") -> tuple[Topic, int]:
@@ -59,48 +70,42 @@ class MarketTopics:
             topic = self._topics[key] = Topic(key, self._limits, quote.sequence, monotonic())
         return topic, quote.sequence
 
-    def snapshot(self, topic: Topic, sequence: int) -> bytes | None:
-        """The frame that a reader of a topic begins with, made once for all who begin at this sequence; trades have none."""
-        known = self._snapshots.get(topic)
-        if known is not None and known[0] == sequence:
-            return known[1]
-        payload = self._payload(topic.key, sequence)
-        if payload is None:
-            return None
-        frame = as_frame(payload)
-        self._snapshots[topic] = (sequence, frame)
-        return frame
+    def beginning(self, topic: Topic) -> bytes | None:
+        """What a reader of a topic begins with before it hears what comes from now on: a snapshot, nothing for trades; None where
+        a large book's has to be made first (`prepare`).
+        """
+        channel, symbol, interval = topic.key
+        quote = self._market.quote(symbol)
+        if quote is None or channel == "trades":
+            return b""
+        if channel in _BOOKS:
+            book = self._books.beginning(topic, quote.sequence, _BOOKS[channel])
+            return book if book is None or channel != STREAM else book + _ticker_event(quote)
+        if channel == "ticker":
+            return as_frame(encode(ticker_message(quote, None)))
+        candle = self._feed.candle(symbol, interval)
+        return as_frame(encode(candle_message(symbol, interval, candle, quote.sequence, None)))
 
-    def stream_snapshot(self, symbol: str, *, depth: bool) -> bytes:
-        """What a stream of server-sent events begins with: the depth where it is wanted, and the ticker."""
-        pieces = []
-        book, quote = self._market.depth(symbol, ALL_LEVELS), self._market.quote(symbol)
-        if depth and book is not None:
-            pieces.append(as_event(encode(depth_snapshot(book)), b"depth", book.sequence))
-        if quote is not None:
-            pieces.append(as_event(encode(ticker_message(quote, None)), b"ticker", None))
-        return b"".join(pieces)
+    async def prepare(self, topic: Topic) -> None:
+        """Make what `beginning` of a large book needs."""
+        await self._books.make(topic, _BOOKS[topic.key[0]])
+
+    def resumption(self, topic: Topic, seen: int) -> bytes | None:
+        """What a reader of server-sent events that has seen a sequence begins with: everything since, and the ticker; None where
+        that isn't kept, or hasn't come yet.
+        """
+        quote = self._market.quote(topic.key[1])
+        index = None if quote is None or seen > quote.sequence else topic.ring.after(seen)
+        return None if quote is None or index is None else topic.ring.since(index) + _ticker_event(quote)
 
     def close_idle(self, before: float) -> None:
         """Close the topics that nobody has heard since that moment, on the monotonic clock."""
         for key, topic in list(self._topics.items()):
             if topic.left_at is not None and topic.left_at < before:
                 del self._topics[key]
-                self._snapshots.pop(topic, None)
+                self._books.forget(topic)
                 if not any(symbol == key[1] for _, symbol, _ in self._topics):
                     self._feed.unwatch(key[1])
-
-    def _payload(self, key: TopicKey, sequence: int) -> bytes | None:
-        channel, symbol, interval = key
-        if channel == "depth":
-            depth = self._market.depth(symbol, ALL_LEVELS)
-            return None if depth is None else encode(depth_snapshot(depth))
-        if channel == "ticker":
-            quote = self._market.quote(symbol)
-            return None if quote is None else encode(ticker_message(quote, None))
-        if channel == "candles":
-            return encode(candle_message(symbol, interval, self._feed.candle(symbol, interval), sequence, None))
-        return None
 
     # FeedSink
 

@@ -46,8 +46,8 @@ class DepthMessage(_Sequenced, frozen=True, kw_only=True, gc=False):
     """Levels as they are now: all of them in a snapshot, those that changed in an update; quantity "0" is gone."""
 
     timestamp: str
-    bids: list[LevelView]
-    asks: list[LevelView]
+    bids: list[LevelView] | Raw
+    asks: list[LevelView] | Raw
     checksum: int
 
 
@@ -156,8 +156,13 @@ def checksum(depth: Depth) -> int:
     return crc32("".join([f"{format_number(price)}:{format_number(quantity)};" for price, quantity, _ in levels]).encode())
 
 
-def depth_snapshot(depth: Depth) -> DepthMessage:
-    """Every level of a book."""
+def levels_in_json(levels: Iterable[tuple[int, int, int]]) -> bytes:
+    """Levels as they stand in a JSON list, without its brackets."""
+    return encode(_levels(levels))[1:-1]
+
+
+def depth_snapshot(depth: Depth, bids: Iterable[bytes], asks: Iterable[bytes]) -> DepthMessage:
+    """Every level of a book, in pieces of `levels_in_json`."""
     return DepthMessage(
         channel="depth",
         type="snapshot",
@@ -165,8 +170,8 @@ def depth_snapshot(depth: Depth) -> DepthMessage:
         sequence=depth.sequence,
         previous_sequence=None,
         timestamp=format_time(depth.time),
-        bids=_levels(depth.bids),
-        asks=_levels(depth.asks),
+        bids=_list(bids),
+        asks=_list(asks),
         checksum=checksum(depth),
     )
 
@@ -248,6 +253,10 @@ def candle_view(candle: Candle) -> CandleView:
         vwap=candle.vwap,
         trades=candle.trades,
     )
+
+
+def _list(pieces: Iterable[bytes]) -> Raw:
+    return Raw(b"[%b]" % b",".join(pieces))
 
 
 def _levels(levels: Iterable[tuple[int, int, int]]) -> list[LevelView]:

@@ -54,6 +54,11 @@ class Outlet:
         """Whether nothing more is written to it."""
         return self.close_code is not None
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether its connection takes no more for now."""
+        return self._socket.is_paused
+
     def follow(self, ring: Ring, index: int) -> None:
         """Hear a topic from a message on."""
         self._places[ring] = index

@@ -26,7 +26,7 @@ class QueueLimits(Struct, frozen=True):
 class Ring:
     """The messages of one topic, in bytes as they are sent."""
 
-    __slots__ = ("_base", "_ends", "_first", "_floor", "_joined", "_keys", "_limits", "_messages")
+    __slots__ = ("_base", "_ends", "_first", "_floor", "_joined", "_keys", "_limits", "_messages", "is_held")
 
     def __init__(self, limits: QueueLimits, floor: Any) -> None:
         """`floor` is the key that all messages to come are above."""
@@ -37,6 +37,8 @@ class Ring:
         self._ends: list[int] = [0]  # the bytes before each message, and at the end, since the beginning
         self._keys: list[Any] = []
         self._joined: dict[int, bytes] = {}
+        self.is_held = False
+        """Whether nothing is dropped for now."""
 
     @property
     def first(self) -> int:
@@ -61,7 +63,9 @@ class Ring:
         self._joined = {}
 
     def since(self, index: int) -> bytes:
-        """Everything from an index on, in one piece; it must be kept still."""
+        """Everything from an index on, in one piece; it must be kept still. Nothing from the end on."""
+        if index == self.end:
+            return b""
         if index == self.end - 1:
             return self._messages[-1]
         joined = self._joined.get(index)
@@ -82,6 +86,8 @@ class Ring:
 
     def trim(self, below: int) -> None:
         """Drop the oldest messages beyond the limits, but none from the index `below` on."""
+        if self.is_held:
+            return
         ends, base, end = self._ends, self._base, self.end
         first = max(self._first, min(below, end - self._limits.messages))
         while first < below and ends[-1] - ends[first - base] > self._limits.bytes:

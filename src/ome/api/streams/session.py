@@ -108,13 +108,13 @@ class Sources(NamedTuple):
 
 
 class _Subscription:
-    """What a connection hears; `replay` reads what is stored first, where there is that."""
+    """What a connection hears; `start` is what gives it what comes before, where that takes a while."""
 
-    __slots__ = ("replay", "topic")
+    __slots__ = ("start", "topic")
 
-    def __init__(self, topic: Topic, replay: asyncio.Task[None] | None = None) -> None:
+    def __init__(self, topic: Topic, start: asyncio.Task[None] | None = None) -> None:
         self.topic = topic
-        self.replay = replay
+        self.start = start
 
 
 class Session:
@@ -261,15 +261,41 @@ class Session:
         self.must_speak_by = None
 
     def _subscribe_market(self, asked: Asked, key: tuple[str, str, str]) -> None:
-        """Ack, snapshot and everything after it, in one go: nothing can come between. Subscribing again starts anew."""
-        topic, sequence = self._sources.market.open(*key)
+        """Ack, snapshot and everything after it, in one go: nothing can come between. Subscribing again starts anew.
+
+        The snapshot comes later where it has to be made first, and to a connection that doesn't take bytes now: what it asked
+        for shall not make it a slow reader.
+        """
+        market = self._sources.market
+        topic, sequence = market.open(*key)
         self._drop(key)
         self._reply(asked, type="subscribed", subscription=_shown(key), sequence=sequence, **self._history)
-        snapshot = self._sources.market.snapshot(topic, sequence)
-        if snapshot is not None:
-            self.outlet.say(snapshot)
+        beginning = market.beginning(topic)
+        if beginning is None or (beginning and self.outlet.is_paused):
+            topic.expect(self.outlet)
+            self._keep(key, _Subscription(topic, asyncio.create_task(self._begin_later(key, topic))))
+        else:
+            self._begin(topic, beginning)
+            self._keep(key, _Subscription(topic))
+
+    def _begin(self, topic: Topic, beginning: bytes) -> None:
+        if beginning:
+            self.outlet.say(beginning)
         topic.join(self.outlet)
-        self._keep(key, _Subscription(topic))
+
+    async def _begin_later(self, key: tuple[str, str, str], topic: Topic) -> None:
+        market = self._sources.market
+        try:
+            while not self.outlet.is_closed:
+                await self.outlet.drained()
+                beginning = market.beginning(topic)
+                if beginning is not None:
+                    self._begin(topic, beginning)
+                    return
+                await market.prepare(topic)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client is told, and subscribes again
+            self._drop(key)
+            self._refuse(error, None)
 
     @property
     def _history(self) -> dict[str, Any]:
@@ -321,8 +347,8 @@ class Session:
 
 
 def _leave(subscription: _Subscription, outlet: Outlet, now: float) -> None:
-    if subscription.replay is not None:
-        subscription.replay.cancel()
+    if subscription.start is not None:
+        subscription.start.cancel()
     subscription.topic.part(outlet, now)
 
 
