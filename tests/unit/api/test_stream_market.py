@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Iterable
 from zlib import crc32
 
 import msgspec
@@ -185,7 +184,7 @@ async def test_a_large_books_readers_share_what_is_made_in_slices(monkeypatch: p
     monkeypatch.setattr(book_snapshots, "SLICE", 1)
     made: list[int] = []
 
-    def counted(depth: Depth, bids: Iterable[bytes], asks: Iterable[bytes]) -> DepthMessage:
+    def counted(depth: Depth, bids: msgspec.Raw, asks: msgspec.Raw) -> DepthMessage:
         made.append(depth.sequence)
         return depth_snapshot(depth, bids, asks)
 

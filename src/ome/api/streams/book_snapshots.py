@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
-from ome.api.streams.messages import ALL_LEVELS, depth_snapshot, encode, levels_in_json
+from ome.api.streams.messages import ALL_LEVELS, depth_snapshot, encode, levels_in_json, list_in_json
 from ome.api.streams.pump import Topic
-from ome.domain.ports import Depth, MarketData
+from ome.domain.ports import MarketData
 
 SLICE: Final = 500
 """Levels that are encoded in one go: a millisecond. A book with no more than that on either side is small."""
@@ -55,7 +55,8 @@ class BookSnapshots:
         depth = self._market.depth(topic.key[1], SLICE + 1)
         if depth is None or max(len(depth.bids), len(depth.asks)) > SLICE:
             return None
-        data = wrap(_in_json(depth, [levels_in_json(depth.bids)], [levels_in_json(depth.asks)]), depth.sequence)
+        bids, asks = (list_in_json([levels_in_json(levels)]) for levels in (depth.bids, depth.asks))
+        data = wrap(encode(depth_snapshot(depth, bids, asks)), depth.sequence)
         self._kept[topic] = _Kept(depth.sequence, data, is_large=False)
         return data
 
@@ -78,24 +79,23 @@ class BookSnapshots:
         ring = topic.ring
         start, ring.is_held = ring.end, True
         try:
-            bids, asks = await _slices(depth.bids), await _slices(depth.asks)
-            payload = _in_json(depth, bids, asks)
-            await asyncio.sleep(0)
+            bids, asks = await _in_slices(depth.bids), await _in_slices(depth.asks)
+            payload = encode(depth_snapshot(depth, bids, asks))
+            await asyncio.sleep(0)  # a copy of megabytes takes milliseconds: one at a time
             snapshot = wrap(payload, depth.sequence)
+            await asyncio.sleep(0)
             sequence = depth.sequence if ring.end == start else ring.last_key
             self._kept[topic] = _Kept(sequence, snapshot + ring.since(start), is_large=True)
         finally:
             ring.is_held = False
 
 
-async def _slices(levels: list[Level]) -> list[bytes]:
+async def _in_slices(levels: list[Level]) -> Raw:
     """Levels in JSON, a slice at a time."""
     pieces = []
     for start in range(0, len(levels), SLICE):
         pieces.append(levels_in_json(levels[start : start + SLICE]))
         await asyncio.sleep(0)
-    return pieces
-
-
-def _in_json(depth: Depth, bids: list[bytes], asks: list[bytes]) -> bytes:
-    return encode(depth_snapshot(depth, bids, asks))
+    whole = list_in_json(pieces)
+    await asyncio.sleep(0)
+    return whole

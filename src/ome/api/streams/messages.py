@@ -161,8 +161,13 @@ def levels_in_json(levels: Iterable[tuple[int, int, int]]) -> bytes:
     return encode(_levels(levels))[1:-1]
 
 
-def depth_snapshot(depth: Depth, bids: Iterable[bytes], asks: Iterable[bytes]) -> DepthMessage:
-    """Every level of a book, in pieces of `levels_in_json`."""
+def list_in_json(pieces: Iterable[bytes]) -> Raw:
+    """The JSON list that pieces of `levels_in_json` make."""
+    return Raw(b"[%b]" % b",".join(pieces))
+
+
+def depth_snapshot(depth: Depth, bids: Raw, asks: Raw) -> DepthMessage:
+    """Every level of a book; `bids` and `asks` are its levels in JSON."""
     return DepthMessage(
         channel="depth",
         type="snapshot",
@@ -170,8 +175,8 @@ def depth_snapshot(depth: Depth, bids: Iterable[bytes], asks: Iterable[bytes]) -
         sequence=depth.sequence,
         previous_sequence=None,
         timestamp=format_time(depth.time),
-        bids=_list(bids),
-        asks=_list(asks),
+        bids=bids,
+        asks=asks,
         checksum=checksum(depth),
     )
 
@@ -253,10 +258,6 @@ def candle_view(candle: Candle) -> CandleView:
         vwap=candle.vwap,
         trades=candle.trades,
     )
-
-
-def _list(pieces: Iterable[bytes]) -> Raw:
-    return Raw(b"[%b]" % b",".join(pieces))
 
 
 def _levels(levels: Iterable[tuple[int, int, int]]) -> list[LevelView]:
