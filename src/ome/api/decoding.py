@@ -384,7 +384,9 @@ def _read(members: Mapping[str, Raw], form: Form) -> dict[str, Any]:
     for name, raw in members.items():
         reader = form.readers.get(name)
         if reader is None:
-            errors.append(FieldError(name[:MAX_NAME], f"is no field of this request; it takes {', '.join(form.readers)}"))
+            errors.append(
+                FieldError(name[:MAX_NAME], f"is no field of this request; it takes {', '.join(form.readers) or 'none'}")
+            )
             continue
         try:
             values[name] = reader(raw)

@@ -72,7 +72,9 @@ def _channel_rules(values: Mapping[str, Any], given: Collection[str]) -> list[Fi
     taken = {"orders": ("user_id", "from"), "candles": ("symbol", "interval")}.get(channel, ("symbol",))
     errors = [FieldError(name, f"is required for the channel {channel}") for name in wanted if name not in given]
     return errors + [
-        FieldError(name, f"is not for the channel {channel}") for name in given if name not in {"channel", "op", "id", *taken}
+        FieldError(name, f"is not for the channel {channel}")
+        for name in given
+        if name in SUBSCRIBE_FORM.readers and name not in {"channel", *taken}
     ]
 
 
