@@ -48,6 +48,8 @@ PROBLEM_HEADERS: Final = (*SECURITY_HEADERS, _NO_STORE, (b"content-type", CONTEN
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 CLIENT_GONE: Final = 499
 """What the request log says of a request whose client left before it was read: nothing was answered."""
+WHOLE_ANSWER: Final = "ome.whole_answer"
+"""The ASGI extension of a server whose `send` takes a whole answer at once: status, headers with a Content-Length, body."""
 WEBSOCKET: Final = "/ws"
 UNMATCHED: Final = "unmatched"
 """The route of a request that matched none, in logs and metrics: a path from outside is never a label."""
@@ -56,6 +58,7 @@ _WITHOUT_DATA: Final = frozenset({"STARTING", "RECOVERING"})
 _ABOUT_ITSELF: Final = re.compile(r"/(health(/.*)?|metrics|docs(/.*)?|static/.*|openapi\.json)?")
 """The paths that need no data."""
 _CHANGES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_NO_EXTENSIONS: Final[dict[str, Any]] = {}
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 Handler = Callable[[Scope, Headers, Receive], Awaitable[Reply]]
@@ -97,7 +100,7 @@ class Dispatcher:
         """One request, one lifespan or one WebSocket, as ASGI has it."""
         if scope["type"] == "http":
             if scope["method"] == "HEAD":  # as GET, without the body
-                scope, send = {**scope, "method": "GET", "ome.head": True}, _without_body(send)
+                scope, send = {**scope, "method": "GET", "ome.head": True, "extensions": {}}, _without_body(send)
             handler, route = self._hot_route(scope["method"], scope["path"])
             if _head_bytes(scope) > self._max_head_bytes:
                 await self._serve(self._refuse_head, route or UNMATCHED, scope, receive, send)
@@ -150,8 +153,12 @@ class Dispatcher:
             status, further, code, base = problem.status, problem.headers, problem.reason.code, PROBLEM_HEADERS
             body = problem.render(scope["method"], scope["path"], request_id)
         own = ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode()), *self._caveat(scope, status))
-        await send({"type": "http.response.start", "status": status, "headers": [*base, *own, *further]})
-        await send({"type": "http.response.body", "body": body})
+        extension = scope.get("extensions", _NO_EXTENSIONS).get(WHOLE_ANSWER)
+        if extension is not None:
+            await extension["send"](status, (*base, *own, *further), body)
+        else:
+            await send({"type": "http.response.start", "status": status, "headers": [*base, *own, *further]})
+            await send({"type": "http.response.body", "body": body})
         self._request_log.add(_method(scope), route, status, started, request_id, code, len(body))
 
     async def _refuse_head(self, _scope: Scope, _headers: Headers, _receive: Receive) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from starlette.types import Message
 
 from fakes import NOW, FakeExchange, MakeApp, client_of, order_record
+from ome.api.dispatcher import WHOLE_ANSWER, Dispatcher
 from ome.api.paging import encode_cursor
 from ome.api.routes.not_built import NOT_BUILT
 from ome.domain.access import Access
@@ -521,3 +523,37 @@ async def test_a_service_that_stops_closes_its_connections(make_app: MakeApp, ex
         exchange.fail = NotAccepting("draining")
         refused = await client.delete("/orders/1")
         assert (refused.status_code, code(refused), refused.headers["connection"]) == (503, "draining", "close")
+
+
+async def test_an_order_s_answer_is_sent_at_once_where_the_server_can(app: Dispatcher) -> None:
+    """One packet then, not two; HEAD, whose answer has no body, goes ASGI's way."""
+    whole: list[tuple[int, dict[bytes, bytes], bytes]] = []
+    parts: list[Message] = []
+
+    async def send_whole(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+        whole.append((status, dict(headers), body))
+
+    async def send(message: Message) -> None:
+        parts.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    for method in ("GET", "HEAD"):
+        await app(
+            {
+                "type": "http",
+                "method": method,
+                "path": "/orders/1",
+                "query_string": b"",
+                "headers": [],
+                "extensions": {WHOLE_ANSWER: {"send": send_whole}},
+            },
+            receive,
+            send,
+        )
+    ((status, headers, body),) = whole
+    assert status == 404
+    assert headers[b"content-length"] == b"%d" % len(body)
+    assert [message["type"] for message in parts] == ["http.response.start", "http.response.body"]
+    assert parts[1]["body"] == b""
