@@ -106,7 +106,9 @@ class Round(Struct):
 
     peak_per_second: float
     peak_connections: int
+    """With so many clients that wait for their answers."""
     offered_per_second: float
+    """What was really sent off, per second: a generator that falls behind offers less than it should."""
     seconds: float
     orders: Tally
     cancels: Tally
@@ -155,21 +157,21 @@ async def peak_of(server: Server, port: int, seconds: float) -> tuple[float, int
 async def one_round(server: Server, port: int, options: argparse.Namespace) -> Round:
     """Measure the peak, then ask for more."""
     peak, connections, peak_cpu_us = await peak_of(server, port, options.seconds / len(CONNECTIONS))
-    before, cpu = memory_mib(server.process.pid), server.cpu_seconds()
+    before = memory_mib(server.process.pid)
     flow = Flow(cancel_every=CANCEL_EVERY)
     load = Load(port, flow.seen)
     await load.connect(OVERLOAD_CONNECTIONS)
+    cpu = server.cpu_seconds()
     started = time.perf_counter()
     await load.run_open(iter(flow), peak * options.factor, options.seconds)
     seconds = time.perf_counter() - started
     cpu_after = server.cpu_seconds()
+    offered = (flow.orders.offered + flow.cancels.offered) / options.seconds
     held_back = load.most_waiting
     await load.close()
     used = None if cpu is None or cpu_after is None else cpu_after - cpu
     memory = (before, memory_mib(server.process.pid))
-    return Round(
-        peak, connections, peak * options.factor, seconds, flow.orders, flow.cancels, peak_cpu_us, used, memory, held_back
-    )
+    return Round(peak, connections, offered, seconds, flow.orders, flow.cancels, peak_cpu_us, used, memory, held_back)
 
 
 def memory_mib(pid: int) -> float:
