@@ -32,7 +32,7 @@ from ome.api.app import build_app
 from ome.api.connections import ConnectionLimits, Connections
 from ome.api.protocol import Connection
 from ome.api.services import Ports
-from ome.api.settings import ApiSettings, StreamSettings
+from ome.api.settings import ApiSettings, RateSettings, StreamSettings
 from ome.api.websocket import WebSocketConnection
 from ome.config import Settings, load_settings, not_built
 from ome.db import open_storage
@@ -127,6 +127,7 @@ class Service:
             settings=ApiSettings(
                 api_key=settings.api_key.get_secret_value(),
                 private_reads=settings.private_reads,
+                rates=_rate_settings(settings),
                 max_body_bytes=settings.max_body_bytes,
                 max_batch_bytes=settings.max_batch_bytes,
                 max_head_bytes=settings.max_header_bytes,
@@ -155,6 +156,8 @@ class Service:
     async def drain(self, within_s: float) -> bool:
         """Finish what was taken and refuse everything new; whether all of it is durable. What can be read still can be."""
         self.app.say_farewell()
+        if self.app.refused_keys is not None:
+            await self.app.refused_keys.flush()
         return await self._runner.drain(within_s)
 
     async def stop(self) -> bool:
@@ -442,6 +445,16 @@ def _stream_settings(settings: Settings) -> StreamSettings:
         heartbeat_seconds=settings.stream_heartbeat_sec,
         max_order_bytes=settings.max_body_bytes,
         allowed_origins=tuple(origin.strip() for origin in settings.allowed_origins.split(",") if origin.strip()),
+    )
+
+
+def _rate_settings(settings: Settings) -> RateSettings:
+    return RateSettings(
+        orders_per_second=settings.rate_orders_per_sec,
+        cancels_per_second=settings.rate_cancels_per_sec,
+        reads_per_second=settings.rate_reads_per_sec,
+        failed_keys_per_second=settings.rate_failed_keys_per_sec,
+        trusted_proxies=tuple(each.strip() for each in settings.trusted_proxies.split(",") if each.strip()),
     )
 
 

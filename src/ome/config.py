@@ -9,7 +9,7 @@ import ipaddress
 import os
 from typing import Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -105,11 +105,42 @@ class Settings(BaseSettings):
     )
     ws_max_subscriptions: int = Field(default=1000, ge=1, description="subscriptions of one WebSocket")
     ws_max_in_flight: int = Field(default=1000, ge=1, description="orders of one WebSocket that may wait for their answers")
+    rate_orders_per_sec: float = Field(
+        default=100.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="orders and changes a second of a user's key, in bursts of 5 s; 0: no limit",
+    )
+    rate_cancels_per_sec: float = Field(
+        default=500.0, ge=0, allow_inf_nan=False, description="cancels a second of a user's key, counted apart; 0: no limit"
+    )
+    rate_reads_per_sec: float = Field(
+        default=50.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="reads a second of a user's key, or of an address without one; 0: no limit",
+    )
+    rate_failed_keys_per_sec: float = Field(
+        default=50.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="keys a second that an address may get wrong (401), then 429; 0: no limit",
+    )
+    trusted_proxies: str = Field(
+        default="", description="networks of proxies, with commas, whose X-Forwarded-For is believed; none by default"
+    )
     allowed_origins: str = Field(
         default="", description="origins of pages that may open WebSockets, with commas; the service's own always may"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least severe log lines to write")
     log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: console on a terminal, else JSON")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        for each in filter(None, map(str.strip, text.split(","))):
+            ipaddress.ip_network(each)
+        return text
 
     @property
     def is_loopback(self) -> bool:

@@ -1,7 +1,8 @@
 """Which scope each route asks for: declared with the route, held by the guard in front of it, and checked for at start.
 
 A route that was added without a declaration stops the start. `raised` names query parameters that need more than the route
-itself: `user_id`, or `detail=orders` for this value alone. What is `audited` is written down before it is done.
+itself: `user_id`, or `detail=orders` for this value alone. What is `audited` is written down before it is done. A request counts
+`weight` for the rate limit of `policy` (`ome.api.rate_limits`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from fastapi import FastAPI, Request
 from starlette.routing import BaseRoute
 
 from ome.api.audit import Audit
-from ome.api.auth import Gate, Headers, put_caller
+from ome.api.auth import ANYBODY, Gate, Headers, put_caller
+from ome.api.rate_limits import Policy, RateLimits
 from ome.domain.access import Access
 
 NOTHING: Final[Mapping[str, Access]] = {}
@@ -32,13 +34,16 @@ class Declaration(NamedTuple):
     access: Access
     raised: Mapping[str, Access] = NOTHING
     audited: bool = False
+    policy: str = "reads"
+    weight: int = 1
 
 
 class AccessTable:
     """Every declaration of an application."""
 
-    def __init__(self, gate: Gate, audit: Audit, max_body_bytes: int) -> None:
+    def __init__(self, gate: Gate, limits: RateLimits, audit: Audit, max_body_bytes: int) -> None:
         self._gate = gate
+        self._limits = limits
         self._audit = audit
         self._max_body_bytes = max_body_bytes
         self._declared: list[tuple[BaseRoute, Declaration]] = []
@@ -59,16 +64,19 @@ class AccessTable:
 
     def guard(self, declaration: Declaration) -> Callable[[Request], Awaitable[None]]:
         """What lets a request through to a route, or raises what `Gate.admit` raises."""
-        gate, access, raised = self._gate, declaration.access, declaration.raised
+        gate, access, raised, weight = self._gate, declaration.access, declaration.raised, declaration.weight
+        policy: Policy = getattr(self._limits, declaration.policy)
 
         async def guard(request: Request) -> None:
             wanted = max(access, _raised_by(request.scope["query_string"], raised)) if raised else access
+            caller = ANYBODY
             if wanted is not Access.PUBLIC:
                 headers: Headers = dict(request.scope["headers"])
-                caller = gate.admit(wanted, headers)
+                caller = gate.admit(wanted, headers, request.scope)
                 put_caller(request.scope, caller)
-                if declaration.audited:
-                    await self._audit.request(caller, f"{declaration.method} {declaration.path}", request, self._max_body_bytes)
+            self._limits.take(policy, weight, caller, request.scope)
+            if declaration.audited:
+                await self._audit.request(caller, f"{declaration.method} {declaration.path}", request, self._max_body_bytes)
 
         return guard
 

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from ome.api.access import AccessTable, Declaration
 from ome.api.audit import Audit
@@ -26,6 +27,8 @@ from ome.api.keys import Keys
 from ome.api.openapi import describe
 from ome.api.orders import OrderRoutes
 from ome.api.problems import CONTENT_TYPE, FieldError, Problem
+from ome.api.rate_limits import RateLimits
+from ome.api.refused_keys import RefusedKeys
 from ome.api.routes.admin import AdminRoutes
 from ome.api.routes.explain import ExplainRoutes
 from ome.api.routes.keys import KeyRoutes
@@ -71,7 +74,14 @@ def build_app(
     history's incarnation.
     """
     keys = Keys(ports.bus)
-    gate = Gate(settings, keys)
+    gate, audit = Gate(settings, keys), Audit(ports.bus)
+    limits, refused = RateLimits(settings.rates, lambda: gate.needs_key), RefusedKeys(audit)
+
+    def key_failed(scope: Scope) -> None:
+        refused.note(limits.address(scope))
+        limits.key_failed(scope)
+
+    gate.failed = key_failed
     request_log = RequestLog(metrics, settings.request_log_seconds)
     services = Services(
         entry=ports.entry,
@@ -87,8 +97,8 @@ def build_app(
         durability=durability,
         lineage=lineage,
     )
-    orders = OrderRoutes(ports.entry, ports.reads, settings)
-    streams = Streams(ports, gate, orders, settings, stream_settings or StreamSettings(), metrics, lineage)
+    orders = OrderRoutes(ports.entry, ports.reads, limits, settings)
+    streams = Streams(ports, gate, limits, orders, settings, stream_settings or StreamSettings(), metrics, lineage)
     app = FastAPI(
         title="OME",
         summary="An order matching engine service",
@@ -100,7 +110,7 @@ def build_app(
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # costs a fifth of a request, even with no exporter
     )
-    access = app.state.access = AccessTable(gate, Audit(ports.bus), settings.max_body_bytes)
+    access = app.state.access = AccessTable(gate, limits, audit, settings.max_body_bytes)
     for route in app.routes:  # FastAPI's own: the OpenAPI document
         access.declare(route, Declaration("GET", app.openapi_url or "", Access.PUBLIC))
     for routes in (
@@ -121,6 +131,7 @@ def build_app(
     describe(app)
     keys.revoked = streams.close_key
     dispatcher = Dispatcher(app, orders, streams, gate, ports.bus, request_log, settings, durability)
+    dispatcher.refused_keys = refused
     _answer_errors(app, settings)
     return dispatcher
 

@@ -6,6 +6,7 @@ soon as there is, or was, a user's key, it isn't. A key that is given where none
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hmac import compare_digest
 from typing import Final
 
@@ -55,6 +56,8 @@ class Gate:
         self._operators = digest_of(settings.api_key.encode()) if settings.api_key else ""
         self._private_reads = settings.private_reads
         self.keys = keys
+        self.failed: Callable[[Scope], None] = lambda _scope: None
+        """Told of each request whose key is refused; may raise RATE_LIMITED instead."""
 
     @property
     def needs_key(self) -> bool:
@@ -67,14 +70,15 @@ class Gate:
             return OPERATOR
         return ANYBODY if self._private_reads or self.keys.exist else READER
 
-    def identify(self, key: bytes) -> Caller:
-        """Whose key this is. Raises UNAUTHORIZED."""
+    def identify(self, key: bytes, scope: Scope) -> Caller:
+        """Whose key this is, which came with the request of this ASGI scope. Raises UNAUTHORIZED, or RATE_LIMITED."""
         if not self.needs_key:
             return OPERATOR
         if self._operators and compare_digest(digest_of(key), self._operators):
             return OPERATORS_KEY
         record = self.keys.find(key)
         if record is None:
+            self.failed(scope)
             raise Problem(Reason.UNAUTHORIZED, headers=_CHALLENGE)
         return Caller(record.access, record.user_id, record.key_id)
 
@@ -82,7 +86,7 @@ class Gate:
         """Whether whoever was let in may stay."""
         return caller in {OPERATORS_KEY, OPERATOR, ANYBODY, READER} or self.keys.is_good(caller.key_id)
 
-    def admit(self, access: Access, headers: Headers) -> Caller:
+    def admit(self, access: Access, headers: Headers, scope: Scope) -> Caller:
         """Whoever sent these headers, if that is enough for what is asked. Raises UNAUTHORIZED or INSUFFICIENT_SCOPE."""
         stranger = self.without_key()
         if access <= stranger.access:
@@ -90,7 +94,7 @@ class Gate:
         given = headers.get(KEY_HEADER)
         if given is None:
             raise Problem(Reason.UNAUTHORIZED, headers=_CHALLENGE)
-        caller = self.identify(given)
+        caller = self.identify(given, scope)
         check_scope(caller, access)
         return caller
 

@@ -23,6 +23,8 @@ from ome.api.bodies import ClientGone
 from ome.api.failures import problem_of
 from ome.api.orders import BATCH, HOT_ACCESS, PREFIX, USERS, OrderRoutes, Reply
 from ome.api.problems import CONTENT_TYPE, Header, Problem
+from ome.api.rate_limits import rate_headers
+from ome.api.refused_keys import RefusedKeys
 from ome.api.services import FULL, Durability
 from ome.api.settings import ApiSettings
 from ome.api.streams.hub import Streams
@@ -81,6 +83,7 @@ class Dispatcher:
         self._app = app
         self.streams = streams
         self.gate = gate
+        self.refused_keys: RefusedKeys | None = None
         self._bus = bus
         self._farewell: tuple[Header, ...] = ()
         self._submit = _guarded(gate, HOT_ACCESS["POST", "/orders"], orders.submit)
@@ -188,10 +191,13 @@ class Dispatcher:
         self._request_log.add(_method(scope), route, answer.status, started, request_id, code, answer.size)
 
     def _caveat(self, scope: Scope, status: int) -> Sequence[Header]:
-        """What goes with the good answer to a change where commits are less than durable (DUR1), and with the last answer."""
+        """What goes with the good answer to a change where commits are less than durable (DUR1), what is left of the caller's
+        rate limit, and what goes with the last answer.
+        """
+        rate = rate_headers(scope)
         if status >= 300 or scope["method"] not in _CHANGES or (durability := self._durability()) == FULL:
-            return self._farewell
-        return ((b"x-durability", durability.encode()), *self._farewell)
+            return (*rate, *self._farewell) if rate else self._farewell
+        return ((b"x-durability", durability.encode()), *rate, *self._farewell)
 
     def _request_id(self, headers: Headers) -> str:
         given = headers.get(b"x-request-id")
@@ -224,7 +230,7 @@ def _guarded(gate: Gate, access: Access, handler: Handler) -> Handler:
     """The handler behind the gate."""
 
     def guarded(scope: Scope, headers: Headers, receive: Receive) -> Awaitable[Reply]:
-        put_caller(scope, gate.admit(access, headers))
+        put_caller(scope, gate.admit(access, headers, scope))
         return handler(scope, headers, receive)
 
     return guarded

@@ -245,6 +245,8 @@ def declare(  # noqa: PLR0913  what a route is
     access: Access,
     raised: Mapping[str, Access] = NOTHING,
     audited: bool | None = None,
+    policy: str = "",
+    weight: int = 1,
     openapi_extra: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> None:
@@ -254,7 +256,8 @@ def declare(  # noqa: PLR0913  what a route is
     all that it can answer; `options` are those of `add_api_route`.
     """
     is_audited = access is Access.OPERATOR and method != "GET" if audited is None else audited
-    declaration = Declaration(method, path, access, raised, is_audited)
+    policy = policy or {"GET": "reads", "DELETE": "mass_cancels"}.get(method, "orders")
+    declaration = Declaration(method, path, access, raised, is_audited, policy, weight)
     table = access_table(app)
     app.add_api_route(
         path,

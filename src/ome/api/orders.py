@@ -22,11 +22,12 @@ from ome.api.decoding import read_batch, read_modify, read_new_order
 from ome.api.failures import problem_of
 from ome.api.outcomes import order_after
 from ome.api.problems import REPLAYED_HEADER, FieldError, Header, Problem
+from ome.api.rate_limits import RateLimits
 from ome.api.schemas import BatchAnswer, OperationResult
 from ome.api.settings import ApiSettings
 from ome.api.views import dry_run_answer, order_answer, order_view
 from ome.domain.access import Access
-from ome.domain.commands import NewOrder
+from ome.domain.commands import CancelOrder, ModifyOrder, NewOrder
 from ome.domain.errors import OmeError
 from ome.domain.ids import parse_id
 from ome.domain.ports import Answer, Operation, OrderEntry, ReadModels, command_of
@@ -61,9 +62,10 @@ class _DryRun(NamedTuple):
 class OrderRoutes:
     """The handlers; they hold nothing between requests."""
 
-    def __init__(self, entry: OrderEntry, reads: ReadModels, settings: ApiSettings) -> None:
+    def __init__(self, entry: OrderEntry, reads: ReadModels, limits: RateLimits, settings: ApiSettings) -> None:
         self._entry = entry
         self._reads = reads
+        self._limits = limits
         self._max_body_bytes = settings.max_body_bytes
         self._max_batch_bytes = settings.max_batch_bytes
         self._retry_after_seconds = settings.retry_after_seconds
@@ -73,6 +75,7 @@ class OrderRoutes:
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
         caller = caller_of(scope)
         order = read_new_order(await read_json(headers, receive, self._max_body_bytes), caller)
+        self._limits.take(self._limits.orders, 1, caller, scope)
         if dry_run:
             answer = await self._entry.submit(order, dry_run=True)
             shown = dry_run_answer(answer, [answer.order_id], is_alone=caller.account is not None)
@@ -87,6 +90,7 @@ class OrderRoutes:
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"], "symbol")
         caller = caller_of(scope)
         change = read_modify(await read_json(headers, receive, self._max_body_bytes), order_id, caller)
+        self.count(change, caller, scope)
         if dry_run:
             shown = dry_run_answer(await self._entry.modify(change, dry_run=True), [], is_alone=caller.account is not None)
         else:
@@ -98,7 +102,9 @@ class OrderRoutes:
         order_id = _order_id(scope)
         if scope["query_string"]:
             _check_query(scope["query_string"], ("symbol",))
-        order, _ = order_after(await self._entry.cancel(order_id, caller_of(scope).account))
+        caller = caller_of(scope)
+        self._limits.take(self._limits.cancels, 1, caller, scope)
+        order, _ = order_after(await self._entry.cancel(order_id, caller.account))
         return 200, _encoder.encode(order_view(order)), _NO_HEADERS
 
     async def batch(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
@@ -111,7 +117,7 @@ class OrderRoutes:
         self, body: bytes, scope: Scope, caller: Caller, *, dry_run: bool = False, queued: Callable[[], None] | None = None
     ) -> BatchAnswer:
         """The answer to a batch's body; raises Problem where it can't be read. `queued` as in OrderEntry."""
-        asked = read_batch(body, caller)
+        asked = [self._counted(each, caller, scope) for each in read_batch(body, caller)]
         operations = [operation for operation in asked if not isinstance(operation, Problem)]
         outcomes = iter(await self._entry.batch(operations, dry_run=dry_run, queued=queued) if operations else [])
         found = [each if isinstance(each, Problem) else next(outcomes) for each in asked]
@@ -144,11 +150,31 @@ class OrderRoutes:
             return OperationResult(status=problem.status, problem=document)
         return OperationResult(status=201 if _is_submit(operation) else 200, order=order)
 
+    def count(self, operation: Operation, caller: Caller, scope: Scope) -> None:
+        """Count an operation for its caller's rate limits; raises RATE_LIMITED. What takes out, or only lowers, has more (R3)."""
+        limits, command = self._limits, command_of(operation)
+        if isinstance(command, CancelOrder):
+            limits.take(limits.cancels, 1, caller, scope)
+        else:
+            limits.take(limits.orders, 1, caller, scope, instead=limits.cancels if _changes_quantity_alone(command) else None)
+
+    def _counted(self, operation: Operation | Problem, caller: Caller, scope: Scope) -> Operation | Problem:
+        """The operation, or the refusal of it alone: the rest of its batch goes on (I4)."""
+        if isinstance(operation, Problem):
+            return operation
+        try:
+            self.count(operation, caller, scope)
+        except Problem as problem:
+            return problem
+        return operation
+
     async def read(self, scope: Scope, _headers: Headers, _receive: Receive) -> Reply:
         """GET /orders/{order_id}: 200 and the order as it stands."""
         if scope["query_string"]:
             _check_query(scope["query_string"], ("symbol",))
-        order = await self._reads.order(_order_id(scope), caller_of(scope).account)
+        caller = caller_of(scope)
+        self._limits.take(self._limits.reads, 1, caller, scope)
+        order = await self._reads.order(_order_id(scope), caller.account)
         if order is None:
             raise Problem(Reason.ORDER_NOT_FOUND)
         return 200, _encoder.encode(order_view(order)), _NO_HEADERS
@@ -161,6 +187,19 @@ def _unreal_ids(answered: Iterable[tuple[Operation | Problem, Outcome]]) -> set[
         for operation, outcome in answered
         if _is_submit(operation) and isinstance(outcome, Answer) and not outcome.replayed
     }
+
+
+def _changes_quantity_alone(command: NewOrder | ModifyOrder) -> bool:
+    """Whether all that changes is `quantity`; that it is lowered, the engine alone could say."""
+    if not isinstance(command, ModifyOrder) or command.quantity is None:
+        return False
+    return command == ModifyOrder(
+        command.order_id,
+        command.exists,
+        quantity=command.quantity,
+        expected_version=command.expected_version,
+        account=command.account,
+    )
 
 
 def _is_submit(operation: Operation | Problem) -> bool:

@@ -5,11 +5,23 @@ from __future__ import annotations
 from msgspec import Struct
 
 
+class RateSettings(Struct, frozen=True, kw_only=True):
+    """How much a key, or an address without one, may ask a second; 0: no limit. Bursts: five seconds' worth."""
+
+    orders_per_second: float = 100.0
+    cancels_per_second: float = 500.0
+    reads_per_second: float = 50.0
+    failed_keys_per_second: float = 50.0
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks of proxies whose X-Forwarded-For is believed."""
+
+
 class ApiSettings(Struct, frozen=True, kw_only=True):
     """`api_key` empty: everybody is the operator. `private_reads`: orders are read with the key only."""
 
     api_key: str = ""
     private_reads: bool = False
+    rates: RateSettings = RateSettings()
     max_body_bytes: int = 64 * 1024
     """Largest request body; a thousand times an order, and still read in one piece."""
     max_batch_bytes: int = 1024 * 1024

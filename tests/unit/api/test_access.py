@@ -13,8 +13,9 @@ from ome.api.auth import OPERATOR, READER, Caller, Gate, check_scope, user_for
 from ome.api.keys import Keys
 from ome.api.openapi import declare
 from ome.api.problems import Problem
+from ome.api.rate_limits import RateLimits
 from ome.api.routes.service import ServiceRoutes
-from ome.api.settings import ApiSettings
+from ome.api.settings import ApiSettings, RateSettings
 from ome.domain.access import Access
 
 
@@ -28,7 +29,10 @@ def bare() -> FastAPI:
     """An application with a key and no routes."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.access = AccessTable(
-        Gate(ApiSettings(api_key="sesame", private_reads=True), Keys(FakeExchange())), Audit(FakeExchange()), 1000
+        Gate(ApiSettings(api_key="sesame", private_reads=True), Keys(FakeExchange())),
+        RateLimits(RateSettings(), lambda: True),
+        Audit(FakeExchange()),
+        1000,
     )
     return app
 

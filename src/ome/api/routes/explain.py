@@ -55,8 +55,8 @@ class ExplainRoutes:
     def add_to(self, app: FastAPI) -> None:
         """Declare the routes."""
         path = "/orders/{order_id}"
-        declare(app, "GET", f"{path}/history", self.read_history, TAG, answers(HistoryView), access=Access.READ)
-        declare(app, "GET", f"{path}/explain", self.explain_order, TAG, answers(ExplainView), access=Access.READ)
+        declare(app, "GET", f"{path}/history", self.read_history, TAG, answers(HistoryView), access=Access.READ, weight=5)
+        declare(app, "GET", f"{path}/explain", self.explain_order, TAG, answers(ExplainView), access=Access.READ, weight=5)
 
     async def read_history(self, order_id: OrderIdPath, query: HistoryParameters, request: Request) -> Response:
         """Read the versions and events of an order, oldest first.

@@ -121,9 +121,9 @@ def _declare(
     extra: dict[str, Any],
     **options: Any,
 ) -> None:
-    """With the scope that the dispatcher asks for."""
+    """With the scope that the dispatcher asks for; the handlers count what they are asked for themselves."""
     access = HOT_ACCESS[method, path]
-    declare(app, method, path, endpoint, TAG, responses, access=access, openapi_extra=extra, **options)
+    declare(app, method, path, endpoint, TAG, responses, access=access, weight=0, openapi_extra=extra, **options)
 
 
 def _plain(status: int, content: bytes, headers: Sequence[Header]) -> Response:
@@ -164,8 +164,8 @@ class Lists:
 
     def add_to(self, app: FastAPI) -> None:
         """Declare the routes."""
-        declare(app, "GET", "/orders", self.find_orders, TAG, answers(OrderList), access=Access.READ)
-        declare(app, "GET", "/orders/user/{user_id}", self.list_orders, TAG, answers(OrderList), access=Access.READ)
+        declare(app, "GET", "/orders", self.find_orders, TAG, answers(OrderList), access=Access.READ, weight=2)
+        declare(app, "GET", "/orders/user/{user_id}", self.list_orders, TAG, answers(OrderList), access=Access.READ, weight=2)
         declare(
             app,
             "GET",
@@ -175,6 +175,7 @@ class Lists:
             answers(TradeList),
             access=Access.PUBLIC,
             raised={"user_id": Access.READ},
+            weight=2,
         )
 
     async def find_orders(self, query: ClientOrdersParameters, request: Request) -> Response:

@@ -39,7 +39,7 @@ class PastRoutes:
     def add_to(self, app: FastAPI) -> None:
         """Declare the routes."""
         tag, path = "Market data", "/market/{symbol}/snapshots"
-        declare(app, "GET", "/market/{symbol}/candles", self.candles, tag, answers(CandleList), access=Access.PUBLIC)
+        declare(app, "GET", "/market/{symbol}/candles", self.candles, tag, answers(CandleList), access=Access.PUBLIC, weight=2)
         declare(app, "GET", path, self.list_snapshots, tag, answers(SnapshotList), access=Access.PUBLIC)
         declare(app, "GET", f"{path}/{{snapshot_id}}", self.read_snapshot, tag, answers(FullSnapshotView), access=Access.PUBLIC)
 

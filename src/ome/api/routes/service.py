@@ -41,11 +41,11 @@ class ServiceRoutes:
     def add_to(self, app: FastAPI) -> None:
         """Declare the routes."""
         tag = "Service"
-        declare(app, "GET", "/health", self.health, tag, answers(HealthView), access=Access.PUBLIC)
-        declare(app, "GET", "/health/live", self.live, tag, answers(StatusView), access=Access.PUBLIC)
-        declare(app, "GET", "/health/ready", self.ready, tag, answers(StatusView), access=Access.PUBLIC)
+        declare(app, "GET", "/health", self.health, tag, answers(HealthView), access=Access.PUBLIC, weight=0)
+        declare(app, "GET", "/health/live", self.live, tag, answers(StatusView), access=Access.PUBLIC, weight=0)
+        declare(app, "GET", "/health/ready", self.ready, tag, answers(StatusView), access=Access.PUBLIC, weight=0)
         plain = {200: {"description": "Prometheus text format", "content": {"text/plain": {}}}, **PROBLEMS}
-        declare(app, "GET", "/metrics", self.metrics, tag, plain, access=Access.PUBLIC)
+        declare(app, "GET", "/metrics", self.metrics, tag, plain, access=Access.PUBLIC, weight=0)
         declare_page(app, "/docs", _docs)
         declare_page(app, "/docs/problems", _problem_table)
         declare_page(app, "/", _page)

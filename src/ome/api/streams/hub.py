@@ -25,6 +25,7 @@ from websockets.frames import Frame, Opcode
 from ome.api.auth import KEY_HEADER, Caller, Gate, Headers
 from ome.api.orders import OrderRoutes
 from ome.api.problems import FieldError, Problem
+from ome.api.rate_limits import RateLimits
 from ome.api.services import Lineage, Ports
 from ome.api.settings import ApiSettings, StreamSettings
 from ome.api.streams.market_topics import MarketTopics
@@ -71,21 +72,23 @@ class Streams:
         self,
         ports: Ports,
         gate: Gate,
+        limits: RateLimits,
         routes: OrderRoutes,
         api: ApiSettings,
         settings: StreamSettings,
         metrics: Metrics,
         lineage: Lineage,
     ) -> None:
-        limits = QueueLimits(settings.queue_messages, settings.queue_bytes)
+        queues = QueueLimits(settings.queue_messages, settings.queue_bytes)
         self.pump = Pump()
-        self.market = MarketTopics(ports.market, ports.feed, self.pump, limits)
-        self.orders = OrderEvents(ports.reads, self.pump, limits, Cursors(lineage, lambda: ports.bus.position))
-        self.limits = limits
+        self.market = MarketTopics(ports.market, ports.feed, self.pump, queues)
+        self.orders = OrderEvents(ports.reads, self.pump, queues, Cursors(lineage, lambda: ports.bus.position))
+        self.limits = queues
         self.settings = settings
         self.metrics = metrics
         self._bus = ports.bus
         self._gate = gate
+        self._rate_limits = limits
         self._retry_after_seconds = api.retry_after_seconds
         desk = Desk(ports.entry, ports.bus, routes, api.retry_after_seconds)
         self._sources = Sources(self.market, self.orders, desk, gate, settings, api.retry_after_seconds, lineage)
@@ -105,11 +108,12 @@ class Streams:
         headers: Headers = dict(scope["headers"])
         caller = self._admit(scope, headers)
         connection: WebSocketConnection = scope[SOCKET]
+        address = self._rate_limits.address(scope)
         await send({"type": "websocket.accept"})
         connection.forget_handshake()
         outlet = Outlet(connection, self.limits)
         request_id = f"{self._prefix}-ws-{next(self._ids)}"
-        session = Session(self._sources, outlet, caller, request_id)
+        session = Session(self._sources, outlet, caller, request_id, address)
         self._sockets[session] = connection
         self._freeze_now_and_then()
         connection.on_resume = outlet.resume
@@ -163,7 +167,7 @@ class Streams:
             raise Problem(Reason.ORIGIN_NOT_ALLOWED)
         self.check_room()
         key = headers.get(KEY_HEADER)
-        return self._gate.without_key() if key is None else self._gate.identify(key)
+        return self._gate.without_key() if key is None else self._gate.identify(key, scope)
 
     def _is_own(self, origin: str, headers: Headers) -> bool:
         """Whether a page of this origin may connect: the service's own pages, and those that a setting names."""

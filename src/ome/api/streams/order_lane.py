@@ -87,6 +87,8 @@ class OrderLane:
     def take(self, asked: Asked, caller: Caller) -> None:
         """Put an operation into the lane; raises Problem where it can't be read, or isn't the caller's to ask for."""
         sent = _read(asked, caller)
+        if sent.operation is not None:
+            self._desk.routes.count(sent.operation, caller, self._scope)
         self._waiting.append(sent)
         self._in_flight += 1
         if self._in_flight >= self._max_in_flight:

@@ -122,10 +122,11 @@ class _Subscription:
 class Session:
     """Lives on the event loop, for as long as its connection."""
 
-    def __init__(self, sources: Sources, outlet: Outlet, caller: Caller, request_id: str) -> None:
+    def __init__(self, sources: Sources, outlet: Outlet, caller: Caller, request_id: str, address: str = "") -> None:
         self._sources = sources
         self.outlet = outlet
         self._request_id = request_id
+        self._address = address
         self._caller = caller
         self._earlier: tuple[Caller, ...] = ()
         self._subscriptions: dict[tuple[str, str, str], _Subscription] | None = None
@@ -226,7 +227,7 @@ class Session:
     def _authenticate(self, asked: Asked) -> None:
         key: str = read_form(asked.members, AUTH_FORM)["key"]
         try:
-            caller = self._sources.gate.identify(key.encode())
+            caller = self._sources.gate.identify(key.encode(), {"client": (self._address, 0), "headers": ()})
         except Problem as problem:
             self._refuse(problem, asked.id)
             self.outlet.close(UNAUTHENTICATED, "wrong key")
