@@ -22,6 +22,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ from ome.api.settings import ApiSettings, RateSettings, StreamSettings
 from ome.api.websocket import WebSocketConnection
 from ome.config import Settings, load_settings, not_built
 from ome.db import open_storage
+from ome.db.url import parse_url
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.errors import OmeError, StorageError, StorageUnusable
 from ome.domain.keys import fold_keys
@@ -285,6 +287,9 @@ async def _live(service: Service, listener: socket.socket, signals: Signals) -> 
 
 async def _has_keys(settings: Settings) -> bool:
     """Whether the database has a key. Raises StorageAway where it doesn't answer."""
+    url = parse_url(settings.database_url)
+    if url.kind == "sqlite" and not Path(url.target).exists():  # noqa: ASYNC240  nothing is served yet
+        return False
     storage = open_storage(settings.database_url, pool_size=1)
     try:
         return bool(await storage.reads.key_entries())

@@ -121,7 +121,7 @@ def test_image_settings_need_a_key() -> None:
     settings = {name: settings[name] for name in ("HOST", "PORT", "DATABASE_URL")}
     result = run(str(BIN / "ome"), "serve", environment=settings | {"API_KEY": ""})
     assert result.returncode != 0
-    assert "API_KEY" in result.stderr
+    assert "API_KEY" in result.stdout
 
 
 @pytest.mark.parametrize(("status", "exit_status"), [(HTTPStatus.OK, 0), (HTTPStatus.SERVICE_UNAVAILABLE, 1)])

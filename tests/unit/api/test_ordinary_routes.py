@@ -341,7 +341,7 @@ async def test_head_answers_as_get_without_the_body(client: httpx.AsyncClient, e
 
 async def test_head_is_refused_where_there_is_no_get(client: httpx.AsyncClient) -> None:
     """405, with the methods that there are."""
-    response = await client.head("/keys")
+    response = await client.head("/orders/batch")
     assert (response.status_code, response.headers["allow"], response.content) == (405, "POST", b"")
 
 
