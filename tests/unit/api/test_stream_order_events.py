@@ -63,17 +63,32 @@ class Rig:
         self.rng, self.store, self.pump = random.Random(4), Store(), Pump()
         self.events = OrderEvents(self.store, self.pump, limits, Cursors(lambda: (1, "ab" * 16), lambda: self.store.position))  # type: ignore[arg-type]
 
+        self.durable = 0
+        self.untold: list[CommandEvents] = []
+
     def commit(self) -> None:
-        """A batch of a few commands, some with several events of a user."""
+        """A batch of a few commands, some with several events of a user: durable, and told at once."""
+        self.write()
+        self.tell()
+
+    def write(self) -> None:
+        """A batch that is durable, so that readers of the store find it, and not told yet."""
+        self.tell()
         batch = []
         for _ in range(self.rng.randrange(1, 4)):
-            self.store.position += 1
+            self.durable += 1
             users = [self.rng.choice(["alice", "bob", "carol"]) for _ in range(self.rng.randrange(4))]
-            events: list[PrivateEvent] = [OrderAccepted(an_order(self.store.position, user_id=user)) for user in users]
+            events: list[PrivateEvent] = [OrderAccepted(an_order(self.durable, user_id=user)) for user in users]
             if events:
-                batch.append(happened(self.store.position, *events))
+                batch.append(happened(self.durable, *events))
         self.store.commands += batch
-        self.events.commands_committed(self.store.position, batch)
+        self.untold = batch
+
+    def tell(self) -> None:
+        """Tell what is durable."""
+        if self.store.position < self.durable:
+            self.store.position = self.durable
+            self.events.commands_committed(self.durable, self.untold)
 
     def cursors(self, user_id: str, after: tuple[int, int] = START) -> list[str]:
         """Those of all events that there are behind a place."""
@@ -94,7 +109,9 @@ def cursors(messages: list[Message]) -> list[str]:
 async def test_stored_events_and_those_that_happen_join_without_gap_or_double(
     monkeypatch: pytest.MonkeyPatch, page: int, limits: QueueLimits
 ) -> None:
-    """Whatever is committed while it is being read, however small page and ring are, wherever the reader starts."""
+    """Whatever is committed while it is being read, and found before it is told, however small page and ring are, wherever the
+    reader starts.
+    """
     monkeypatch.setattr("ome.api.streams.order_events.PAGE", page)
     rig = Rig(limits)
     for _ in range(30):
@@ -107,7 +124,9 @@ async def test_stored_events_and_those_that_happen_join_without_gap_or_double(
             replay = asyncio.create_task(rig.events.replay(user, topic, outlet, start))
             for _ in range(60):
                 if rig.rng.random() < 0.4 and not replay.done():
-                    rig.commit()
+                    rig.write()
+                elif rig.rng.random() < 0.4:
+                    rig.tell()
                 await asyncio.sleep(0)
             await replay
             for _ in range(5):

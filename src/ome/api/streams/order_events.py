@@ -242,11 +242,13 @@ class OrderEvents:
         """Give a reader all that is stored behind a place, at the pace at which it reads, then let it hear what happens."""
         while not outlet.is_closed:
             stored = self.cursors.now  # all up to here is found by the question that follows
-            page = await self._reads.events_of_user(user_id, place, PAGE)
+            read = await self._reads.events_of_user(user_id, place, PAGE)
+            # what is durable but hasn't been told yet is about to come through the ring
+            page = [told for told in read if told.position <= self.cursors.now[0]]
             if page:
                 outlet.say(b"".join([self._frame(user_id, told) for told in page]))
                 place = (page[-1].position, page[-1].number)
-            if len(page) < PAGE:
+            if len(page) < len(read) or len(read) < PAGE:
                 place = max(place, stored)
                 index = topic.ring.after(place)
                 if index is not None:
