@@ -33,6 +33,8 @@ from servers import Server, running_server, sqlite_url
 POINTS = 100
 SEED = 7
 SYMBOL = "REAL"
+NEAR = 300
+"""No command of these flows takes more numbers than that."""
 
 Sides = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
 """(price, quantity, orders) of the bids and of the asks, best first; price and quantity as counts of 10**-9."""
@@ -124,15 +126,21 @@ async def twins_books(database_url: str, points: list[int]) -> dict[int, Sides]:
             for stamped in commands:
                 if stamped.position <= twin.position:
                     continue
-                before = book_of(twin)
+                before = book_of(twin) if waiting and waiting[0] - sequence_of(twin) <= NEAR else None
                 told = twin.apply(stamped).books.get(SYMBOL)
-                reached = twin.markets[SYMBOL].sequence if SYMBOL in twin.markets else 0
-                while waiting and waiting[0] <= reached:
+                while waiting and waiting[0] <= sequence_of(twin):
                     sequence = waiting.pop(0)  # levels change with the last number that a command takes, behind its trades
-                    found[sequence] = book_of(twin) if told is not None and sequence >= told[0] else before
+                    book = book_of(twin) if told is not None and sequence >= told[0] else before
+                    assert book is not None
+                    found[sequence] = book
     finally:
         await storage.close()
     return found
+
+
+def sequence_of(twin: Twin) -> int:
+    """The symbol's last number."""
+    return twin.markets[SYMBOL].sequence if SYMBOL in twin.markets else 0
 
 
 def book_of(twin: Twin) -> Sides:
