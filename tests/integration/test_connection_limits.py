@@ -88,6 +88,30 @@ def test_half_a_request_is_timed_out(server: Server, half: bytes) -> None:
     assert b"connection: close" in answer.lower()
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03" + b"x" * 80, 400),
+        (POST[:10], 408),
+        (POST[:-1], 408),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000, 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 19_900 + b"\r\n: y\r\n", 400),
+        (CHUNKED + b"0\r\nX: " + b"x" * 200_000, 413),
+        (POST + POST[:-1], 201),
+    ],
+)
+def test_whoever_stays_after_the_last_answer_is_closed(server: Server, sent: bytes, status: int) -> None:
+    """Though it neither sends nor closes; and everybody's deadlines hold afterwards."""
+    with connect(server) as connection, connect(server) as another:
+        connection.sendall(sent)
+        answer = read_to_the_end(connection)  # to the end of what the server says; this side stays open
+        assert statuses(answer)[0] == status
+        with httpx.Client(base_url=server.url) as client:
+            while open_connections(client) > 1:
+                pass
+        assert read_to_the_end(another) == b""
+
+
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nX: ", CHUNKED])
 def test_a_slow_sender_is_timed_out_however_busy_it_seems(server: Server, start: bytes) -> None:
     """The deadline is for the whole request: a byte now and then doesn't move it."""

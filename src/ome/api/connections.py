@@ -126,18 +126,25 @@ class Connections:
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """End what has been waited for too long."""
         now = loop.time()
-        self._end_some([each for each in self._open if each.receive_by <= now or each.send_by <= now], loop)
-        self._metrics.connections_open(len(self._open))
-        for reason, count in self._refusals.items():
-            self._metrics.connection_refused(reason.code, count)
-        self._refusals.clear()
-        self._timer = loop.call_later(self._period_s, self._sweep, loop) if self._open else None
+        try:
+            self._end_some([each for each in self._open if each.receive_by <= now or each.send_by <= now], loop)
+            self._metrics.connections_open(len(self._open))
+            for reason, count in self._refusals.items():
+                self._metrics.connection_refused(reason.code, count)
+            self._refusals.clear()
+        finally:  # without a timer no deadline would hold any more
+            self._timer = loop.call_later(self._period_s, self._sweep, loop) if self._open else None
 
     def _end_some(self, late: list[Connection], loop: asyncio.AbstractEventLoop) -> None:
         """A few at a time: a thousand that are late together must not keep an order waiting."""
         now = loop.time()
         for connection in late[-_AT_A_TIME:]:
-            connection.is_late(now)
+            if connection in self._open:  # it may have left while it had to wait
+                try:
+                    connection.is_late(now)
+                except Exception as error:  # noqa: BLE001  a bug in one must not keep the others open
+                    loop.call_exception_handler({"message": "a connection could not be ended", "exception": error})
+                    connection.transport.abort()
         del late[-_AT_A_TIME:]
         if late:
             loop.call_later(_PAUSE_S, self._end_some, late, loop)

@@ -183,7 +183,9 @@ class Connection(HttpToolsProtocol):
             self.send_by = inf
         if self.receive_by > now:
             return
-        if self.flow.read_paused:  # it may have been sent: this side doesn't read
+        if self._is_ending:  # it has been told why; half a request is still half a request
+            self._close(now)
+        elif self.flow.read_paused:  # it may have been sent: this side doesn't read
             self.receive_by = now + self._limits.receive_timeout_s
         elif self._in_head or (self._in_body and not self.cycle.response_complete):
             self._refuse(Reason.REQUEST_TIMEOUT)
@@ -372,7 +374,9 @@ class Connection(HttpToolsProtocol):
     # The end
 
     def _refuse(self, reason: Reason, limit: int | None = None) -> None:
-        """Say what is wrong, after the answers to requests that came whole, and end the connection."""
+        """Say what is wrong, after the answers to requests that came whole, and end the connection, once."""
+        if self._is_ending or self._last_words is not None:
+            return
         self._watch.refused(reason)
         refusal = self._rendered(reason, limit)
         if self._ends_after_answers(refusal):

@@ -33,11 +33,19 @@ class FakeConnection:
         self.loop = asyncio.get_running_loop()
         self.receive_by = self.send_by = float("inf")
         self.late = asyncio.Event()
+        self.error: Exception | None = None
+        self.transport = self
 
     def is_late(self, _now: float) -> None:
         """As the watch calls it."""
-        self.receive_by = self.send_by = float("inf")
         self.late.set()
+        if self.error is not None:
+            raise self.error
+        self.receive_by = self.send_by = float("inf")
+
+    def abort(self) -> None:
+        """As its transport's."""
+        self.receive_by = self.send_by = float("inf")
 
 
 def watch(counted: Counted | None = None, **limits: float) -> Connections:
@@ -115,3 +123,41 @@ async def test_a_sweep_ends_what_is_late_and_tells_the_counts() -> None:
     connections.leave(early, "10.0.0.1")  # type: ignore[arg-type]
     while counted.open[-1]:  # the sweep that finds nobody is the last one
         await asyncio.sleep(0)
+
+
+async def test_one_that_cannot_be_ended_keeps_no_other_open() -> None:
+    """Its error is reported, it is aborted, the others that are late are ended, and later sweeps come."""
+    connections = watch(receive_timeout_s=0.01)
+    told: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    broken, late, later = FakeConnection(), FakeConnection(), FakeConnection()
+    broken.error = RuntimeError("a bug")
+    for connection in (broken, late, later):
+        connections.join(connection, "10.0.0.1")  # type: ignore[arg-type]
+    broken.receive_by = late.receive_by = loop.time()
+    await asyncio.gather(broken.late.wait(), late.late.wait())
+    later.receive_by = loop.time()
+    await later.late.wait()
+    assert (told, broken.receive_by) == ([broken.error], float("inf"))
+    for connection in (broken, late, later):
+        connections.leave(connection, "10.0.0.1")  # type: ignore[arg-type]
+
+
+async def test_one_that_left_in_time_is_not_called_late() -> None:
+    """Of many that are late together the last ones are ended a moment later; who has gone by then is left alone."""
+    connections = watch(receive_timeout_s=0.01)
+    many = [FakeConnection() for _ in range(25)]
+    for connection in many:
+        connections.join(connection, "10.0.0.1")  # type: ignore[arg-type]
+        connection.receive_by = connection.loop.time()
+    await next(asyncio.as_completed([connection.late.wait() for connection in many]))
+    gone = [connection for connection in many if not connection.late.is_set()]
+    for connection in gone:
+        connections.leave(connection, "10.0.0.1")  # type: ignore[arg-type]
+    last = FakeConnection()
+    connections.join(last, "10.0.0.1")  # type: ignore[arg-type]
+    last.receive_by = last.loop.time()
+    await last.late.wait()
+    assert gone
+    assert not any(connection.late.is_set() for connection in gone)
