@@ -62,8 +62,8 @@ EXIT_ADDRESS: Final = 69
 EXIT_NOT_DRAINED: Final = 75
 """Exit status when it was stopped before everything taken was durable (EX_TEMPFAIL)."""
 GC_THRESHOLDS: Final = (50_000, 5, 100)
-"""When garbage is collected (`gc.set_threshold`). What orders leave behind is freed by its reference counts; with CPython's 700
-the collector walks again and again through a thousand requests that are worked on, and finds nothing."""
+"""When garbage is collected (`gc.set_threshold`): each time that many more objects exist than were freed. With CPython's 700 a
+thousand requests that are worked on are walked through again and again. Cycles that are left behind wait longer to be freed."""
 _MIB: Final = 1024 * 1024
 _LEAST_DRAIN_S: Final = 0.5
 DAY_US: Final = 24 * 3600 * MICROSECONDS
