@@ -143,6 +143,14 @@ class Settings(BaseSettings):
         return text
 
     @property
+    def is_any_address(self) -> bool:
+        """Whether it stands for every address that this machine has."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the address."""
         try:

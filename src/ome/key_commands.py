@@ -55,7 +55,7 @@ class Way:
             self._settings = load_settings().model_copy(update={"database_url": database_url})
         except SettingsError as error:
             _fail(str(error))
-        host = self._settings.host if self._settings.host not in {"0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104  compared
+        host = "127.0.0.1" if self._settings.is_any_address else self._settings.host
         self._url = url or f"http://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
         self._api_key = api_key
 
