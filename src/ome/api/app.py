@@ -106,7 +106,7 @@ def build_app(
         ExplainRoutes(services),
         MarketRoutes(services),
         PastRoutes(services),
-        StreamRoutes(services, streams),
+        StreamRoutes(streams),
         ServiceRoutes(services),
         KeyRoutes(services),
         AdminRoutes(services),

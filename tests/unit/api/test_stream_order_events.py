@@ -62,7 +62,6 @@ class Rig:
     def __init__(self, limits: QueueLimits = WIDE) -> None:
         self.rng, self.store, self.pump = random.Random(4), Store(), Pump()
         self.events = OrderEvents(self.store, self.pump, limits, Cursors(lambda: (1, "ab" * 16), lambda: self.store.position))  # type: ignore[arg-type]
-
         self.durable = 0
         self.untold: list[CommandEvents] = []
 
@@ -134,6 +133,31 @@ async def test_stored_events_and_those_that_happen_join_without_gap_or_double(
                 rig.pump.finish()
             assert cursors(socket.read()) == rig.cursors(user, start)
             topic.part(outlet, 0.0)
+
+
+@pytest.mark.parametrize("page", [1, 2, 500])
+async def test_what_is_stored_and_not_told_yet_is_told_once(monkeypatch: pytest.MonkeyPatch, page: int) -> None:
+    """A batch is in the database before it is told: neither channel nor list shows it before, and each cursor given is good."""
+    monkeypatch.setattr("ome.api.streams.order_events.PAGE", page)
+    rig, socket = Rig(), FakeSocket()
+    for _ in range(5):
+        rig.commit()
+    told = rig.cursors("alice")
+    rig.durable += 1
+    rig.untold = [happened(rig.durable, *(OrderAccepted(an_order(rig.durable, user_id="alice")) for _ in range(2)))]
+    rig.store.commands += rig.untold
+    outlet = Outlet(socket, WIDE)
+    await rig.events.replay("alice", rig.events.open("alice", outlet), outlet, START)
+    listed = await rig.events.page("alice", START, len(told) + 1)
+    assert [rig.events.view("alice", each).cursor for each in listed] == told
+    heard = cursors(socket.read())
+    assert heard == told
+    for cursor in heard:
+        rig.events.cursors.read(cursor)
+    rig.tell()
+    rig.pump.finish()
+    assert heard + cursors(socket.read()) == rig.cursors("alice")
+    assert len(await rig.events.page("alice", START, 1000)) == len(told) + 2
 
 
 async def test_a_reader_that_does_not_read_holds_no_more_than_a_page(monkeypatch: pytest.MonkeyPatch) -> None:

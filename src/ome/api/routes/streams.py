@@ -12,7 +12,7 @@ from ome.api.openapi import PROBLEMS, answers, declare
 from ome.api.problems import Problem
 from ome.api.routes.market import folded
 from ome.api.routes.queries import NoParameters, PageQuery, SymbolPath, UserIdPath
-from ome.api.services import JsonAnswer, Services
+from ome.api.services import JsonAnswer
 from ome.api.streams.events import EventStream
 from ome.api.streams.hub import Streams
 from ome.api.streams.order_events import START, UserEventList
@@ -52,8 +52,7 @@ EventsParameters = Annotated[EventsQuery, Query()]
 class StreamRoutes:
     """See `ome.api.streams`."""
 
-    def __init__(self, services: Services, streams: Streams) -> None:
-        self._services = services
+    def __init__(self, streams: Streams) -> None:
         self._streams = streams
 
     def add_to(self, app: FastAPI) -> None:
@@ -82,7 +81,7 @@ class StreamRoutes:
         user_id = user_for(caller_of(request.scope), user_id)
         orders = self._streams.orders
         place = START if query.cursor is None else orders.cursors.read(query.cursor)
-        found = await self._services.reads.events_of_user(user_id, place, query.limit + 1)
+        found = await orders.page(user_id, place, query.limit + 1)
         page = found[: query.limit]
         last = page[-1] if len(found) > query.limit else None
         return JsonAnswer(

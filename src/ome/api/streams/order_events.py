@@ -3,7 +3,8 @@
 What has happened is read from the database, by the index of users, a page at a time; what happens is told by the runner right
 after the commit and kept in a ring for as long as somebody hears it. A reader that has caught up with the database is joined to
 the ring behind the last event that it was given; where the ring doesn't reach back so far it reads on from the database. So
-there is no gap and no double, and no more in memory than a page and the ring.
+there is no gap and no double, and no more in memory than a page and the ring. A batch is in the database a moment before it is
+told: what is found of it there is left to the telling, so that nobody hears it twice or has a cursor ahead of its time.
 
 A cursor is the place of an event: the history's incarnation, its command's position and which of the user's events in it.
 Refused changes and cancels have no event of their own here: whoever sent them was answered.
@@ -238,17 +239,21 @@ class OrderEvents:
             if topic.left_at is not None and topic.left_at < before:
                 del self._topics[user_id]
 
+    async def page(self, user_id: str, place: Place, limit: int) -> list[UserEvent]:
+        """At most `limit` of a user's events behind a place, oldest first, of what has been told; fewer: those are all."""
+        found = await self._reads.events_of_user(user_id, place, limit)
+        position, _ = self.cursors.now
+        return [each for each in found if each.position <= position]
+
     async def replay(self, user_id: str, topic: Topic, outlet: Outlet, place: Place) -> None:
         """Give a reader all that is stored behind a place, at the pace at which it reads, then let it hear what happens."""
         while not outlet.is_closed:
             stored = self.cursors.now  # all up to here is found by the question that follows
-            read = await self._reads.events_of_user(user_id, place, PAGE)
-            # what is durable but hasn't been told yet is about to come through the ring
-            page = [told for told in read if told.position <= self.cursors.now[0]]
+            page = await self.page(user_id, place, PAGE)
             if page:
                 outlet.say(b"".join([self._frame(user_id, told) for told in page]))
                 place = (page[-1].position, page[-1].number)
-            if len(page) < len(read) or len(read) < PAGE:
+            if len(page) < PAGE:
                 place = max(place, stored)
                 index = topic.ring.after(place)
                 if index is not None:
