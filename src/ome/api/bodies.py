@@ -1,8 +1,12 @@
-"""Reading a request's body: declared as JSON, within the limit by its header and by its bytes, whole."""
+"""Reading a request's body: declared as JSON, within the limit by its header and by its bytes, whole; and noticing that the
+client has left.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 from starlette.types import Receive
 
@@ -15,8 +19,33 @@ _JSON: Final = b"application/json"
 _MAX_LENGTH_DIGITS: Final = 18
 
 
+T = TypeVar("T")
+
+
 class ClientGone(Exception):
-    """The client left before its request was read; nobody waits for an answer, and nothing was executed."""
+    """The client left before its request was read, or while a reader's answer was made; nobody waits for an answer, and nothing
+    was executed.
+    """
+
+
+async def while_there(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """What long work gives for a request without a body; it is cancelled, and ClientGone raised, when the client leaves."""
+    task, gone = asyncio.create_task(work), asyncio.create_task(until_gone(receive))
+    try:
+        await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def until_gone(receive: Receive) -> None:
+    """Wait until the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def read_json(headers: Headers, receive: Receive, max_bytes: int) -> bytes:

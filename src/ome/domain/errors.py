@@ -2,13 +2,13 @@
 
 OmeError
 ├── NumberError         text that is no number of rule N1; the message completes "price ..."
-├── Overloaded          the engine's queue is full; nothing was executed
+├── Overloaded          the engine's queue, or the one for the past, is full; nothing was executed
 ├── TooLate             a command's turn came after the time that its sender gave it; nothing was executed
 ├── Pending             what became of a command that was asked after is still open
 ├── NotAccepting        the engine isn't taking commands now (starting, draining, halted); nothing was executed
 ├── OutcomeUnknown      a command was taken, and whether it took effect can't be said yet
 ├── Evicted         what was asked for is no longer kept
-├── NotYet          a sequence was asked for that hasn't come
+├── NotYet          a sequence or a time was asked for that hasn't come
 ├── InvariantBroken     a bug: the engine's own state contradicts itself
 └── StorageError        the database
     ├── EngineRunning   another engine holds this database (exit 3)
@@ -29,7 +29,7 @@ class NumberError(OmeError):
 
 
 class Overloaded(OmeError):
-    """The engine's queue is full. Certain: nothing was executed."""
+    """The queue of the engine, or of those who ask for the past, is full. Certain: nothing was executed."""
 
 
 class TooLate(OmeError):
@@ -55,7 +55,7 @@ class Evicted(OmeError):
 
 
 class NotYet(OmeError):
-    """A sequence was asked for that is still to come."""
+    """A sequence or a time was asked for that is still to come."""
 
 
 class InvariantBroken(OmeError):

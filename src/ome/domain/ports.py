@@ -474,10 +474,12 @@ class Past(Protocol):
         """At most `limit` snapshots of a symbol's book with a sequence below `before`, newest first."""
 
     async def depth_at_sequence(self, symbol: str, sequence: int) -> Depth:
-        """Every level of a book right after its public sequence was this. Raises Evicted, or NotYet for what hasn't come."""
+        """Every level of a book right after its public sequence was this. Raises Evicted, NotYet for what hasn't come, or
+        Overloaded where too many ask.
+        """
 
     async def depth_at_time(self, symbol: str, time: int) -> Depth | None:
-        """Every level of a book at a time; None where the symbol wasn't listed yet. Raises Evicted."""
+        """Every level of a book at a time; None where the symbol wasn't listed yet. Raises as `depth_at_sequence`."""
 
 
 class EngineMetrics(Protocol):

@@ -193,7 +193,7 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
         404, "", "There is no such snapshot", "The list of the symbol's snapshots has every id."
     ),
     Reason.SEQUENCE_NOT_REACHED: ReasonInfo(
-        404, "D1", "This sequence has not come yet", "Ask for one up to the sequence that the market is at."
+        404, "D1", "This has not come yet", "Ask for a sequence up to the one that the market is at, or for a time up to now."
     ),
     Reason.SEQUENCE_EVICTED: ReasonInfo(
         410, "D6", "This is no longer kept", "Ask for a later one; the operator has set how long the journal is kept."

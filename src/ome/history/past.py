@@ -1,21 +1,25 @@
 """A book as it was, rebuilt by the engine itself: from the nearest engine snapshot, by the commands behind it.
 
-The commands are replayed in a thread, a few batches at a time, one past after the other, so that trading isn't held up; the last
-answers are kept. What is rebuilt is exactly what the public was told: the levels before, and every `BookChanged` up to the
-sequence that was asked for.
+One past is rebuilt after the other, in a thread, some commands at a time with a rest as long after each, so that trading isn't
+held up; the last answers are kept. Few may wait for their turn: more are refused at once (Overloaded). Whoever is cancelled,
+because nobody waits for the answer any more, gives up the turn as soon as the thread is at rest. What is rebuilt is exactly what
+the public was told: the levels before, and every `BookChanged` up to the sequence that was asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
+from ome.domain.clock import now_us
 from ome.domain.commands import Stamped
 from ome.domain.enums import Side
-from ome.domain.errors import Evicted, NotYet, StateMismatch
+from ome.domain.errors import Evicted, NotYet, Overloaded, StateMismatch
 from ome.domain.events import AuctionIndicated, BookChanged, Event, InstrumentChanged, Traded
 from ome.domain.numbers import value_of
 from ome.domain.ports import Archive, Depth, Recovered
@@ -24,19 +28,27 @@ from ome.engine.engine import Engine
 from ome.history.candles import CandleHistory
 
 BATCHES_AT_ONCE: Final = 32
+COMMANDS_AT_ONCE: Final = 200
+"""Commands that are carried out between two rests: some milliseconds."""
 KEPT_ANSWERS: Final = 64
+MOST_ASKING: Final = 8
+"""How many may be served or wait, one at a time."""
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Level = tuple[int, int, int]
 
 
 class StoredPast:
     """The Past of one shard."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, clock_us: Callable[[], int] = now_us) -> None:
         self._archive = archive
+        self._clock_us = clock_us
         self._candles = CandleHistory(archive)
-        self._turn = asyncio.Lock()
-        self._kept: OrderedDict[tuple[str, int], Depth] = OrderedDict()
+        self._lock = asyncio.Lock()
+        self._asking = 0
+        self._kept: OrderedDict[tuple[str, str, int], Depth] = OrderedDict()
 
     async def candles(
         self, symbol: str, seconds: int, start: int, end: int, limit: int, *, newest: bool = False
@@ -50,23 +62,45 @@ class StoredPast:
 
     async def depth_at_sequence(self, symbol: str, sequence: int) -> Depth:
         """See Past."""
-        async with self._turn:
-            kept = self._kept.get((symbol, sequence))
+        async with self._turn():
+            kept = self._kept.get((symbol, "sequence", sequence))
             if kept is None:
                 replay = await self._from_snapshot_at_sequence(symbol, sequence)
                 await self._go_on(replay)
-                kept = self._kept[symbol, sequence] = replay.depth_at(sequence)
-                if len(self._kept) > KEPT_ANSWERS:
-                    self._kept.popitem(last=False)
+                kept = await _in_thread(replay.depth_at, sequence)
+                self._keep((symbol, "sequence", sequence), kept)
             return kept
 
     async def depth_at_time(self, symbol: str, time: int) -> Depth | None:
         """See Past."""
-        async with self._turn:
-            start = await self._archive.engine_at(time=time)
-            replay = _Replay(await self._engine(start), symbol, until_time=time)
-            await self._go_on(replay)
-            return replay.depth()
+        if time > self._clock_us():
+            raise NotYet
+        async with self._turn():
+            found = self._kept.get((symbol, "time", time))
+            if found is None:
+                start = await self._archive.engine_at(time=time)
+                replay = await _in_thread(_Replay, await self._engine(start), symbol, until_time=time)
+                await self._go_on(replay)
+                found = await _in_thread(replay.depth)
+                if found is not None and replay.is_done:  # something came after that time: nothing more can come before it
+                    self._keep((symbol, "time", time), found)
+            return found
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        if self._asking >= MOST_ASKING:
+            raise Overloaded
+        self._asking += 1
+        try:
+            async with self._lock:
+                yield
+        finally:
+            self._asking -= 1
+
+    def _keep(self, key: tuple[str, str, int], depth: Depth) -> None:
+        self._kept[key] = depth
+        if len(self._kept) > KEPT_ANSWERS:
+            self._kept.popitem(last=False)
 
     async def _from_snapshot_at_sequence(self, symbol: str, sequence: int) -> _Replay:
         """A replay from the newest snapshot in which the symbol isn't beyond the sequence."""
@@ -74,17 +108,14 @@ class StoredPast:
         start = await self._archive.engine_at(position=later)
         while start is not None and _sequence_in(start, symbol) > sequence:
             start = await self._archive.engine_at(position=start.state.position - 1)
-        return _Replay(await self._engine(start), symbol, until_sequence=sequence)
+        return await _in_thread(_Replay, await self._engine(start), symbol, until_sequence=sequence)
 
     async def _engine(self, start: Recovered | None) -> Engine:
         if start is None:
             if await self._archive.first_position() > 1:
                 raise Evicted
             return Engine()
-        engine = await asyncio.to_thread(Engine.restore, start.state)
-        if engine.state_hash() != start.state_hash:
-            raise StateMismatch(f"the engine snapshot at position {start.state.position} is not what its state hash was made of")
-        return engine
+        return await _in_thread(_restored, start)
 
     async def _go_on(self, replay: _Replay) -> None:
         if replay.sequence is not None:  # an engine snapshot doesn't say when each book changed last; its own snapshot does
@@ -97,7 +128,30 @@ class StoredPast:
                 return
             if commands[0].position > replay.position + 1:
                 raise Evicted
-            await asyncio.to_thread(replay.take, commands)
+            for first in range(0, len(commands), COMMANDS_AT_ONCE):
+                began_s = time.perf_counter()
+                if await _in_thread(replay.take, commands[first : first + COMMANDS_AT_ONCE]):
+                    return
+                await asyncio.sleep(time.perf_counter() - began_s)
+
+
+async def _in_thread(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """What a function gives in a thread. Who is cancelled meanwhile goes only once the thread is done: the next one to have its
+    turn shall be the only one at work.
+    """
+    done = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **named))
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait([done])
+        raise
+
+
+def _restored(start: Recovered) -> Engine:
+    engine = Engine.restore(start.state)
+    if engine.state_hash() != start.state_hash:
+        raise StateMismatch(f"the engine snapshot at position {start.state.position} is not what its state hash was made of")
+    return engine
 
 
 class _Replay:
@@ -124,8 +178,10 @@ class _Replay:
         """The last position that was carried out."""
         return self._engine.position
 
-    def take(self, commands: Sequence[Stamped]) -> None:
-        """Carry out commands up to the end that was asked for; those that were carried out already are passed over."""
+    def take(self, commands: Sequence[Stamped]) -> bool:
+        """Carry out commands up to the end that was asked for, and whether it is reached; those that were carried out already are
+        passed over.
+        """
         for stamped in commands:
             if stamped.position <= self._engine.position:
                 continue
@@ -137,6 +193,7 @@ class _Replay:
             if self.is_done:
                 break
         self._engine.take_changes()
+        return self.is_done
 
     def depth_at(self, sequence: int) -> Depth:
         """The levels at a sequence. Raises NotYet for one that the journal doesn't reach, Evicted for one from before it."""

@@ -10,7 +10,7 @@ from typing import Final, Protocol, TypeVar
 from fastapi import FastAPI, Request, Response
 from msgspec import structs
 
-from ome.api.bodies import read_json
+from ome.api.bodies import read_json, while_there
 from ome.api.decoding import read_instrument
 from ome.api.openapi import INSTRUMENT_EXAMPLES, answers, body, declare
 from ome.api.paging import decode_cursor, encode_cursor
@@ -83,12 +83,15 @@ class MarketRoutes:
             raise Problem(Reason.SYMBOL_NOT_FOUND)
         return JsonAnswer(market_view(ticker))
 
-    async def read_depth(self, symbol: SymbolPath, query: DepthParameters) -> Response:
-        """A book's best levels, now or as they were; with detail=orders, the queue of each."""
+    async def read_depth(self, symbol: SymbolPath, query: DepthParameters, request: Request) -> Response:
+        """A book's best levels, now or as they were; with detail=orders, the queue of each.
+
+        A book of the past is rebuilt, which may take seconds, one at a time: where too many are asked for, 503 `overloaded`.
+        """
         symbol = folded(symbol)
         if query.as_of is not None or query.as_of_sequence is not None:
             self._listed(symbol)
-            return JsonAnswer(depth_view(await self._past_depth(symbol, query)))
+            return JsonAnswer(depth_view(await while_there(request.receive, self._past_depth(symbol, query))))
         if query.detail == "orders":
             return await self._queues(self._listed(symbol), query)
         depth = self._market.depth(symbol, query.levels)

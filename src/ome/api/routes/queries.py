@@ -131,7 +131,7 @@ class DepthQuery(Strict):
 
     levels: PlainInt = Field(default=10, ge=1, le=MAX_LEVELS, description="Most levels of each side")
     detail: Literal["levels", "orders"] = Field(default="levels", description="orders: the queue of each level (operator)")
-    as_of_sequence: Annotated[int, Field(ge=0, le=MAX_SEQUENCE), BeforeValidator(_plain_digits)] | None = Field(
+    as_of_sequence: Annotated[int, Field(ge=1, le=MAX_SEQUENCE), BeforeValidator(_plain_digits)] | None = Field(
         default=None, description="The book right after this public sequence"
     )
     as_of: str | None = Field(

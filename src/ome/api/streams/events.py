@@ -16,6 +16,7 @@ from typing import Final
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ome.api.bodies import until_gone
 from ome.api.streams.hub import Streams
 from ome.api.streams.market_topics import STREAM
 from ome.api.streams.outlet import Outlet
@@ -90,7 +91,7 @@ class EventStream(Response):
         topic = await self._begin(outlet)
         tasks = [
             asyncio.create_task(_send_all(mailbox, outlet, send)),
-            asyncio.create_task(_until_gone(receive)),
+            asyncio.create_task(until_gone(receive)),
             asyncio.create_task(mailbox.closed.wait()),
         ]
         try:
@@ -123,8 +124,3 @@ async def _send_all(mailbox: _Mailbox, outlet: Outlet, send: Send) -> None:
         outlet.resume()
         await send({"type": "http.response.body", "body": data, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
-
-
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
