@@ -93,6 +93,7 @@ class FakePast:
         self.candle_records: list[CandleRecord] = []
         self.book_records: list[BookSnapshot] = []
         self.depths: dict[int, Depth] = {}
+        self.trimmed_before = 0
         self.fail: Exception | None = None
 
     async def candles(
@@ -105,6 +106,14 @@ class FakePast:
             if (each.symbol, each.seconds) == (symbol, seconds) and start <= each.open_time < end
         ]
         return found[-limit:] if newest else found[:limit]
+
+    async def candles_trimmed_before(self, seconds: int) -> int:
+        """Those of a second alone are ever trimmed."""
+        return self.trimmed_before if seconds == 1 else 0
+
+    async def books_trimmed_before(self) -> int:
+        """At the same time as candles."""
+        return self.trimmed_before
 
     async def books(self, symbol: str, before: int, limit: int) -> list[BookSnapshot]:
         """Those that fit, newest first."""

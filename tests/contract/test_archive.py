@@ -36,6 +36,7 @@ from reference.pictures import Level, exact
 from reference.twin import Twin
 
 EVER = 2**62
+DAY = 86_400 * MICROSECONDS
 
 
 class Market:
@@ -317,8 +318,12 @@ async def test_snapshots_of_books_are_listed_and_trimmed(market: Market) -> None
         told = market.told["AAA"][book.sequence]
         assert (book.bids, book.asks, book.time) == (told.bids, told.asks, told.time)
     assert await archive.books("AAA", newest.sequence, 10) == [oldest]
+    await archive.trim_books(oldest.time - DAY)
+    assert await archive.books_trimmed_before() == 0
     await archive.trim_books(newest.time)
     assert await archive.books("AAA", EVER, 10) == [newest]
+    await archive.trim_books(newest.time - 1)
+    assert await archive.books_trimmed_before() == newest.time
 
 
 async def test_old_candles_of_a_second_can_be_trimmed(market: Market) -> None:
@@ -329,3 +334,7 @@ async def test_old_candles_of_a_second_can_be_trimmed(market: Market) -> None:
     await archive.trim_candles(1, seconds[5].open_time)
     assert await archive.candles("AAA", 1, 0, EVER, 5000) == seconds[5:]
     assert await archive.candles("AAA", 60, 0, EVER, 5000) == minutes
+    assert await archive.candles_trimmed_before(1) == seconds[5].open_time
+    assert await archive.candles_trimmed_before(60) == 0
+    await archive.trim_candles(1, seconds[7].open_time)
+    assert await archive.candles_trimmed_before(1) == seconds[7].open_time

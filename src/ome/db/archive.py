@@ -2,6 +2,7 @@
 
 Candles: a mark says which trade is the last in them; it moves in the transaction that changes them, from the value that was seen
 and no other, so that each trade is counted once whoever counts and however often a write is repeated. Snapshots never change.
+What is trimmed leaves a mark too: from before which time something is gone, so that who asks for it is told (D6).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from ome.domain.ports import Recovered
 from ome.domain.records import BookSnapshot, CandleRecord, TradeRecord
 
 CANDLES: Final = "candles"
+TRIMMED_BOOKS: Final = "trimmed book snapshots"
+TRIMMED_CANDLES: Final = "trimmed candles of {seconds} s"
 LAST_POSITION: Final = 2**62
 ROWS_AT_ONCE: Final = 500
 """Rows that one transaction writes at most: on SQLite a batch may wait for it."""
@@ -52,8 +55,7 @@ class StoredArchive:
 
     async def last_trade_in_candles(self) -> int:
         """See `Archive`."""
-        rows = await self._rows(archive_sql.mark(self._dialect), shard=self._shard, name=CANDLES)
-        return int(rows[0][0]) if rows else shard_ids(self._shard)[0]
+        return await self._mark(CANDLES, shard_ids(self._shard)[0])
 
     async def trades_after(self, trade_id: int, limit: int, symbol: str | None = None) -> list[TradeRecord]:
         """See `Archive`."""
@@ -151,11 +153,31 @@ class StoredArchive:
 
     async def trim_books(self, before: int) -> None:
         """See `Archive`."""
-        await self._write(None, [(archive_sql.trim(self._dialect, "book_snapshots"), [(before,)])])
+        if await self._rows(archive_sql.any_older(self._dialect, "book_snapshots"), time=before):
+            await self._trim_derived("book_snapshots", TRIMMED_BOOKS, before, (before,))
+
+    async def books_trimmed_before(self) -> int:
+        """See `Archive`."""
+        return await self._mark(TRIMMED_BOOKS, 0)
 
     async def trim_candles(self, seconds: int, before: int) -> None:
         """See `Archive`."""
-        await self._write(None, [(archive_sql.trim(self._dialect, "stored_candles"), [(seconds, before)])])
+        if await self._rows(archive_sql.any_older(self._dialect, "stored_candles"), seconds=seconds, time=before):
+            await self._trim_derived("stored_candles", TRIMMED_CANDLES.format(seconds=seconds), before, (seconds, before))
+
+    async def candles_trimmed_before(self, seconds: int) -> int:
+        """See `Archive`."""
+        return await self._mark(TRIMMED_CANDLES.format(seconds=seconds), 0)
+
+    async def _trim_derived(self, table: str, name: str, before: int, values: tuple[int, ...]) -> None:
+        """Delete, and leave the mark `name`, both or neither."""
+        old = await self._mark(name, 0)
+        guard = (archive_sql.move_mark(self._dialect), [(self._shard, name, max(before, old), old)])
+        await self._write(guard, [(archive_sql.trim(self._dialect, table), [values])])
+
+    async def _mark(self, name: str, default: int) -> int:
+        rows = await self._rows(archive_sql.mark(self._dialect), shard=self._shard, name=name)
+        return int(rows[0][0]) if rows else default
 
     async def _write(self, guard: Write | None, writes: Sequence[Write]) -> bool:
         try:

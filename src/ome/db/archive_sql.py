@@ -216,6 +216,18 @@ def trim(dialect: Dialect, what: str) -> str:
     return str(compiled)
 
 
+@cache
+def any_older(dialect: Dialect, what: str) -> Query:
+    """A row where `trim` of `book_snapshots` or `stored_candles` would delete something."""
+    table = stored_candles if what == "stored_candles" else book_snapshots
+    query: Select[Any] = select(literal_column("1")).select_from(table)
+    if table is stored_candles:
+        query = query.where(table.c.seconds == _int("seconds"), table.c.open_time < _big("time"))
+    else:
+        query = query.where(table.c.time < _big("time"))
+    return _query(dialect, query.limit(1))
+
+
 def _query(dialect: Dialect, query: Select[Any]) -> Query:
     compiled: Any = query.compile(dialect=dialect)  # an SQLCompiler, whose attributes these are
     return Query(str(compiled), tuple(compiled.positiontup), dict(compiled.params))

@@ -22,7 +22,8 @@ same rows in human units.
 - book_snapshots: the levels of a book now and then, by symbol and sequence
 - engine_snapshots, engine_snapshot_orders: all that an engine knew after a batch, its open orders in parts: where a replay of
   the journal can start
-- archive_marks: how far each kind of derived row has come; candles: the id of the last trade in them
+- archive_marks: how far each kind of derived row has come; candles: the id of the last trade in them; what was trimmed: the time
+  from before which it was
 
 The last five are derived, written beside the batches.
 

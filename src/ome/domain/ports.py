@@ -188,10 +188,16 @@ class Archive(Protocol):
         """
 
     async def trim_books(self, before: int) -> None:
-        """Forget the snapshots of books that were as old as this."""
+        """Forget the snapshots of books from before this time."""
+
+    async def books_trimmed_before(self) -> int:
+        """The time from before which snapshots of books were forgotten; 0 where none were."""
 
     async def trim_candles(self, seconds: int, before: int) -> None:
         """Forget the candles of a length that opened before this time."""
+
+    async def candles_trimmed_before(self, seconds: int) -> int:
+        """The time from before which candles of a length were forgotten; 0 where none were."""
 
 
 class CommandBus(Protocol):
@@ -470,8 +476,14 @@ class Past(Protocol):
         `newest`, to `end`. Intervals without a trade have none (D4).
         """
 
+    async def candles_trimmed_before(self, seconds: int) -> int:
+        """The time from before which candles of a length are no longer kept; 0 where all are (D6)."""
+
     async def books(self, symbol: str, before: int, limit: int) -> list[BookSnapshot]:
         """At most `limit` snapshots of a symbol's book with a sequence below `before`, newest first."""
+
+    async def books_trimmed_before(self) -> int:
+        """The time from before which snapshots of books are no longer kept; 0 where all are (D6)."""
 
     async def depth_at_sequence(self, symbol: str, sequence: int) -> Depth:
         """Every level of a book right after its public sequence was this. Raises Evicted, NotYet for what hasn't come, or

@@ -196,7 +196,7 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
         404, "D1", "This has not come yet", "Ask for a sequence up to the one that the market is at, or for a time up to now."
     ),
     Reason.SEQUENCE_EVICTED: ReasonInfo(
-        410, "D6", "This is no longer kept", "Ask for a later one; the operator has set how long the journal is kept."
+        410, "D6", "This is no longer kept", "Ask for something later; the operator has set how long this is kept."
     ),
     Reason.KEY_ENDED: ReasonInfo(409, "", "The key has ended", "It was revoked or has expired; make a new one."),
     Reason.MARKET_HALTED: ReasonInfo(422, "H1", "The symbol is halted", "Only cancels are taken now."),

@@ -40,7 +40,9 @@ class Chore(Struct):
 
 
 class Kept(Struct, frozen=True):
-    """What is kept, and how long: 0 seconds between snapshots for none, 0 days for ever (D6)."""
+    """What is kept, and how long: 0 seconds between snapshots for none of books, and of the engine only where the journal is to
+    be trimmed behind them; 0 days for ever (D6).
+    """
 
     snapshot_interval_s: float = 60.0
     journal_days: float = 0.0
@@ -52,10 +54,10 @@ def chores(archive: Archive, market: MarketData, position: Callable[[], int], ke
     """All that is to be done for an archive; `market` shows the books as they are after the committed `position`."""
     found = [Chore("candles", CandleKeeper(archive).catch_up, CANDLE_PAUSE_S)]
     if kept.snapshot_interval_s:
-        found += [
-            Chore("book snapshots", BookKeeper(archive, market, position).keep, kept.snapshot_interval_s),
-            Chore("engine snapshots", lambda: archive.take_engine_snapshot(LEAST_COMMANDS), kept.snapshot_interval_s),
-        ]
+        found.append(Chore("book snapshots", BookKeeper(archive, market, position).keep, kept.snapshot_interval_s))
+    if kept.snapshot_interval_s or kept.journal_days:
+        pause_s = kept.snapshot_interval_s or TRIM_PAUSE_S
+        found.append(Chore("engine snapshots", lambda: archive.take_engine_snapshot(LEAST_COMMANDS), pause_s))
     trims: list[tuple[str, Callable[[int], Awaitable[Any]], float]] = [
         ("old journal", archive.trim_journal, kept.journal_days),
         ("old snapshots of books", archive.trim_books, kept.snapshot_days),

@@ -56,9 +56,17 @@ class StoredPast:
         """See Past."""
         return await self._candles.candles(symbol, seconds, start, end, limit, newest=newest)
 
+    async def candles_trimmed_before(self, seconds: int) -> int:
+        """See Past."""
+        return await self._archive.candles_trimmed_before(seconds)
+
     async def books(self, symbol: str, before: int, limit: int) -> list[BookSnapshot]:
         """See Past."""
         return await self._archive.books(symbol, before, limit)
+
+    async def books_trimmed_before(self) -> int:
+        """See Past."""
+        return await self._archive.books_trimmed_before()
 
     async def depth_at_sequence(self, symbol: str, sequence: int) -> Depth:
         """See Past."""

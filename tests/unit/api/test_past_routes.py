@@ -151,6 +151,27 @@ async def test_a_book_is_read_as_it_was(client: httpx.AsyncClient, exchange: Fak
     assert (before.status_code, before.json()["code"]) == (404, "symbol_not_found")
 
 
+async def test_who_asks_for_what_was_trimmed_is_told(client: httpx.AsyncClient, exchange: FakeExchange) -> None:
+    """D6: 410 for candles and snapshots alike, rather than an empty list; not for a symbol that was listed since."""
+    exchange.past.book_records = [a_book(9)]
+    exchange.past.trimmed_before = TEN
+    kept = ["candles?interval=1s", "candles?interval=1s&start=2026-11-22T10:00:00Z", "candles?start=2026-11-22T09:00:00Z"]
+    gone = ["candles?interval=1s&start=2026-11-22T09:59:59Z", "candles?interval=1s&end=2026-11-22T09:00:00Z", "snapshots/5"]
+    exchange.listed["AAPL"] = an_instrument("AAPL", listed_at=TEN - MINUTE, sequence=9)
+    for path in [*kept, "snapshots", "snapshots/9"]:
+        assert (await client.get(f"/market/AAPL/{path}")).status_code == 200, path
+    assert (await client.get("/market/AAPL/snapshots/10")).status_code == 404
+    for path in gone:
+        response = await client.get(f"/market/AAPL/{path}")
+        assert (response.status_code, response.json()["code"]) == (410, "sequence_evicted"), path
+    exchange.past.book_records = []
+    assert (await client.get("/market/AAPL/snapshots")).status_code == 410
+    exchange.listed["AAPL"] = an_instrument("AAPL", listed_at=TEN, sequence=9)
+    for path in [*kept, *gone[:2], "snapshots"]:
+        assert (await client.get(f"/market/AAPL/{path}")).status_code == 200, path
+    assert (await client.get("/market/AAPL/snapshots/5")).status_code == 404
+
+
 @pytest.mark.parametrize(("error", "status", "code"), [(Evicted, 410, "sequence_evicted"), (NotYet, 404, "sequence_not_reached")])
 async def test_a_past_that_is_not_there_is_said(
     client: httpx.AsyncClient, exchange: FakeExchange, error: type[OmeError], status: int, code: str

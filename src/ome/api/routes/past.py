@@ -22,7 +22,7 @@ from ome.domain.ids import parse_id
 from ome.domain.numbers import format_number, ratio_text
 from ome.domain.ports import Depth
 from ome.domain.reasons import Reason
-from ome.domain.records import BookSnapshot, CandleRecord
+from ome.domain.records import BookSnapshot, CandleRecord, InstrumentRecord
 
 SECONDS: Final = {"1s": 1, "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14_400, "1d": 86_400}
 """The intervals, in seconds."""
@@ -49,7 +49,8 @@ class PastRoutes:
         The running candle is the last one. Intervals without a trade are left out, unless `empty=true` asks for them: then
         they have the close before them and no volume.
         """
-        symbol = self._listed(symbol)
+        record = self._listed(symbol)
+        symbol = record.symbol
         start, end = optional_moment("start", query.start), optional_moment("end", query.end)
         if query.cursor is not None:
             start = parse_id(decode_cursor("candles", query.cursor))
@@ -59,6 +60,9 @@ class PastRoutes:
         length = seconds * MICROSECONDS
         first = -(-(start or 0) // length) * length  # a candle that opens before the start has trades from before it
         until = _EVER if end is None else end
+        asked_from = end if start is None else first
+        if asked_from is not None:
+            _raise_if_evicted(record, asked_from, await self._past.candles_trimmed_before(seconds))
         newest = start is None
         found = await self._past.candles(symbol, seconds, first, until, query.limit + 1, newest=newest)
         if query.empty and not newest and found:
@@ -78,20 +82,24 @@ class PastRoutes:
 
     async def list_snapshots(self, symbol: SymbolPath, query: PageParameters) -> Response:
         """Snapshots of the book, taken every SNAPSHOT_INTERVAL_SEC where it had changed, newest first."""
-        symbol = self._listed(symbol)
-        before = _EVER
+        record = self._listed(symbol)
+        symbol, before = record.symbol, _EVER
         if query.cursor is not None:
             before = parse_id(decode_cursor("snapshots", query.cursor)) or 0
         books = await self._past.books(symbol, before, query.limit + 1)
+        if not books:
+            _raise_if_evicted(record, record.listed_at, await self._past.books_trimmed_before())
         page, next_cursor = cut_at("snapshots", books, query.limit, lambda book: book.sequence)
         views = [_snapshot(book) for book in page]
         return JsonAnswer(SnapshotList(snapshots=views, count=len(views), next_cursor=next_cursor))
 
     async def read_snapshot(self, symbol: SymbolPath, snapshot_id: str, query: NoParameters) -> Response:  # noqa: ARG002
         """A snapshot in full."""
-        symbol = self._listed(symbol)
-        sequence = parse_id(snapshot_id)
+        record = self._listed(symbol)
+        symbol, sequence = record.symbol, parse_id(snapshot_id)
         found = [] if sequence is None else await self._past.books(symbol, sequence + 1, 1)
+        if not found and sequence is not None and 0 < sequence <= record.sequence:  # older than all that are kept
+            _raise_if_evicted(record, record.listed_at, await self._past.books_trimmed_before())
         if not found or found[0].sequence != sequence:
             raise Problem(Reason.SNAPSHOT_NOT_FOUND)
         book = found[0]
@@ -107,11 +115,17 @@ class PastRoutes:
             )
         )
 
-    def _listed(self, symbol: str) -> str:
-        symbol = folded(symbol)
-        if self._services.market.instrument(symbol) is None:
+    def _listed(self, symbol: str) -> InstrumentRecord:
+        record = self._services.market.instrument(folded(symbol))
+        if record is None:
             raise Problem(Reason.SYMBOL_NOT_FOUND)
-        return symbol
+        return record
+
+
+def _raise_if_evicted(record: InstrumentRecord, asked_from: int, trimmed_before: int) -> None:
+    """Raise Problem where something of the symbol from then on may have been trimmed; of one listed since nothing has (D6)."""
+    if max(asked_from, record.listed_at) < trimmed_before:
+        raise Problem(Reason.SEQUENCE_EVICTED)
 
 
 def _candle(candle: CandleRecord) -> CandleView:
