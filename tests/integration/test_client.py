@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from ome.client import BlockingClient, Book, Client, Refused, Unavailable
@@ -152,3 +153,21 @@ def test_the_blocking_twin_does_the_same(tmp_path: Path) -> None:
             stranger.submit(user_id="alice", symbol="AAPL", side="BUY", quantity=5, price="99.50")
         with BlockingClient(server.url, "wrong") as stranger, pytest.raises(Refused, match="unauthorized"):
             next(stranger.stream("depth", "AAPL"))
+
+
+async def test_with_a_users_key_nobody_has_to_be_named(tmp_path: Path) -> None:
+    """Orders, lists and events are the key's user's; another user's are refused."""
+    with running_server(sqlite_url(tmp_path), API_KEY="sesame") as server:
+        body = {"user_id": "alice", "scopes": ["trade"]}
+        async with httpx.AsyncClient(base_url=server.url, headers={"X-API-Key": "sesame"}) as operator:
+            key = (await operator.post("/keys", json=body)).json()["key"]
+        async with Client(server.url, key) as client:
+            order = await client.submit(symbol="AAPL", side="BUY", quantity=1, price="10")
+            assert order.user_id == "alice"
+            assert [each.order_id for each in (await client.orders()).orders] == [order.order_id]
+            async for event in client.order_events(cursor="start"):
+                assert event.order is not None
+                assert event.order.order_id == order.order_id
+                break
+            with pytest.raises(Refused, match="not_your_user"):
+                await client.orders("bob")

@@ -91,7 +91,7 @@ class BlockingClient:
         """See `Client.stream`."""
         return self._each(self.client.stream(channel, symbol, interval=interval))
 
-    def order_events(self, user_id: str, *, cursor: str | None = None) -> Iterator[OrderEvent]:
+    def order_events(self, user_id: str | None = None, *, cursor: str | None = None) -> Iterator[OrderEvent]:
         """See `Client.order_events`."""
         return self._each(self.client.order_events(user_id, cursor=cursor))
 

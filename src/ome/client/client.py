@@ -146,7 +146,7 @@ class Client:
 
     async def orders(
         self,
-        user_id: str,
+        user_id: str | None = None,
         *,
         client_order_id: str | None = None,
         symbol: str | None = None,
@@ -154,13 +154,13 @@ class Client:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> OrderList:
-        """A user's orders, newest first; `status` is one, or several with commas. With `client_order_id`: those with this id; an
-        order that isn't there and whose request was taken before `watermark` never will be.
+        """A user's orders, or the key's own, newest first; `status` is one, or several with commas. With `client_order_id`: those
+        with this id; an order that isn't there and whose request was taken before `watermark` never will be.
         """
         page = {"symbol": symbol, "limit": limit, "cursor": cursor}
-        if client_order_id is not None:
+        if client_order_id is not None or user_id is None:
             if status is not None:
-                raise ValueError("ask by client_order_id or by status, not both")
+                raise ValueError("ask by status with a user_id, and without a client_order_id")
             return await self._transport.ask(OrderList, "/orders", user_id=user_id, client_order_id=client_order_id, **page)
         return await self._transport.ask(OrderList, f"/orders/user/{quote(user_id, safe='')}", status=status, **page)
 
@@ -249,9 +249,9 @@ class Client:
         """
         return stream(self._connector, self.trades, channel, symbol.upper(), interval)
 
-    def order_events(self, user_id: str, *, cursor: str | None = None) -> AsyncGenerator[OrderEvent]:
-        """A user's own events, each once and none left out, across broken connections and restarts: from now on, behind a
-        `cursor`, or all of them from "start".
+    def order_events(self, user_id: str | None = None, *, cursor: str | None = None) -> AsyncGenerator[OrderEvent]:
+        """The events of a user, or of the key's own, each once and none left out, across broken connections and restarts: from
+        now on, behind a `cursor`, or all of them from "start".
         """
         return order_events(self._connector, user_id, cursor)
 

@@ -248,12 +248,13 @@ def _message(trade: Trade, previous_sequence: int) -> TradeMessage:
     )
 
 
-async def order_events(connector: Connector, user_id: str, cursor: str | None) -> AsyncGenerator[OrderEvent]:
+async def order_events(connector: Connector, user_id: str | None, cursor: str | None) -> AsyncGenerator[OrderEvent]:
     """See `Client.order_events`."""
     place = cursor
 
     def request() -> dict[str, Any]:
-        return {"channel": "orders", "user_id": user_id, "from": place}
+        wanted = {"channel": "orders", "user_id": user_id, "from": place}
+        return {name: value for name, value in wanted.items() if value is not None}
 
     async with aclosing(Subscription(connector, request).heard()) as conversation:
         async for heard in conversation:
