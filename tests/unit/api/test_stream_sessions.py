@@ -16,6 +16,7 @@ from ome.api.settings import StreamSettings
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.ring import QueueLimits
 from ome.api.streams.session import UNAUTHENTICATED, Session
+from ome.domain.access import Access
 from ome.domain.commands import CancelOrder, NewOrder
 from ome.domain.errors import OmeError, Overloaded
 from ome.domain.ports import Answer, Operation
@@ -338,3 +339,35 @@ async def test_orders_stay_where_it_was_not_asked_for(talk: Talk, exchange: Fake
     await talk.say({"op": "cancel_on_disconnect", "enabled": False})
     await talk.session.ended()
     assert [order.is_open for order in exchange.orders.values()] == [True]
+
+
+async def test_cancels_are_not_held_up_by_other_messages(make_app: MakeApp) -> None:
+    """R3: however many other messages were too many."""
+    talk = Talk(make_app(api_key="sesame"), messages_per_second=5)
+    answers = [(await talk.say({"op": "ping"}))[0] for _ in range(40)]
+    assert answers[-1]["problem"]["code"] == "rate_limited"
+    assert problem(await talk.say({"op": "cancel", "order_id": "987654321"})) == "order_not_found"
+
+
+def may_stay(talk: Talk) -> bool:
+    """Whether the sweep would leave it open."""
+    return talk.session.may_stay
+
+
+async def test_whoever_came_without_a_key_may_stay_for_what_needs_none_now(make_app: MakeApp, exchange: FakeExchange) -> None:
+    """The first key ends what was opened as anybody's operator; who only hears what is public stays."""
+    app = make_app()
+    operator, listener = Talk(app, app.gate.without_key()), Talk(app, ANYBODY)
+    assert may_stay(operator)
+    assert exchange.entries == []
+    key = await app.gate.keys.make("", "alice", Access.READ)
+    assert not may_stay(operator)
+    assert may_stay(listener)
+    (ack,) = await listener.say({"op": "auth", "key": key.key})
+    assert ack["status"] == 200
+    assert (await listener.say({"op": "subscribe", "channel": "orders"}))[0]["subscription"]["user_id"] == "alice"
+    assert problem(await listener.say({"op": "subscribe", "channel": "orders", "user_id": "bob"})) == "not_your_user"
+    assert listener.session.has_used(key.record.key_id)
+    await app.gate.keys.revoke("", key.record.key_id)
+    assert not may_stay(listener)
+    await listener.session.ended()

@@ -236,7 +236,7 @@ class Streams:
         if session.must_speak_by is not None and now >= session.must_speak_by:
             outlet.close(UNAUTHENTICATED, "no key in time: send it, or subscribe to public data")
         elif not session.may_stay:
-            outlet.close(UNAUTHENTICATED, "the key has expired")
+            outlet.close(UNAUTHENTICATED, "the key has expired, or one is needed now")
         elif unheard >= UNHEARD * interval:
             outlet.close(NO_ANSWER, "no answer to pings")
         else:

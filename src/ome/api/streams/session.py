@@ -133,6 +133,7 @@ class Session:
         self._lane: OrderLane | None = None
         limit = sources.settings.messages_per_second if sources.gate.needs_key else 0
         self._bucket = _Bucket(limit) if limit else None
+        self._cancels = _Bucket(limit) if limit else None
         self.must_speak_by = (
             monotonic() + sources.settings.auth_seconds if caller.access < Access.TRADE and not caller.key_id else None
         )
@@ -152,10 +153,11 @@ class Session:
         given_id: Raw | None = None
         try:
             body = text.encode()
-            if self._bucket is not None:
-                self._bucket.take()
             asked = read_message(body)
             given_id = asked.id
+            bucket = self._cancels if asked.op == "cancel" else self._bucket  # never held up by anything else (R3)
+            if bucket is not None:
+                bucket.take()
             check_size(asked, len(body), self._sources.settings.max_order_bytes)
             self._check_scope(asked.op)
             if asked.op in OPERATIONS:
