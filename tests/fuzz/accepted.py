@@ -25,6 +25,8 @@ BEYOND_SCHEMA: Final[tuple[tuple[str, str], ...]] = (
         r"must be the (?:next_cursor of an earlier answer|cursor of an event)|is of another history than this",
     ),
     ("OpenAPI can't say that one of two parameters is required", r"or symbol is required, or both"),
+    ("nor that one is required of whoever's key belongs to no user", r"is required: the key belongs to no user"),
+    ("nor that a time must not have passed", r"^must be in the future$"),
     ("nor that two of them exclude each other, or have an order", r"goes without as_of|with detail=orders|must be after start"),
     ("an id is below 2^63, which a pattern of digits can't say", r"must be an order id, as answers show it"),
     ("date-time knows years before 1970 and leap seconds", r"must be between the years|that the calendar and the clock have"),
@@ -53,6 +55,8 @@ def why_accepted(failure: str, path: str, status: int, content: bytes) -> str | 
         )
     if failure == "UseAfterFree" and path.startswith(_ORDER):
         return "DELETE cancels an order; an order is kept for ever (D6), and reads CANCELLED"
+    if failure == "UseAfterFree" and path.startswith("/keys/{key_id}"):
+        return "DELETE revokes a key; it is kept, and revoking it again is the way to be sure"
     return None
 
 

@@ -47,7 +47,8 @@ def test_every_boundary_of_the_document_passes_every_check(keyed: bool) -> None:
         ("AcceptedNegativeData", "/orders/batch", 200, b'{"results": [{"status": 201, "order": {}}]}', False),
         ("AcceptedNegativeData", "/orders", 201, b"{}", False),
         ("UseAfterFree", "/orders/{order_id}/explain", 200, b"{}", True),
-        ("UseAfterFree", "/keys/{key_id}", 200, b"{}", False),
+        ("UseAfterFree", "/keys/{key_id}", 409, b"{}", True),
+        ("UseAfterFree", "/instruments/{symbol}", 200, b"{}", False),
         ("ServerError", "/orders", 500, b"{}", False),
     ],
 )

@@ -40,6 +40,7 @@ class Keys:
         self._bus = bus
         self._clock_us = clock_us
         self._keys: dict[str, KeyRecord] = {}
+        self._unwritten: set[str] = set()
         self.revoked: Callable[[str], None] = lambda _key_id: None
 
     @property
@@ -90,13 +91,15 @@ class Keys:
         return new
 
     async def revoke(self, actor: str, key_id: str) -> KeyRecord:
-        """Close a key for ever, at once; one that is closed stays so."""
+        """Close a key for ever, at once; one that is closed stays so. Where this raises, do it again until it is written down."""
         record = self._named(key_id)
         if record.revoked_at is None:
-            now = self._clock_us()
-            record = self._keys[key_id] = structs.replace(record, revoked_at=now)
+            record = self._keys[key_id] = structs.replace(record, revoked_at=self._clock_us())
+            self._unwritten.add(key_id)
             self.revoked(key_id)
-            await self._write(actor, KEY_REVOKED, key_id, KeyEnds(now))
+        if key_id in self._unwritten:
+            await self._write(actor, KEY_REVOKED, key_id, KeyEnds(record.revoked_at or self._clock_us()))
+            self._unwritten.discard(key_id)
         return record
 
     def _named(self, key_id: str) -> KeyRecord:

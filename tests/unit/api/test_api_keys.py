@@ -230,6 +230,10 @@ async def test_what_can_not_be_written_down_is_not_done(client: httpx.AsyncClien
     exchange.fail = None
     assert (await client.get("/keys", headers=OPERATOR)).json()["count"] == 1
     assert code(await client.get("/orders", headers=alice)) == "unauthorized"
+    assert [entry.action for entry in exchange.entries] == ["key_made"]
+    for _ in range(2):  # sent again it is written down, once
+        assert (await client.delete(f"/keys/{key_id(alice)}", headers=OPERATOR)).json()["status"] == "REVOKED"
+    assert [entry.action for entry in exchange.entries] == ["key_made", "key_revoked"]
 
 
 async def test_errors_are_counted_by_code(client: httpx.AsyncClient) -> None:
