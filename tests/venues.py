@@ -138,6 +138,11 @@ class SocketVenue:
             with contextlib.suppress(ConnectionClosed):
                 await socket.send(json.dumps(message))
 
+    async def flood(self, message: dict[str, Any]) -> None:
+        """Tell everybody so much that a reader who doesn't read doesn't get to the end of it; ends with the connections."""
+        while self.listeners:
+            await self.say(message)
+
     async def drop(self) -> None:
         """Break every connection off."""
         self.subscribed.clear()

@@ -33,6 +33,8 @@ from ome.client.models import (
 from ome.client.transport import KEY_HEADER, Pauses, decode
 
 CONNECT_SECONDS: Final = 10.0
+CLOSE_SECONDS: Final = 0.5
+"""How long leaving may wait for the service's goodbye, which stands behind all that was sent and nobody reads any more."""
 PING_SECONDS: Final = 10.0
 """Between pings, and how long an answer to one may take."""
 LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -100,6 +102,7 @@ class Connector:
             open_timeout=CONNECT_SECONDS,
             ping_interval=PING_SECONDS,
             ping_timeout=PING_SECONDS,
+            close_timeout=CLOSE_SECONDS,
             max_size=MAX_MESSAGE_BYTES,
             compression=None,
         )

@@ -104,6 +104,19 @@ async def test_a_book_of_an_unlisted_symbol_is_refused(venue: SocketVenue) -> No
                 pass
 
 
+async def test_leaving_a_busy_stream_does_not_wait_for_its_end(venue: SocketVenue) -> None:
+    """Whoever breaks off reads no more, and so never gets to the service's goodbye: the connection is cut."""
+    async with Client(venue.url) as client:
+        stream = client.stream("depth", "AAPL")
+        update = await anext(stream)
+        flood = asyncio.create_task(venue.flood(venue.message("update", {"bids": {"1.00": "1"}, "asks": {}}, 3)))
+        await anext(stream)
+        async with asyncio.timeout(9):  # the library's own patience is 10 seconds
+            await stream.aclose()
+        await flood
+    assert update.channel == "depth"
+
+
 async def test_trades_go_on_without_a_gap(venue: SocketVenue) -> None:
     """Those that happened while nobody listened are read from the list, up to where the channel starts again."""
 
