@@ -228,6 +228,25 @@ def test_a_topic_nobody_hears_is_closed_and_its_symbol_is_not_watched() -> None:
     assert again.ring.after(sequence) == 0
 
 
+def test_a_symbol_is_watched_for_as_long_as_it_has_a_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last topic of several that is closed ends it, and no other."""
+    rng, rig = random.Random(14), Rig()
+    rig.run(rng, 50)
+    heard, unwatched = Outlet(FakeSocket(), WIDE), list[str]()
+    monkeypatch.setattr(rig.feed, "unwatch", unwatched.append)
+    depth, ticker = (rig.topics.open(channel, "AAA")[0] for channel in ("depth", "ticker"))
+    ticker.join(heard)
+    rig.topics.close_idle(1e18)
+    before = depth.ring.end, ticker.ring.end
+    rig.run(rng, 50)
+    assert (depth.ring.end, ticker.ring.end > before[1], unwatched) == (before[0], True, [])
+    ticker.part(heard, 0.0)
+    rig.topics.close_idle(1e18)
+    gone = ticker.ring.end
+    rig.run(rng, 50)
+    assert (ticker.ring.end, unwatched) == (gone, ["AAA"])
+
+
 def test_the_checksum_is_what_the_docs_say() -> None:
     """CRC-32 of `price:quantity;` of ten bids, best first, then of ten asks, computed here from the words of the docs."""
     bids = [(pack(10000 - 25 * n, 2), pack(5 + n, 0), 1) for n in range(12)]

@@ -7,6 +7,7 @@ interval, and `stream`: the first three as server-sent events.
 
 from __future__ import annotations
 
+from collections import Counter
 from time import monotonic
 from typing import Any, Final
 
@@ -56,6 +57,7 @@ class MarketTopics:
         self._pump = pump
         self._limits = limits
         self._topics: dict[tuple[str, str, str], Topic] = {}
+        self._of_symbol: Counter[str] = Counter()  # how many of them
         self._books = BookSnapshots(market)
         feed.attach(self)
 
@@ -68,6 +70,7 @@ class MarketTopics:
         topic = self._topics.get(key)
         if topic is None:
             topic = self._topics[key] = Topic(key, self._limits, quote.sequence, monotonic())
+            self._of_symbol[symbol] += 1
         return topic, quote.sequence
 
     def beginning(self, topic: Topic) -> bytes | None:
@@ -104,8 +107,10 @@ class MarketTopics:
             if topic.left_at is not None and topic.left_at < before:
                 del self._topics[key]
                 self._books.forget(topic)
-                if not any(symbol == key[1] for _, symbol, _ in self._topics):
-                    self._feed.unwatch(key[1])
+                self._of_symbol[topic.key[1]] -= 1
+                if not self._of_symbol[topic.key[1]]:
+                    del self._of_symbol[topic.key[1]]
+                    self._feed.unwatch(topic.key[1])
 
     # FeedSink
 
