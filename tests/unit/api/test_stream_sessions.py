@@ -248,11 +248,12 @@ async def test_without_the_key_there_is_only_what_is_public(make_app: MakeApp, e
 
 
 async def test_messages_are_counted_where_there_is_a_key(make_app: MakeApp, app: Dispatcher) -> None:
-    """Beyond a second's worth they are refused; without a key there is no limit."""
+    """Beyond a second's worth they are refused, each by its id; without a key there is no limit."""
     limited = Talk(make_app(api_key="sesame"), messages_per_second=5)
     answers = [(await limited.say({"op": "ping", "id": number}))[0] for number in range(40)]
     assert [answer["status"] for answer in answers[:5]] == [200] * 5
-    assert answers[-1]["problem"]["code"] == "rate_limited"
+    last = answers[-1]
+    assert (last["id"], last["status"], last["retry_after_seconds"], last["problem"]["code"]) == (39, 429, 1, "rate_limited")
     free = Talk(app, messages_per_second=5)
     assert {(await free.say({"op": "ping"}))[0]["status"] for _ in range(40)} == {200}
 
@@ -314,7 +315,8 @@ async def test_nothing_overtakes_and_many_are_in_flight(app: Dispatcher, exchang
 async def test_what_a_full_queue_refuses_is_told_to_each(talk: Talk, exchange: FakeExchange) -> None:
     """Certain: nothing was executed."""
     exchange.fail = Overloaded()
-    assert problem(await talk.say({"op": "submit", **ORDER})) == "overloaded"
+    refused = await talk.say({"op": "submit", **ORDER})
+    assert (problem(refused), refused[0]["retry_after_seconds"]) == ("overloaded", 1)
 
 
 async def test_orders_are_cancelled_on_disconnect_where_that_was_asked_for(talk: Talk, exchange: FakeExchange) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 from websockets.frames import Frame, Opcode
 
-from ome.api.problems import ProblemDocument
+from ome.api.problems import Problem, ProblemDocument
 from ome.api.schemas import LevelView, OperationResult, OrderAnswer, OrderView, QuoteView, TradeView
 from ome.api.views import trade_view
 from ome.domain.clock import format_time
@@ -115,6 +115,7 @@ class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: Raw | UnsetType = UNSET
     status: int
+    retry_after_seconds: int | UnsetType = UNSET
     type: str | UnsetType = UNSET
     subscription: Subscription | UnsetType = UNSET
     sequence: int | UnsetType = UNSET
@@ -127,6 +128,12 @@ class Reply(Struct, frozen=True, kw_only=True, omit_defaults=True):
     results: list[OperationResult] | UnsetType = UNSET
     dry_run: bool | UnsetType = UNSET
     problem: ProblemDocument | UnsetType = UNSET
+
+
+def retry_after(problem: Problem) -> int | UnsetType:
+    """The seconds that HTTP has in the header Retry-After: with 429 and 503."""
+    seconds = dict(problem.headers).get(b"retry-after")
+    return UNSET if seconds is None else int(seconds)
 
 
 def encode(message: Any) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 from msgspec import UNSET, Raw
@@ -148,7 +149,7 @@ class OrderLane:
         for sent, operation, result in zip(group, operations, results, strict=True):
             if not dry_run:
                 self._note(operation, result)
-            self._reply(Reply(id=_id(sent), status=result.status, order=result.order, problem=result.problem))
+            self._reply(self._outcome(sent, result))
 
     async def _answer_batch(self, sent: _Sent, queued: asyncio.Event) -> None:
         try:
@@ -156,8 +157,7 @@ class OrderLane:
                 sent.body, self._scope, sent.caller, dry_run=sent.dry_run, queued=queued.set
             )
         except Exception as error:  # noqa: BLE001  as above
-            failed = self._failed(error)
-            self._reply(Reply(id=_id(sent), status=failed.status, problem=failed.problem))
+            self._reply(self._outcome(sent, self._failed(error)))
             return
         for result in answer.results:
             if result.status == 201 and not sent.dry_run:
@@ -168,6 +168,10 @@ class OrderLane:
         problem = problem_of(error, self._scope["ome.request_id"], self._desk.retry_after_seconds)
         document = problem.document(self._scope["method"], self._scope["path"], self._scope["ome.request_id"])
         return OperationResult(status=problem.status, problem=document)
+
+    def _outcome(self, sent: _Sent, result: OperationResult) -> Reply:
+        again = self._desk.retry_after_seconds if result.status == HTTPStatus.SERVICE_UNAVAILABLE else UNSET
+        return Reply(id=_id(sent), status=result.status, retry_after_seconds=again, order=result.order, problem=result.problem)
 
     def _reply(self, reply: Reply) -> None:
         self._in_flight -= 1

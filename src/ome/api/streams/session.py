@@ -32,7 +32,7 @@ from ome.api.problems import FieldError, Problem
 from ome.api.services import Lineage
 from ome.api.settings import StreamSettings
 from ome.api.streams.market_topics import CHANNELS, INTERVALS, MarketTopics
-from ome.api.streams.messages import Reply, Subscription, as_frame, encode
+from ome.api.streams.messages import Reply, Subscription, as_frame, encode, retry_after
 from ome.api.streams.order_events import START, OrderEvents
 from ome.api.streams.order_lane import OPERATIONS, Desk, OrderLane, check_size
 from ome.api.streams.outlet import Outlet
@@ -210,7 +210,8 @@ class Session:
     def _refuse(self, error: Exception, given_id: Raw | None) -> None:
         problem = problem_of(error, self._request_id, self._sources.retry_after_seconds)
         document = problem.document("POST", "/ws", self._request_id)
-        reply = Reply(id=UNSET if given_id is None else given_id, status=problem.status, problem=document)
+        message_id = UNSET if given_id is None else given_id
+        reply = Reply(id=message_id, status=problem.status, retry_after_seconds=retry_after(problem), problem=document)
         self.outlet.say(as_frame(encode(reply)))
 
     # Who is there
@@ -380,5 +381,5 @@ class _Bucket:
         self._left = min(self._rate, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left < 1:
-            raise Problem(Reason.RATE_LIMITED, limit=pack(self._rate, 0))
+            raise Problem(Reason.RATE_LIMITED, limit=pack(self._rate, 0), headers=((b"retry-after", b"1"),))
         self._left -= 1
