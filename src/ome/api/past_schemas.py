@@ -30,7 +30,7 @@ class CandleList(Struct, frozen=True, kw_only=True):
     interval: str
     candles: list[CandleView]
     count: int
-    next_cursor: Annotated[str | None, Meta(description="Where it goes on; null at the end, and without `start`")]
+    next_cursor: Annotated[str | None, Meta(description="Where it goes on: later, or, without `start`, earlier; null at the end")]
 
 
 class SnapshotView(Struct, frozen=True, kw_only=True, gc=False):

@@ -24,8 +24,9 @@ def a_candle(minute: int, *, volume: str = "3", value: str = "301", trades: int 
 
 
 @pytest.fixture(autouse=True)
-def market(exchange: FakeExchange) -> FakeExchange:
-    """AAPL is listed and traded in minutes 0, 1 and 4."""
+def market(exchange: FakeExchange, monkeypatch: pytest.MonkeyPatch) -> FakeExchange:
+    """AAPL is listed and traded in minutes 0, 1 and 4; it is minute 4 still."""
+    monkeypatch.setattr("ome.api.routes.past.now_us", lambda: TEN + 4 * MINUTE + 1)
     exchange.listed["AAPL"] = an_instrument("AAPL")
     exchange.past.candle_records = [a_candle(minute) for minute in (0, 1, 4)]
     return exchange
@@ -58,8 +59,10 @@ async def test_a_candle_has_all_its_figures(client: httpx.AsyncClient) -> None:
 
 
 async def test_without_a_start_the_latest_come(client: httpx.AsyncClient) -> None:
-    """Oldest first, up to `end`, and no cursor."""
-    assert await times(client, "limit=2") == (["01", "04"], None)
+    """Oldest first, up to `end`; the cursor leads to earlier ones (D5)."""
+    found, cursor = await times(client, "limit=2")
+    assert (found, cursor is None) == (["01", "04"], False)
+    assert await times(client, f"limit=2&cursor={cursor}") == (["00"], None)
     assert await times(client, "limit=2&end=2026-11-22T10:04:00Z") == (["00", "01"], None)
 
 
@@ -75,13 +78,30 @@ async def test_from_a_start_the_list_goes_on_by_cursor(client: httpx.AsyncClient
 async def test_empty_intervals_are_filled_in_when_asked_for(client: httpx.AsyncClient) -> None:
     """D4: with the close before them and no volume; pages of them join without a gap."""
     assert await times(client, "empty=true") == (["00", "01", "02", "03", "04"], None)
-    assert await times(client, "empty=true&limit=3") == (["02", "03", "04"], None)
+    found, cursor = await times(client, "empty=true&limit=3")
+    assert found == ["02", "03", "04"]
+    assert await times(client, f"empty=true&limit=3&cursor={cursor}") == (["00", "01"], None)
     found, cursor = await times(client, "empty=true&start=2026-11-22T10:00:00Z&limit=3")
     assert found == ["00", "01", "02"]
     assert await times(client, f"empty=true&start=2026-11-22T10:00:00Z&limit=3&cursor={cursor}") == (["03", "04"], None)
     empty = (await client.get("/market/AAPL/candles?empty=true&start=2026-11-22T10:02:00Z&limit=1")).json()["candles"][0]
     assert {empty[name] for name in ("open", "high", "low", "close")} == {"100.01"}
     assert (empty["volume"], empty["vwap"], empty["trades"]) == ("0", None, 0)
+
+
+async def test_quiet_intervals_reach_up_to_now(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D4: those after the last trade too, up to `end` or to now, and in a window without any; none before the first trade."""
+    monkeypatch.setattr("ome.api.routes.past.now_us", lambda: TEN + 7 * MINUTE)
+    found, _ = await times(client, "empty=true")
+    assert found == ["00", "01", "02", "03", "04", "05", "06", "07"]
+    assert (await times(client, "empty=true&limit=2"))[0] == ["06", "07"]
+    assert await times(client, "empty=true&start=2026-11-22T10:05:00Z") == (["05", "06", "07"], None)
+    assert await times(client, "empty=true&start=2026-11-22T10:05:00Z&end=2026-11-22T10:07:00Z") == (["05", "06"], None)
+    assert await times(client, "empty=true&start=2026-11-22T10:08:00Z") == ([], None)
+    assert await times(client, "empty=true&end=2026-11-22T10:00:00Z") == ([], None)
+    found, cursor = await times(client, "empty=true&start=2026-11-22T01:00:00Z&limit=1")
+    assert (found, cursor is None) == (["00"], False)
+    assert (await times(client, "empty=true&interval=1d"))[0] == []
 
 
 @pytest.mark.parametrize(

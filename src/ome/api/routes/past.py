@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
 from typing import Final
 
 from fastapi import FastAPI, Response
@@ -13,11 +11,11 @@ from ome.api.paging import cut_at, decode_cursor, encode_cursor
 from ome.api.past_schemas import CandleList, CandleView, FullSnapshotView, SnapshotList, SnapshotView
 from ome.api.problems import FieldError, Problem
 from ome.api.routes.market import folded
-from ome.api.routes.queries import CandleParameters, NoParameters, PageParameters, SymbolPath, optional_moment
+from ome.api.routes.queries import CandleParameters, CandleQuery, NoParameters, PageParameters, SymbolPath, optional_moment
 from ome.api.services import JsonAnswer, Services
 from ome.api.views import depth_view, quote_view
 from ome.domain.access import Access
-from ome.domain.clock import MICROSECONDS, format_time
+from ome.domain.clock import MICROSECONDS, format_time, now_us
 from ome.domain.ids import parse_id
 from ome.domain.numbers import format_number, ratio_text
 from ome.domain.ports import Depth
@@ -47,38 +45,48 @@ class PastRoutes:
         """Candles, oldest first: from `start` on, or the latest ones before `end`.
 
         The running candle is the last one. Intervals without a trade are left out, unless `empty=true` asks for them: then
-        they have the close before them and no volume.
+        they have the close before them and no volume, from the symbol's first trade up to `end`, or to now. `next_cursor` goes
+        on in the same direction: to later candles with `start`, to earlier ones without.
         """
         record = self._listed(symbol)
-        symbol = record.symbol
-        start, end = optional_moment("start", query.start), optional_moment("end", query.end)
-        if query.cursor is not None:
-            start = parse_id(decode_cursor("candles", query.cursor))
-        if start is not None and end is not None and start >= end:
-            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("end", "must be after start")])
-        seconds = SECONDS[query.interval]
-        length = seconds * MICROSECONDS
+        start, end = _window(query)
+        length = SECONDS[query.interval] * MICROSECONDS
         first = -(-(start or 0) // length) * length  # a candle that opens before the start has trades from before it
-        until = _EVER if end is None else end
         asked_from = end if start is None else first
         if asked_from is not None:
-            _raise_if_evicted(record, asked_from, await self._past.candles_trimmed_before(seconds))
-        newest = start is None
-        found = await self._past.candles(symbol, seconds, first, until, query.limit + 1, newest=newest)
-        if query.empty and not newest and found:
-            before = await self._past.candles(symbol, seconds, 0, first, 1, newest=True)
-            found = [*(_empty(candle.close, candle, first - length) for candle in before), *found]
-        ordered = found[::-1] if newest else found
-        entries = _filled(ordered, length) if query.empty else iter(ordered)
-        page = [candle for candle in islice(entries, query.limit + 2) if candle.open_time >= first][: query.limit + 1]
+            _raise_if_evicted(record, asked_from, await self._past.candles_trimmed_before(SECONDS[query.interval]))
+        find = self._filled if query.empty else self._past.candles
+        until, newest = _EVER if end is None else end, start is None
+        page = await find(record.symbol, SECONDS[query.interval], first, until, query.limit + 1, newest=newest)
         next_cursor = None
         if len(page) > query.limit:
-            last = page.pop()
-            next_cursor = None if newest else encode_cursor("candles", str(last.open_time))
-        views = [_candle(candle) for candle in (page[::-1] if newest else page)]
+            further = page.pop(0 if newest else -1)
+            next_cursor = encode_cursor("candles", f"-{page[0].open_time}" if newest else str(further.open_time))
+        views = [_candle(candle) for candle in page]
         return JsonAnswer(
-            CandleList(symbol=symbol, interval=query.interval, candles=views, count=len(views), next_cursor=next_cursor)
+            CandleList(symbol=record.symbol, interval=query.interval, candles=views, count=len(views), next_cursor=next_cursor)
         )
+
+    async def _filled(
+        self, symbol: str, seconds: int, start: int, end: int, limit: int, *, newest: bool = False
+    ) -> list[CandleRecord]:
+        """As `Past.candles`, with one for each interval in which nothing traded, from the first trade up to now."""
+        length, quote = seconds * MICROSECONDS, self._services.market.quote(symbol)
+        now = max(now_us(), 0 if quote is None else quote.time)
+        last = (min(end, now + 1) - 1) // length * length
+        if newest:
+            start = max(0, last - (limit - 1) * length)
+        page = await self._past.candles(symbol, seconds, 0, start, 1, newest=True)
+        if not page:
+            begins = await self._past.candles(symbol, seconds, start, end, 1)
+            if not begins:
+                return []
+            start = begins[0].open_time
+        stop = min(last, start + (limit - 1) * length) + length
+        traded = {candle.open_time: candle for candle in await self._past.candles(symbol, seconds, start, stop, limit)}
+        for open_time in range(start, stop, length):
+            page.append(traded.get(open_time) or _empty(page[-1], open_time))
+        return [candle for candle in page if candle.open_time >= start]
 
     async def list_snapshots(self, symbol: SymbolPath, query: PageParameters) -> Response:
         """Snapshots of the book, taken every SNAPSHOT_INTERVAL_SEC where it had changed, newest first."""
@@ -122,6 +130,19 @@ class PastRoutes:
         return record
 
 
+def _window(query: CandleQuery) -> tuple[int | None, int | None]:
+    """From when on, or None for the latest, and before when, or None: as was asked for, and where the cursor goes on."""
+    start, end = optional_moment("start", query.start), optional_moment("end", query.end)
+    if query.cursor is not None:
+        place = decode_cursor("candles", query.cursor)
+        if place.startswith("-"):
+            return None, parse_id(place[1:])
+        start = parse_id(place)
+    if start is not None and end is not None and start >= end:
+        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("end", "must be after start")])
+    return start, end
+
+
 def _raise_if_evicted(record: InstrumentRecord, asked_from: int, trimmed_before: int) -> None:
     """Raise Problem where something of the symbol from then on may have been trimmed; of one listed since nothing has (D6)."""
     if max(asked_from, record.listed_at) < trimmed_before:
@@ -156,21 +177,10 @@ def _scaled(text: str) -> tuple[int, int]:
     return int(whole + fraction), 10 ** len(fraction)
 
 
-def _filled(candles: Sequence[CandleRecord], length: int) -> Iterator[CandleRecord]:
-    """Candles, in either order, with one for each interval between them in which nothing traded."""
-    for candle, following in pairwise([*candles, None]):
-        assert candle is not None  # noqa: S101  the last one is never the first of a pair
-        yield candle
-        if following is not None:
-            forward = following.open_time > candle.open_time
-            earlier = candle if forward else following
-            step = length if forward else -length
-            for open_time in range(candle.open_time + step, following.open_time, step):
-                yield _empty(earlier.close, candle, open_time)
-
-
-def _empty(close: int, like: CandleRecord, open_time: int) -> CandleRecord:
-    return CandleRecord(like.symbol, like.seconds, open_time, close, close, close, close, "0", "0", 0, like.sequence)
+def _empty(before: CandleRecord, open_time: int) -> CandleRecord:
+    """That of an interval in which nothing traded, after another one."""
+    close = before.close
+    return CandleRecord(before.symbol, before.seconds, open_time, close, close, close, close, "0", "0", 0, before.sequence)
 
 
 def _snapshot(book: BookSnapshot) -> SnapshotView:
