@@ -11,18 +11,29 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from decimal import Decimal
 from math import inf
 
 import httpx
 import msgspec
+from msgspec import structs
 from starlette.types import ASGIApp
 
 from ome.api.dispatcher import Dispatcher
-from ome.domain.commands import Administered, CancelOrder, CancelOrders, Command, DefineInstrument, ModifyOrder, NewOrder
-from ome.domain.enums import MarketState, OrderStatus, OrderType, Side
+from ome.domain.commands import (
+    Administered,
+    CancelOrder,
+    CancelOrders,
+    Command,
+    DefineInstrument,
+    ModifyOrder,
+    NewOrder,
+    Transfer,
+)
+from ome.domain.enums import MarketState, OrderStatus, OrderType, Side, TransferKind
 from ome.domain.errors import OmeError
 from ome.domain.events import (
-    PUBLIC_EVENTS,
+    UNSTORED_EVENTS,
     CommandEvents,
     CommandRefused,
     Event,
@@ -39,9 +50,32 @@ from ome.domain.events import (
 )
 from ome.domain.keys import KEY_ACTIONS
 from ome.domain.numbers import canonical, format_number, pack, value_of
-from ome.domain.ports import Answer, Auction, Candle, Depth, FeedSink, Operation, Page, Quote, Ticker, Timely, command_of
+from ome.domain.ports import (
+    Answer,
+    Auction,
+    Candle,
+    Depth,
+    FeedSink,
+    Operation,
+    Page,
+    Quote,
+    Ticker,
+    Timely,
+    TransferAnswer,
+    command_of,
+)
 from ome.domain.reasons import Reason
-from ome.domain.records import AuditEntry, BookSnapshot, CandleRecord, InstrumentRecord, InstrumentRules, OrderRecord, TradeRecord
+from ome.domain.records import (
+    AuditEntry,
+    BalanceRecord,
+    BookSnapshot,
+    CandleRecord,
+    InstrumentRecord,
+    InstrumentRules,
+    OrderRecord,
+    TradeRecord,
+    TransferRecord,
+)
 
 MakeApp = Callable[..., Dispatcher]
 """Makes an application over an exchange, with these settings."""
@@ -133,7 +167,7 @@ class FakePast:
 
 
 class FakeExchange:
-    """Implements OrderEntry, ReadModels, MarketData, MarketFeed and CommandBus."""
+    """Implements OrderEntry, FundsEntry, ReadModels, MarketData, MarketFeed and CommandBus."""
 
     def __init__(self) -> None:
         self.past = FakePast()
@@ -148,6 +182,7 @@ class FakeExchange:
         self.commands: list[Command | int] = []
         self.kept: list[CommandEvents] = []
         self.entries: list[AuditEntry] = []
+        self.transfers: dict[tuple[str, str], TransferRecord] = {}
         self.auctions: dict[str, Auction] = {}
         self.past.reset()
         self.script: list[Sequence[Event]] = []
@@ -180,6 +215,46 @@ class FakeExchange:
         answer = Answer(order_id, self._keep(self._take(order_id, order)))
         self.first_answers[key] = (order, answer)
         return answer
+
+    async def transfer(self, asked: Transfer) -> TransferAnswer:
+        """Make it, once per client id; withdrawals up to what was deposited."""
+        events = self._next(asked)
+        if events is not None:
+            assert isinstance(events[0], CommandRefused)
+            return TransferAnswer(events[0])
+        made = TransferRecord(
+            10**15 + len(self.commands),
+            asked.transfer_kind,
+            asked.user_id,
+            asked.asset,
+            asked.amount,
+            asked.client_transfer_id,
+            NOW,
+        )
+        key = (asked.user_id, asked.client_transfer_id)
+        if key in self.transfers:
+            before = self.transfers[key]
+            if structs.replace(before, id=made.id) != made:
+                return TransferAnswer(CommandRefused(None, Reason.CLIENT_TRANSFER_ID_CONFLICT))
+            return TransferAnswer(before, replayed=True)
+        if asked.transfer_kind is TransferKind.WITHDRAWAL and self._has(asked.user_id, asked.asset) < value_of(asked.amount):
+            return TransferAnswer(CommandRefused(None, Reason.INSUFFICIENT_FUNDS, pack(0, 0)))
+        self.transfers[key] = made
+        return TransferAnswer(made)
+
+    def _has(self, user_id: str, asset: str) -> Decimal:
+        mine = [each for each in self.transfers.values() if (each.user_id, each.asset) == (user_id, asset)]
+        signs = {TransferKind.DEPOSIT: 1, TransferKind.WITHDRAWAL: -1}
+        return sum((signs[each.kind] * value_of(each.amount) for each in mine), Decimal(0))
+
+    async def balances_of_user(self, user_id: str) -> list[BalanceRecord]:
+        """What transfers have left; half a unit of each is reserved."""
+        assets = sorted({each.asset for each in self.transfers.values() if each.user_id == user_id})
+        return [BalanceRecord(user_id, asset, str(self._has(user_id, asset)), "0.5") for asset in assets]
+
+    async def transfer_of_user(self, user_id: str, client_transfer_id: str) -> TransferRecord | None:
+        """One that was made."""
+        return self.transfers.get((user_id, client_transfer_id))
 
     async def modify(self, change: ModifyOrder | Timely, *, dry_run: bool = False) -> Answer:
         """Change the total or the price; nothing trades."""
@@ -287,7 +362,9 @@ class FakeExchange:
         return self.script.pop(0) if self.script else None
 
     def _keep(self, events: Sequence[Event]) -> Sequence[Event]:
-        self.kept.append(CommandEvents(len(self.commands), NOW, [each for each in events if not isinstance(each, PUBLIC_EVENTS)]))
+        self.kept.append(
+            CommandEvents(len(self.commands), NOW, [each for each in events if not isinstance(each, UNSTORED_EVENTS)])
+        )
         return events
 
     def _refusal(self, order_id: int, account: str | None = None) -> list[Event] | None:
@@ -305,7 +382,7 @@ class FakeExchange:
             name: value for name, value in fields.items() if value is not None and name in InstrumentRecord.__struct_fields__
         }
         rules = {
-            name: value or (0 if name.endswith("_s") else None)
+            name: value or (0 if name.endswith(("_s", "_bps")) else None)
             for name, value in fields.items()
             if value is not None and name in InstrumentRules.__struct_fields__
         }

@@ -15,13 +15,20 @@ STEP_US = 700
 
 
 async def write_history(
-    url: str, commands: int, *, seed: int = 1, batches: tuple[int, ...] = (1, 7, 3, 20), plain: bool = False, engines: int = 2
+    url: str,
+    commands: int,
+    *,
+    seed: int = 1,
+    batches: tuple[int, ...] = (1, 7, 3, 20),
+    plain: bool = False,
+    funded: bool = False,
+    engines: int = 2,
 ) -> Engine:
     """Commit so many commands to an empty database, in batches of these sizes in turn, by so many engines one after the other
-    (each takes an epoch): the last engine.
+    (each takes an epoch): the last engine. `plain` and `funded` are as in `Flow`.
     """
     random, made = Random(seed), 0
-    flow = Flow(random, plain=plain)
+    flow = Flow(random, plain=plain, funded=funded)
     queue: list[Command] = flow.listing()
     for number in range(engines):
         storage = open_storage(url)
@@ -34,7 +41,7 @@ async def write_history(
                     position = engine.position + 1
                     time = max(engine.time, START_US + position * STEP_US)
                     command = queue.pop(0) if queue else flow.next(position, time)
-                    if isinstance(command, AdvanceTime):  # so that there is an audit too
+                    if isinstance(command, AdvanceTime) or (funded and made % 29 == 28):  # so that there is an audit too
                         command = Administered("operator", "PUT /instruments/{symbol}", f"/instruments/{made}", '{"body":"{}"}')
                     stamped = Stamped(position, time, command)
                     pending.add(stamped, engine.apply(stamped), Waiting(AdvanceTime()))

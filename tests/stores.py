@@ -9,7 +9,7 @@ from ome.domain.batch import Batch
 from ome.domain.enums import OrderStatus
 from ome.domain.events import CommandEvents, UserEvent, decode_events, events_of
 from ome.domain.ports import Page, Recovered
-from ome.domain.records import AuditEntry, EngineSettings, EngineState, OrderRecord, TradeRecord
+from ome.domain.records import AuditEntry, BalanceRecord, EngineSettings, EngineState, OrderRecord, TradeRecord, TransferRecord
 
 
 class MemoryRepository:
@@ -91,6 +91,19 @@ class MemoryReads:
         """The stored events of one command."""
         stored = (events for batch in self._repository.batches for events in decode_events(batch.events))
         return next((events for events in stored if events.position == position), None)
+
+    async def transfer_of_user(self, user_id: str, client_transfer_id: str) -> TransferRecord | None:
+        """The transfer with this client id."""
+        await asyncio.sleep(0)
+        made = (transfer for batch in self._repository.batches for transfer in batch.transfers)
+        mine = (user_id, client_transfer_id)
+        return next((each for each in made if (each.user_id, each.client_transfer_id) == mine), None)
+
+    async def balances_of_user(self, user_id: str) -> list[BalanceRecord]:
+        """What the last batches say of a user's accounts."""
+        await asyncio.sleep(0)
+        told = {each.asset: each for batch in self._repository.batches for each in batch.balances if each.user_id == user_id}
+        return [told[asset] for asset in sorted(told)]
 
     async def orders_of_user(
         self, user_id: str, page: Page, *, symbol: str | None = None, statuses: Sequence[OrderStatus] = ()

@@ -44,6 +44,7 @@ from ome.domain.keys import fold_keys
 from ome.domain.ports import ReadModels
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
+from ome.engine.funds_entry import FundsDesk
 from ome.engine.order_entry import OrderEntryDesk
 from ome.engine.runner import EngineRunner, RunnerLimits
 from ome.history.archivist import Archivist, Kept, chores
@@ -120,6 +121,7 @@ class Service:
         self.app = build_app(
             ports=Ports(
                 entry=OrderEntryDesk(self._runner, self._storage.reads, wait_s=settings.client_wait_sec),
+                funds=FundsDesk(self._runner, self._storage.reads),
                 reads=self._storage.reads,
                 market=self._market,
                 past=StoredPast(self._storage.archive),

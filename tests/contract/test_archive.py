@@ -42,7 +42,7 @@ DAY = 86_400 * MICROSECONDS
 class Market:
     """A storage that a seeded flow of commands is committed to, and what the public was told meanwhile."""
 
-    def __init__(self, storage: Storage, seed: int) -> None:
+    def __init__(self, storage: Storage, seed: int, *, funded: bool = False) -> None:
         self.storage = storage
         self.view = MarketView(lambda: START)
         self.told: dict[str, dict[int, Depth]] = defaultdict(dict)
@@ -50,7 +50,7 @@ class Market:
         self.trades: list[TradeRecord] = []
         self._twin = Twin()
         self._random = Random(seed)
-        self._flow = Flow(self._random)
+        self._flow = Flow(self._random, funded=funded)
         self._engine = Engine()
         self._time = START
         self._listing = self._flow.listing()
@@ -287,6 +287,26 @@ async def test_what_was_trimmed_is_said_to_be_gone(market: Market, database: Dat
     report = await asyncio.to_thread(verify, database.url)
     assert report.problems() == []
     assert (report.shards[0].begins_after, report.positions) == (1000, 200)
+
+
+async def test_a_snapshot_of_the_engine_has_all_money(storage: Storage, database: Database) -> None:
+    """D6, F2: balances and the venue's accounts are in it, so that a trimmed journal is verified and read from it on."""
+    await storage.repository.load()
+    market = Market(storage, seed=7, funded=True)
+    await market.go_on(600)
+    assert await storage.archive.take_engine_snapshot(1) == 600
+    await market.go_on(200)
+    start = await storage.archive.engine_at(position=800)
+    assert start is not None
+    restored = Engine.restore(start.state)
+    restored.check_invariants()
+    assert restored.state_hash() == start.state_hash
+    assert len(start.state.balances) > 4 <= len(start.state.assets)
+    assert await storage.archive.trim_journal(market.time) == 600
+    await storage.close()
+    report = await asyncio.to_thread(verify, database.url)
+    assert report.problems() == []
+    assert (report.shards[0].begins_after, report.positions) == (600, 200)
 
 
 async def test_a_snapshot_that_was_tampered_with_is_no_beginning(market: Market, database: Database) -> None:

@@ -12,7 +12,7 @@ from databases import Database
 from factories import START_US, a_batch, a_stop, a_trade, an_instrument, an_order, filled, happened, resting_batch, trading_batch
 from ome.db import Storage, open_storage
 from ome.domain.batch import CHAIN_START, chain_hash
-from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
 from ome.domain.errors import InvariantBroken
 from ome.domain.events import (
     CommandRefused,
@@ -29,7 +29,16 @@ from ome.domain.ids import make_id
 from ome.domain.numbers import pack
 from ome.domain.ports import Page
 from ome.domain.reasons import Reason
-from ome.domain.records import EngineSettings, EngineState, InstrumentRules, PositionRecord, SpecialTerms
+from ome.domain.records import (
+    AssetRecord,
+    BalanceRecord,
+    EngineSettings,
+    EngineState,
+    InstrumentRules,
+    PositionRecord,
+    SpecialTerms,
+    TransferRecord,
+)
 
 ALL_TERMS = SpecialTerms(
     stop_price=pack(15500, 2),
@@ -145,6 +154,39 @@ async def test_positions_come_back(storage: Storage, database: Database) -> None
     assert (await storage.repository.load()).state.positions == [gone, short]
     rows = await database.fetch("SELECT * FROM positions ORDER BY user_id DESC")
     assert rows[0] == ("bob", "AAPL", *map(number, ("-10.5", "-1580.25", "0.000000000000000001", "10.5")))
+
+
+async def test_balances_and_transfers_come_back(storage: Storage, database: Database) -> None:
+    """F2: the last state of each account, exactly, in the state and for whoever reads; transfers by their client id; and the
+    views show both in human units.
+    """
+
+    def number(text: str) -> Any:
+        return text if database.kind == "sqlite" else Decimal(text)
+
+    ann, bob = (
+        BalanceRecord("ann", "USD", "0.000000000000000001", "0"),
+        BalanceRecord("bob", "BTC", "12345678901234567890", "7.5"),
+    )
+    venue = [AssetRecord("BTC", "-12345678901234567889", "-1"), AssetRecord("USD", "-3.5", "0.25")]
+    wire = TransferRecord(1, TransferKind.DEPOSIT, "ann", "USD", pack(35, 1), "wire-1", START_US)
+    out = TransferRecord(2, TransferKind.WITHDRAWAL, "ann", "USD", pack(2, 0), "out-1", START_US + 1)
+    first = [replace(ann, total="3.5"), replace(bob, reserved="0")]
+    await storage.repository.commit(a_batch(1, 1, balances=first, assets=[replace(venue[1], fees="0")], transfers=[wire]))
+    await storage.repository.commit(a_batch(2, 2, balances=[bob, ann], assets=venue, transfers=[out]))
+    state = (await storage.repository.load()).state
+    assert (state.balances, state.assets) == ([ann, bob], venue)
+    assert await storage.reads.balances_of_user("ann") == [ann]
+    assert await storage.reads.balances_of_user("eve") == []
+    assert [await storage.reads.transfer_of_user("ann", name) for name in ("wire-1", "out-1", "none")] == [wire, out, None]
+    assert await storage.reads.transfer_of_user("bob", "wire-1") is None
+    shown = await database.fetch("SELECT * FROM balances ORDER BY user_id")
+    assert shown[1] == ("bob", "BTC", number("12345678901234567890"), number("7.5"))
+    transfers = await database.fetch("SELECT id, kind, user_id, asset, amount, client_transfer_id FROM transfers ORDER BY id")
+    assert transfers == [
+        (1, "DEPOSIT", "ann", "USD", number("3.5"), "wire-1"),
+        (2, "WITHDRAWAL", "ann", "USD", number("2"), "out-1"),
+    ]
 
 
 async def test_trades_from_before_positions_were_kept_make_them(storage: Storage) -> None:

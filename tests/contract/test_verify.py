@@ -22,7 +22,7 @@ from ome.db.history import ORDERED_BY
 from ome.domain.errors import StorageUnusable
 from ome.verification import Difference, Report, verify
 
-COMMANDS = 120
+COMMANDS = 160
 
 UNKNOWABLE = {("engine", "epoch"), ("engine", "incarnation"), ("journal", "epoch")}
 """The columns of which only the form and the order are known: nothing else in a database says what they should be."""
@@ -64,7 +64,7 @@ async def first_of(url: str) -> Difference:
 
 async def test_a_history_of_every_kind_of_command_is_what_its_journal_makes(database: Database) -> None:
     """Nothing is reported of an untouched database; the counts and hashes are those of the engine that wrote it."""
-    engine = await write_history(database.url, 2000)
+    engine = await write_history(database.url, 2000, funded=True)
     report = await checked(database.url)
     assert report.problems() == []
     assert report.ok
@@ -89,7 +89,7 @@ async def test_an_edited_cell_is_found_in_every_column(database: Database, table
     """Whichever cell of whichever table is changed, the report names the table and, but for what a row is found by and
     for blobs, the column.
     """
-    await write_history(database.url, COMMANDS)
+    await write_history(database.url, COMMANDS, funded=True)
     keys = [column.name for column in table.primary_key]
     places = ", ".join(keys)
     rows = await database.fetch(f"SELECT {places} FROM {table.name} ORDER BY {places}")
@@ -135,7 +135,7 @@ def blob(database: Database, value: bytes, random: Random) -> str:
 @pytest.mark.parametrize("table", [table for table in ORDERED_BY if table is not schema.engine], ids=lambda table: table.name)
 async def test_a_lost_row_is_found(database: Database, table: Table) -> None:
     """A row that has gone is missed, in the middle, at the start and at the end."""
-    await write_history(database.url, COMMANDS)
+    await write_history(database.url, COMMANDS, funded=True)
     keys = [column.name for column in table.primary_key]
     rows = await database.fetch(f"SELECT * FROM {table.name} ORDER BY {', '.join(keys)}")
     names = list(table.columns.keys())
@@ -175,7 +175,7 @@ def test_a_flipped_bit_in_the_file_is_found_or_harmless(history_file: Path, tmp_
 def history_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite database with a history, to copy from."""
     path = tmp_path_factory.mktemp("history") / "history.db"
-    asyncio.run(write_history(f"sqlite:///{path}", COMMANDS))
+    asyncio.run(write_history(f"sqlite:///{path}", COMMANDS, funded=True))
     return path
 
 

@@ -28,7 +28,9 @@ OURS = {"WebSocketConnection", "Connection", "HttpRequestParser", "Session", "Ou
 @contextlib.asynccontextmanager
 async def serving(exchange: FakeExchange) -> AsyncIterator[int]:
     """An application over this exchange, behind uvicorn in this very process: its port."""
-    ports = Ports(entry=exchange, reads=exchange, market=exchange, past=exchange.past, feed=exchange, bus=exchange)
+    ports = Ports(
+        entry=exchange, funds=exchange, reads=exchange, market=exchange, past=exchange.past, feed=exchange, bus=exchange
+    )
     metrics = Metrics()
     app = build_app(ports=ports, settings=ApiSettings(), metrics=metrics)
     http: Any = partial(Connection, Connections(ConnectionLimits(), metrics))  # called as the class is

@@ -14,8 +14,9 @@ from ome.domain.commands import (
     DefineInstrument,
     ModifyOrder,
     NewOrder,
+    Transfer,
 )
-from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
 from ome.domain.numbers import canonical, pack
 from ome.domain.records import EngineSettings, SpecialTerms
 
@@ -24,6 +25,12 @@ USERS = ("ann", "bob", "cat", "dan")
 MODES = (SelfTradePrevention.CANCEL_NEWEST, *SelfTradePrevention)
 GRIDS: dict[str, tuple[int, int, int, int]] = {"AAA": (1, 2, 1, 0), "BBB": (5, 2, 10, 0), "CCC": (25, 4, 1, 3)}
 """By symbol: tick mantissa and decimals, lot mantissa and decimals."""
+ASSETS: dict[str, tuple[str, str, int, int]] = {
+    "AAA": ("SHARE", "USD", -2, 10),
+    "BBB": ("BTC", "USD", 3, 1),
+    "CCC": ("ETH", "BTC", -7, -1),
+}
+"""By symbol: what it is of, what it is paid with (one's goods are another's money), maker and taker fee in basis points."""
 LARGEST = pack(10**15 - 1, 0)
 """The largest number that a command can carry."""
 SECOND = 1_000_000
@@ -58,14 +65,24 @@ def off_grid(step_mantissa: int, step_decimals: int) -> int:
 class Flow:
     """The commands of one seed; it remembers the ids that its orders will have, `first_position` on.
 
-    `plain` leaves out all but LIMIT and MARKET orders without terms, and whatever changes a market's rules.
+    `plain` leaves out all but LIMIT and MARKET orders without terms, and whatever changes a market's rules. `funded`: orders are
+    paid for, from accounts that are filled and emptied all the time.
     """
 
-    def __init__(self, random: Random, symbols: tuple[str, ...] = SYMBOLS, shard_base: int = 0, *, plain: bool = False) -> None:
+    def __init__(
+        self,
+        random: Random,
+        symbols: tuple[str, ...] = SYMBOLS,
+        shard_base: int = 0,
+        *,
+        plain: bool = False,
+        funded: bool = False,
+    ) -> None:
         self.random = random
         self.symbols = symbols
         self.shard_base = shard_base
         self.plain = plain
+        self.funded = funded
         self.ids: list[int] = []
         self.symbol_of: dict[int, str] = {}
         self.type_of: dict[int, OrderType] = {}
@@ -80,11 +97,14 @@ class Flow:
                 for symbol, (tick, tick_decimals, lot, lot_decimals) in GRIDS.items()
                 if symbol in self.symbols and symbol != "AAA"
             ),
+            *(self.first_funds() if self.funded else ()),
         ]
 
     def next(self, position: int, time: int) -> Command:
         """The command for this position and time."""
         draw = self.random.random()
+        if self.funded and self.random.random() < 0.12:
+            return self._of_funds(position)
         if self.closed and self.random.random() < 0.06:
             return DefineInstrument(self.closed.pop(), state=MarketState.OPEN)
         if draw < 0.60 or not self.ids:
@@ -217,6 +237,35 @@ class Flow:
 
     def _deadline(self, time: int) -> int:
         return time + self.random.choice([-SECOND, 0, 1, SECOND, 5 * SECOND, 60 * SECOND])
+
+    def _of_funds(self, position: int) -> Command:
+        """Mostly deposits and withdrawals, of about what a few orders cost; now and then other fees, or none of it any more."""
+        random = self.random
+        draw = random.random()
+        if draw < 0.05:
+            symbol = random.choice(self.symbols)
+            return random.choice([self._funding(symbol), DefineInstrument(symbol, base_asset="", quote_asset="")])
+        if draw < 0.1:
+            maker, taker = (random.choice([-10_000, -3, 0, 1, 10_000]) for _ in range(2))
+            return DefineInstrument(random.choice(self.symbols), maker_fee_bps=maker, taker_fee_bps=taker)
+        kind = TransferKind.WITHDRAWAL if draw < 0.35 else TransferKind.DEPOSIT
+        asset = random.choice(["USD", "USD", "USD", "BTC", "SHARE", "ETH"])
+        amount = random.choice([1, 20, 300, 5_000]), random.choice([0, 0, 0, 2, 9])
+        return Transfer(kind, random.choice(USERS), asset, canonical(pack(*amount)), f"t{position}")
+
+    def first_funds(self) -> list[Command]:
+        """Funds for every symbol, and something of everything for everybody."""
+        amounts = {"USD": 2_000, "BTC": 60, "SHARE": 60, "ETH": 1}
+        deposits = [
+            Transfer(TransferKind.DEPOSIT, user, asset, canonical(pack(amount, 0)), f"first {asset}")
+            for user in USERS
+            for asset, amount in amounts.items()
+        ]
+        return [*map(self._funding, self.symbols), *deposits]
+
+    def _funding(self, symbol: str) -> DefineInstrument:
+        base, quote, maker_fee, taker_fee = ASSETS[symbol]
+        return DefineInstrument(symbol, base_asset=base, quote_asset=quote, maker_fee_bps=maker_fee, taker_fee_bps=taker_fee)
 
     def _rare(self) -> Command:
         random = self.random

@@ -14,6 +14,7 @@ from ome.domain.events import (
     BookChanged,
     CommandRefused,
     Event,
+    FundsTransferred,
     InstrumentChanged,
     OrderAccepted,
     OrderModified,
@@ -61,7 +62,7 @@ class Ledger:
                     self._next(event.symbol, event.sequence)
                 case SelfTradePrevented():
                     self._prevented(event)
-                case CommandRefused():
+                case CommandRefused() | FundsTransferred():
                     pass
                 case _:
                     assert event.order.updated_at == time

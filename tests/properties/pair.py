@@ -7,9 +7,10 @@ from typing import Any
 
 from ome.domain.commands import CancelOrder, Command, ModifyOrder, Stamped
 from ome.domain.events import Event
+from ome.domain.records import AssetRecord, BalanceRecord
 from ome.engine.engine import Engine
 from properties.ledger import Ledger
-from reference.compare import assert_same_market, assert_same_state, differences, outcome_of, picture
+from reference.compare import assert_same_accounts, assert_same_market, assert_same_state, differences, outcome_of, picture
 from reference.twin import Twin
 
 START = 1_700_000_000_000_000
@@ -25,6 +26,8 @@ class Pair:
         self.ledger = Ledger()
         self.clock = START
         self.journal: list[Stamped] = []
+        self.balances: dict[tuple[str, str], BalanceRecord] = {}
+        self.assets: dict[str, AssetRecord] = {}
 
     def send(self, command: Command) -> list[Event]:
         """Apply a command to both; AssertionError tells where they part."""
@@ -58,6 +61,9 @@ class Pair:
         assert sorted(record.symbol for record in changes.instruments) == sorted(symbols)
         for instrument in changes.instruments:
             assert_same_market(self.twin, instrument)
+        self.balances |= {(row.user_id, row.asset): row for row in changes.balances}
+        self.assets |= {row.asset: row for row in changes.assets}
+        assert_same_accounts(self.twin, self.balances.values(), self.assets.values())
 
     def compare(self) -> None:
         """The whole of both states, and an engine restored from its own."""

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from ome.domain.commands import Stamped, decode_commands, encode_commands
-from ome.domain.events import PUBLIC_EVENTS, CommandEvents, decode_events, encode_events
+from ome.domain.events import UNSTORED_EVENTS, CommandEvents, decode_events, encode_events
 from ome.engine.engine import Engine
 from properties import replay_journal
 from properties.flow import SECOND, Flow
@@ -62,7 +62,7 @@ def test_stored_events_read_back_as_they_were_written() -> None:
     """Events survive their bytes exactly."""
     engine, stored = Engine(), []
     for stamped in JOURNAL:
-        events = [event for event in engine.apply(stamped) if not isinstance(event, PUBLIC_EVENTS)]
+        events = [event for event in engine.apply(stamped) if not isinstance(event, UNSTORED_EVENTS)]
         stored.append(CommandEvents(stamped.position, stamped.time, events))
     assert decode_events(encode_events(stored)) == stored
 

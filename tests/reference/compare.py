@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 from ome.domain.enums import OrderStatus, Side
 from ome.domain.events import (
@@ -10,6 +12,7 @@ from ome.domain.events import (
     BookChanged,
     CommandRefused,
     Event,
+    FundsTransferred,
     InstrumentChanged,
     OrderAccepted,
     OrderCancelled,
@@ -21,8 +24,9 @@ from ome.domain.events import (
     SelfTradePrevented,
     Traded,
 )
-from ome.domain.records import EngineState, InstrumentRecord, OrderRecord, SpecialTerms
+from ome.domain.records import AssetRecord, BalanceRecord, EngineState, InstrumentRecord, OrderRecord, SpecialTerms
 from reference.auction import Indication
+from reference.funds import FEES, OUTSIDE
 from reference.holdings import assert_same_holdings
 from reference.pictures import DECIMALS, Outcome, Picture, Rules, Terms, Trade, exact, maybe_exact
 from reference.twin import Twin
@@ -64,7 +68,8 @@ def rules(record: InstrumentRecord) -> Rules:
     r = record.rules
     return Rules(
         exact(record.tick_size), exact(record.lot_size), record.state, maybe_exact(r.max_order_quantity),
-        maybe_exact(r.price_band_percent), r.band_halt_s, r.session_close_s, r.halted_until,
+        maybe_exact(r.price_band_percent), r.band_halt_s, r.session_close_s, r.halted_until, r.base_asset, r.quote_asset,
+        r.maker_fee_bps, r.taker_fee_bps,
     )  # fmt: skip
 
 
@@ -96,6 +101,9 @@ def outcome_of(events: Sequence[Event]) -> Outcome:
                 assert event.symbol not in out.books, "one update per command and symbol"
                 levels = sorted((side, exact(price), exact(quantity), orders) for side, price, quantity, orders in event.levels)
                 out.books[event.symbol] = (event.sequence, levels)
+            case FundsTransferred(t):
+                out.story.append(("transferred", t.id))
+                out.transfers.append((t.id, t.kind, t.user_id, t.asset, exact(t.amount)))
             case AuctionIndicated():
                 assert event.symbol not in out.auctions, "one indication per command and symbol"
                 out.auctions[event.symbol] = (event.sequence, indication(event))
@@ -120,7 +128,7 @@ def differences(twin: Outcome, engine: Outcome) -> list[str]:
     """What the two outcomes of one command disagree on, in words; empty when they agree."""
     return [
         f"{name}:\n    twin   {getattr(twin, name)}\n    engine {getattr(engine, name)}"
-        for name in ("refused", "trades", "prevented", "orders", "markets", "books", "auctions", "story")
+        for name in ("refused", "trades", "prevented", "transfers", "orders", "markets", "books", "auctions", "story")
         if getattr(twin, name) != getattr(engine, name)
     ]
 
@@ -147,6 +155,7 @@ def assert_same_state(twin: Twin, state: EngineState) -> None:
     assert (state.position, state.time, state.trade_count) == (twin.position, twin.time, twin.trade_count)
     assert state.settings == twin.settings
     assert_same_holdings(twin.fills, state.positions)
+    assert_same_accounts(twin, state.balances, state.assets)
     assert len({order.priority for order in state.orders}) == len(state.orders), "priorities are unique in a shard"
     assert {order.id for order in state.orders} == {order.id for order in (*twin.resting, *twin.waiting)}
     assert stops_of(state) == [order.picture() for order in sorted(twin.waiting, key=lambda order: order.id)]
@@ -155,6 +164,32 @@ def assert_same_state(twin: Twin, state: EngineState) -> None:
         assert_same_market(twin, record)
         for side in Side:
             assert queue_of(state, record.symbol, side) == [order.picture() for order in twin.queue(record.symbol, side)]
+
+
+def amount(text: str) -> int:
+    """A decimal text as a count of 10**-18, exactly."""
+    counted = Fraction(text) * 10**18
+    assert counted.denominator == 1, text
+    return counted.numerator
+
+
+def assert_same_accounts(twin: Twin, balances: Iterable[BalanceRecord], assets: Iterable[AssetRecord]) -> None:
+    """Everybody has the same of everything, the venue too; nobody has less than nothing; what is reserved is what the open orders
+    imply; and each asset adds up to zero.
+    """
+    reserved = twin.accounts.reserved(twin.markets, (*twin.resting, *twin.waiting))
+    users = {key: total for key, total in twin.accounts.totals.items() if key[0] not in {OUTSIDE, FEES}}
+    told = {(row.user_id, row.asset): (amount(row.total), amount(row.reserved)) for row in balances}
+    assert told == {key: (total, reserved.get(key, 0)) for key, total in users.items()}
+    assert all(0 <= held <= total for total, held in told.values())
+    sums: defaultdict[str, int] = defaultdict(int)
+    for (_, asset), (total, _) in told.items():
+        sums[asset] += total
+    for venue in assets:
+        outside, fees = (twin.accounts.totals.get((owner, venue.asset), 0) for owner in (OUTSIDE, FEES))
+        assert (amount(venue.external), amount(venue.fees)) == (outside, fees)
+        sums[venue.asset] += outside + fees
+    assert not any(sums.values())
 
 
 def assert_same_market(twin: Twin, record: InstrumentRecord) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ome.domain.commands import DefineInstrument, ModifyOrder, NewOrder
-from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
 from ome.domain.instrument import MAX_UNITS
 from ome.domain.numbers import unpack
 from ome.domain.reasons import Reason
@@ -221,6 +221,10 @@ class Rules(NamedTuple):
     band_halt_s: int
     session_close_s: int
     halted_until: int | None
+    base: str | None
+    quote: str | None
+    maker_fee_bps: int
+    taker_fee_bps: int
 
 
 @dataclass
@@ -239,11 +243,15 @@ class Market:
     band_halt_s: int = 0
     session_close_s: int = 0
     halted_until: int | None = None
+    base: str | None = None
+    quote: str | None = None
+    maker_fee_bps: int = 0
+    taker_fee_bps: int = 0
     traded: list[int] = field(default_factory=list)
     """The prices that have traded since the stops were last looked at."""
 
     def take_rules(self, definition: DefineInstrument) -> None:
-        """What is given replaces what was; a maximum or a band of 0 takes it away."""
+        """What is given replaces what was; a maximum or a band of 0 takes it away, assets without a name take funds away."""
         if definition.max_order_quantity is not None:
             self.maximum = exact(definition.max_order_quantity) or None
         if definition.price_band_percent is not None:
@@ -252,12 +260,23 @@ class Market:
             self.band_halt_s = definition.band_halt_s
         if definition.session_close_s is not None:
             self.session_close_s = definition.session_close_s
+        self.base, self.quote, self.maker_fee_bps, self.taker_fee_bps = self.funding_with(definition)
+
+    def funding_with(self, definition: DefineInstrument) -> tuple[str | None, str | None, int, int]:
+        """How its orders would be paid for, and at which fees (F1)."""
+        d = definition
+        return (
+            self.base if d.base_asset is None else d.base_asset or None,
+            self.quote if d.quote_asset is None else d.quote_asset or None,
+            self.maker_fee_bps if d.maker_fee_bps is None else d.maker_fee_bps,
+            self.taker_fee_bps if d.taker_fee_bps is None else d.taker_fee_bps,
+        )
 
     def rules(self) -> Rules:
         """The symbol as it stands."""
         return Rules(
             self.tick, self.lot, self.state, self.maximum, self.band_percent, self.band_halt_s, self.session_close_s,
-            self.halted_until,
+            self.halted_until, self.base, self.quote, self.maker_fee_bps, self.taker_fee_bps,
         )  # fmt: skip
 
 
@@ -276,6 +295,8 @@ class Outcome:
     prevented: list[tuple[int, int, int, int]] = field(default_factory=list)
     """Maker, taker, price and quantity of what did not trade (P2)."""
     refused: tuple[int | None, Reason] | None = None
+    transfers: list[tuple[int, TransferKind, str, str, int]] = field(default_factory=list)
+    """Id, kind, user, asset and amount of what was moved (F2)."""
     markets: list[tuple[str, int, Rules]] = field(default_factory=list)
     """Symbol, sequence and rules of what was listed or changed."""
     books: dict[str, tuple[int, list[Level]]] = field(default_factory=dict)

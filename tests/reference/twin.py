@@ -21,12 +21,14 @@ from ome.domain.commands import (
     ModifyOrder,
     NewOrder,
     Stamped,
+    Transfer,
 )
-from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
 from ome.domain.ids import make_id
 from ome.domain.reasons import Reason
 from ome.domain.records import EngineSettings
 from reference.auction import Indication, call_price
+from reference.funds import OUTSIDE, WHOLE, Accounts, cost_of_sweeping, hold_of, is_priced_later
 from reference.holdings import Fill
 from reference.pictures import DEFAULT_LOT, DEFAULT_TICK, OPEN, Level, Market, Order, Outcome, Trade, exact, too_large
 
@@ -59,6 +61,7 @@ class Twin:
         self.orders: dict[int, Order] = {}
         self.resting: list[Order] = []
         self.waiting: list[Order] = []
+        self.accounts = Accounts()
         self.position = self.time = self.trade_count = self.turns = 0
         self.out = Outcome()
         self.touched: set[tuple[str, Side, int]] = set()
@@ -87,6 +90,8 @@ class Twin:
                 self.cancel_orders(command)
             case DefineInstrument() as command:
                 self.define(command)
+            case Transfer() as command:
+                self.transfer(command)
             case Configure(settings):
                 self.settings = settings
             case AdvanceTime():
@@ -252,7 +257,10 @@ class Twin:
             (asked.expires_at is not None and asked.expires_at <= self.time, Reason.EXPIRES_AT_IN_PAST),
             self.check_taking(order, order.price, enters=asked.type not in STOPS),
         ]
-        return first_failing(checks)
+        refusal = first_failing(checks)
+        if refusal is None and market is not None and not is_priced_later(order) and not self.can_pay(order):
+            return Reason.INSUFFICIENT_FUNDS
+        return refusal
 
     def check_state(self, order: Order, market: Market | None) -> Check:
         """What the symbol takes now (H1, H3): a stop may wait in POST_ONLY and AUCTION, a minimum can't be filled in either."""
@@ -297,6 +305,45 @@ class Twin:
         reason = Reason.POST_ONLY_WOULD_TAKE if order.post_only else Reason.MARKET_POST_ONLY
         forbidden = order.post_only or state is MarketState.POST_ONLY
         return enters and forbidden and state is not MarketState.AUCTION and self.would_take(order, price), reason
+
+    # -- funds -------------------------------------------------------------------------------------------------------------
+
+    def available(self, user: str, asset: str) -> int:
+        """What a user has and no open order holds."""
+        return self.accounts.available(user, asset, self.markets, (*self.resting, *self.waiting))
+
+    def can_pay(self, order: Order) -> bool:
+        """Whether there is what an order needs that is in no queue: to hold, or, without a price, to spend at once (F1)."""
+        market = self.markets[order.asked.symbol]
+        hold = hold_of(market, order)
+        if hold is None:
+            return True
+        needed = hold.amount
+        if order.asked.side is Side.BUY and order.price is None:
+            others = [maker for maker in self.against(order, self.limit_of(order)[0]) if not self.is_own(order, maker)]
+            needed = cost_of_sweeping(market, order, others)
+        return needed <= self.available(order.asked.user_id, hold.asset)
+
+    def can_pay_more(self, order: Order, changed: Order) -> bool:
+        """Whether there is what a change needs beyond what the order holds; one that needs no more is always fine (F1)."""
+        market = self.markets[order.asked.symbol]
+        before, after = hold_of(market, order), hold_of(market, changed)
+        if before is None or after is None or after.amount <= before.amount:
+            return True
+        return after.amount - before.amount <= self.available(order.asked.user_id, after.asset)
+
+    def transfer(self, command: Transfer) -> None:
+        """Money comes in or goes out; never more than is available (F2)."""
+        user, asset, amount = command.user_id, command.asset, exact(command.amount) * WHOLE
+        is_deposit = command.transfer_kind is TransferKind.DEPOSIT
+        if not is_deposit and amount > self.available(user, asset):
+            self.out.refused = (None, Reason.INSUFFICIENT_FUNDS)
+            self.out.story.append(("refused", 0))
+            return
+        self.accounts.move(asset, OUTSIDE, user, amount if is_deposit else -amount)
+        number = make_id(self.shard, self.position)
+        self.out.story.append(("transferred", number))
+        self.out.transfers.append((number, command.transfer_kind, user, asset, exact(command.amount)))
 
     # -- in the market -----------------------------------------------------------------------------------------------------
 
@@ -368,6 +415,7 @@ class Twin:
             self.fills.append(Fill(symbol, buyer.asked.user_id, seller.asked.user_id, quantity, price))
         self.trade_count += 1
         market = self.markets[symbol]
+        self.accounts.trade(market, maker, taker, price, quantity)
         market.last = (price, quantity, self.time)
         market.traded.append(price)
         number = make_id(self.shard, self.trade_count)
@@ -510,7 +558,9 @@ class Twin:
             sign = 1 if order.asked.side is Side.BUY else -1
             order.price = max(self.markets[order.asked.symbol].tick, (order.stop or 0) + sign * order.limit_offset)
         self.say(order, "triggered", OrderStatus.PENDING)
-        if order.post_only and self.would_take(order, order.price):
+        if not self.can_pay(order):
+            self.end(order, "cancelled", OrderStatus.CANCELLED, Reason.INSUFFICIENT_FUNDS)
+        elif order.post_only and self.would_take(order, order.price):
             self.end(order, "cancelled", OrderStatus.CANCELLED, Reason.POST_ONLY_WOULD_TAKE)
         else:
             self.enter(order)
@@ -586,7 +636,8 @@ class Twin:
             (dates and (change.expires_at or 0) <= self.time, Reason.EXPIRES_AT_IN_PAST),
             self.check_taking(order, changed.price, enters=moves),
         ]
-        return first_failing(checks)
+        refusal = first_failing(checks)
+        return Reason.INSUFFICIENT_FUNDS if refusal is None and not self.can_pay_more(order, changed) else refusal
 
     # -- the other commands ------------------------------------------------------------------------------------------------
 
@@ -612,8 +663,9 @@ class Twin:
         refusal = None
         if market is None and len(self.markets) >= self.settings.max_symbols:
             refusal = Reason.TOO_MANY_SYMBOLS
-        elif market is not None and in_use and (tick, lot) != (old_tick, old_lot):
-            refusal = Reason.INSTRUMENT_IN_USE
+        elif market is not None and in_use:
+            is_other = (tick, lot) != (old_tick, old_lot) or market.funding_with(definition) != market.rules()[-4:]
+            refusal = Reason.INSTRUMENT_IN_USE if is_other else None
         if refusal is not None:
             self.out.refused = (None, refusal)
             self.out.story.append(("refused", 0))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from fractions import Fraction
 from typing import Protocol
 
 from msgspec import structs
 
 from ome.conformance.language import Cancel, CancelAll, Change, Fill, Listing, Settings, Submit
+from ome.conformance.language import Transfer as TransferStep
 from ome.conformance.venue import Answer, Indicated, OrderView
 from ome.domain.commands import (
     AdvanceTime,
@@ -20,8 +22,9 @@ from ome.domain.commands import (
     ModifyOrder,
     NewOrder,
     Stamped,
+    Transfer,
 )
-from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
 from ome.domain.errors import NumberError
 from ome.domain.numbers import parse
 from ome.domain.records import EngineSettings, SpecialTerms
@@ -55,6 +58,9 @@ class Books(Protocol):
     def state(self, symbol: str) -> MarketState:
         """What the symbol takes."""
 
+    def balance(self, user: str, asset: str) -> tuple[Fraction, Fraction]:
+        """What a user has of an asset, and how much of it is reserved."""
+
 
 class EngineBooks:
     """The engine, and what it has handed over for storing."""
@@ -86,6 +92,11 @@ class EngineBooks:
     def state(self, symbol: str) -> MarketState:
         """What the symbol takes."""
         return next(record.state for record in self.engine.state().instruments if record.symbol == symbol)
+
+    def balance(self, user: str, asset: str) -> tuple[Fraction, Fraction]:
+        """As its record tells it."""
+        found = [row for row in self.engine.state().balances if (row.user_id, row.asset) == (user, asset)]
+        return (Fraction(found[0].total), Fraction(found[0].reserved)) if found else (Fraction(0), Fraction(0))
 
 
 class RestartedBooks(EngineBooks):
@@ -124,6 +135,11 @@ class TwinBooks:
         """What the symbol takes."""
         return self.twin.markets[symbol].state
 
+    def balance(self, user: str, asset: str) -> tuple[Fraction, Fraction]:
+        """As it adds them up."""
+        total = self.twin.accounts.totals.get((user, asset), 0)
+        return Fraction(total, 10**18), Fraction(total - self.twin.available(user, asset), 10**18)
+
 
 class InProcess:
     """A venue over commands: it stamps them, and remembers every trade and what each auction was last said to give."""
@@ -136,6 +152,7 @@ class InProcess:
         self.position = 0
         self.settings = EngineSettings()
         self.known: set[str] = set()
+        self.made: dict[tuple[str, str], Transfer] = {}
         self.trades: list[Trade] = []
         self.indicated: dict[str, Indicated | None] = {}
 
@@ -200,9 +217,32 @@ class InProcess:
                 _parse(listing.band_percent),
                 listing.band_halt_s,
                 None if listing.session_close is None else int(hours) * 3600 + int(minutes) * 60,
+                listing.base_asset,
+                listing.quote_asset,
+                listing.maker_fee_bps,
+                listing.taker_fee_bps,
             )
         )
         return Answer(refused=None if outcome.refused is None else outcome.refused[1].code)
+
+    def transfer(self, transfer: TransferStep, client_transfer_id: str) -> Answer:
+        """Make a transfer, once per client id: what the engine can't know is looked up before (M6)."""
+        kind = TransferKind.DEPOSIT if transfer.is_deposit else TransferKind.WITHDRAWAL
+        command = Transfer(kind, transfer.user, transfer.asset, parse(transfer.amount), client_transfer_id)
+        before = self.made.get((transfer.user, client_transfer_id))
+        if before is not None:
+            same = before == command
+            return Answer(refused=None if same else "client_transfer_id_conflict", replayed=same)
+        outcome = self._apply(command)
+        if outcome.refused is not None:
+            return Answer(refused=outcome.refused[1].code)
+        self.made[transfer.user, client_transfer_id] = command
+        return Answer()
+
+    def balance(self, user: str, asset: str) -> tuple[Decimal, Decimal]:
+        """What there is, and what is reserved of it, exactly."""
+        total, reserved = (Decimal(part.numerator) / Decimal(part.denominator) for part in self.books.balance(user, asset))
+        return total, reserved
 
     def configure(self, settings: Settings) -> None:
         """Give other settings."""

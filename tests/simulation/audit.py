@@ -18,7 +18,7 @@ from ome.db import statements
 from ome.db.statements import SQLITE
 from ome.domain.batch import Batch
 from ome.domain.commands import AdvanceTime, Command, Configure, NewOrder, Stamped, decode_commands
-from ome.domain.events import PUBLIC_EVENTS, CommandEvents, Event, OrderCancelled
+from ome.domain.events import UNSTORED_EVENTS, CommandEvents, Event, OrderCancelled
 from ome.domain.ids import SHARD_STEP
 from ome.domain.ports import Depth, command_of
 from ome.engine.engine import Engine
@@ -310,4 +310,4 @@ def _parted(replayed: Batch, stored: Batch) -> str:
 
 
 def _private(events: Sequence[Event]) -> list[Event]:
-    return [event for event in events if not isinstance(event, PUBLIC_EVENTS)]
+    return [event for event in events if not isinstance(event, UNSTORED_EVENTS)]

@@ -32,6 +32,7 @@ from ome.api.rate_limits import RateLimits
 from ome.api.refused_keys import RefusedKeys
 from ome.api.routes.admin import AdminRoutes
 from ome.api.routes.explain import ExplainRoutes
+from ome.api.routes.funds import FundsRoutes
 from ome.api.routes.keys import KeyRoutes
 from ome.api.routes.market import MarketRoutes
 from ome.api.routes.not_built import NotBuilt
@@ -81,6 +82,7 @@ def build_app(
     request_log = RequestLog(metrics, settings.request_log_seconds)
     services = Services(
         entry=ports.entry,
+        funds=ports.funds,
         reads=ports.reads,
         market=ports.market,
         past=ports.past,
@@ -107,6 +109,7 @@ def build_app(
         MarketRoutes(services),
         PastRoutes(services),
         StreamRoutes(streams),
+        FundsRoutes(services),
         ServiceRoutes(services),
         KeyRoutes(services),
         AdminRoutes(services),

@@ -22,12 +22,14 @@ from ome.api.auth import OPERATOR, Caller, user_for
 from ome.api.order_rules import has_limit, order_rules
 from ome.api.problems import FieldError, Problem
 from ome.api.schemas import (
+    ASSET_WORDS,
     CLIENT_ORDER_ID,
     CLIENT_ORDER_ID_WORDS,
     MAX_HALT_SECONDS,
     MAX_OPERATIONS,
     MAX_VALID_FOR_MS,
     MAX_VERSION,
+    NO_ASSET,
     SYMBOL,
     SYMBOL_WORDS,
     TIME_OF_DAY,
@@ -35,9 +37,10 @@ from ome.api.schemas import (
     USER_ID_WORDS,
     PlainOrderRequest,
 )
+from ome.domain.amounts import MAX_FEE_BPS
 from ome.domain.clock import parse_time
-from ome.domain.commands import CancelOrder, DefineInstrument, ModifyOrder, NewOrder
-from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.commands import CancelOrder, DefineInstrument, ModifyOrder, NewOrder, Transfer
+from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
 from ome.domain.errors import NumberError
 from ome.domain.ids import parse_id
 from ome.domain.numbers import parse, parse_json_number, value_of
@@ -50,7 +53,7 @@ Reader = Callable[[Raw], Any]
 Rules = Callable[[Mapping[str, Any], Collection[str]], list[FieldError]]
 
 _ZERO: Final = re.compile(rb'0(?:\.0{1,38})?|"0(?:\.0{1,38})?"')
-_WHOLE: Final = re.compile(rb"(0|[1-9][0-9]{0,15})(?:\.0{1,15})?")
+_WHOLE: Final = re.compile(rb"(-?(?:0|[1-9][0-9]{0,15}))(?:\.0{1,15})?")
 """A whole number, as JSON Schema has it: 5.0 is one."""
 _MESSAGE_ID: Final = re.compile(rb'-?[0-9]{1,18}|"[ !#-\[\]-~]{0,64}"')
 MAX_NAME: Final = 64
@@ -141,6 +144,10 @@ def _read_boolean(raw: Raw) -> bool:
         return _BOOLEAN.decode(raw)
     except msgspec.ValidationError:
         raise Unreadable("must be true or false") from None
+
+
+def _upper(reader: Reader) -> Reader:
+    return lambda raw: reader(raw).upper()
 
 
 def _whole_reader(low: int, high: int, message: str) -> Reader:
@@ -298,6 +305,23 @@ def _no_rules(_values: Mapping[str, Any], _given: Collection[str]) -> list[Field
     return []
 
 
+def _instrument_rules(values: Mapping[str, Any], given: Collection[str]) -> list[FieldError]:
+    """Both assets or neither: named, and not the same, or both empty."""
+    for one, other in (("base_asset", "quote_asset"), ("quote_asset", "base_asset")):
+        if one in given and other not in given:
+            return [FieldError(other, f"goes with {one}: send both")]
+    base, quote = values.get("base_asset"), values.get("quote_asset")
+    if base is not None and quote is not None:
+        if bool(base) is not bool(quote):
+            return [FieldError("quote_asset" if base else "base_asset", "must be named too, or both be empty")]
+        if base and base == quote:
+            return [FieldError("quote_asset", "must be another than base_asset")]
+    return []
+
+
+_read_fee: Final = _whole_reader(
+    -MAX_FEE_BPS, MAX_FEE_BPS, f"must be a whole number from {-MAX_FEE_BPS} to {MAX_FEE_BPS}, in hundredths of a percent"
+)
 _read_valid_for: Final = _whole_reader(
     1, MAX_VALID_FOR_MS, f"must be a whole number of milliseconds from 1 to {MAX_VALID_FOR_MS}"
 )
@@ -354,8 +378,22 @@ INSTRUMENT_FORM: Final = Form(
         ),
         "session_close": _read_time_of_day,
         "state": _name_reader(Names(MarketState)),
+        "base_asset": _upper(_text(NO_ASSET, ASSET_WORDS)),
+        "quote_asset": _upper(_text(NO_ASSET, ASSET_WORDS)),
+        "maker_fee_bps": _read_fee,
+        "taker_fee_bps": _read_fee,
     },
     (),
+    _instrument_rules,
+)
+TRANSFER_FORM: Final = Form(
+    {
+        "user_id": _text(USER_ID, USER_ID_WORDS),
+        "asset": _upper(_text(SYMBOL, SYMBOL_WORDS)),
+        "amount": read_number,
+        "client_transfer_id": _text(CLIENT_ORDER_ID, CLIENT_ORDER_ID_WORDS),
+    },
+    ("user_id", "asset", "amount", "client_transfer_id"),
     _no_rules,
 )
 BATCH_FORM: Final = Form({"orders": _read_operations}, ("orders",), _no_rules)
@@ -470,7 +508,16 @@ def read_instrument(body: bytes, symbol: str) -> DefineInstrument:
         price_band_percent=values.get("price_band_percent"),
         band_halt_s=values.get("band_halt_seconds"),
         session_close_s=values.get("session_close"),
+        base_asset=values.get("base_asset"),
+        quote_asset=values.get("quote_asset"),
+        maker_fee_bps=values.get("maker_fee_bps"),
+        taker_fee_bps=values.get("taker_fee_bps"),
     )
+
+
+def read_transfer(body: bytes, kind: TransferKind) -> Transfer:
+    """The command that a POST /admin/deposits or /admin/withdrawals body asks for; raises Problem."""
+    return Transfer(kind, **_read(_members(body), TRANSFER_FORM))
 
 
 def read_batch(body: bytes, caller: Caller = OPERATOR) -> list[Operation | Problem]:

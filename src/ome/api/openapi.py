@@ -10,7 +10,7 @@ import msgspec
 from fastapi import Depends, FastAPI, Response
 from starlette.types import ASGIApp
 
-from ome.api import audit_schemas, key_schemas, past_schemas, schemas
+from ome.api import audit_schemas, fund_schemas, key_schemas, past_schemas, schemas
 from ome.api.access import NOTHING, Declaration, access_table
 from ome.api.decoding import CONDITIONS, MODIFY_FORM
 from ome.api.problems import CONTENT_TYPE, ProblemDocument
@@ -52,6 +52,9 @@ _STRUCTS: Final = (
     key_schemas.KeyList,
     key_schemas.AuditList,
     key_schemas.ErrorList,
+    fund_schemas.TransferRequest,
+    fund_schemas.TransferView,
+    fund_schemas.BalanceList,
     UserEventList,
     ProblemDocument,
 )
@@ -194,7 +197,17 @@ INSTRUMENT_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
         "summary": "At most 5000 an order, within 10 percent of the last price, else a halt of five minutes",
         "value": {"max_order_quantity": 5000, "price_band_percent": "10", "band_halt_seconds": 300, "session_close": "21:00"},
     },
+    "funded": {
+        "summary": "Orders are paid for from accounts; makers are paid 0.02 percent, takers pay 0.05",
+        "value": {"base_asset": "ACME", "quote_asset": "USD", "maker_fee_bps": -2, "taker_fee_bps": 5},
+    },
     "auction": {"summary": "Collect orders for an auction; OPEN trades at its price", "value": {"state": "AUCTION"}},
+}
+TRANSFER_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
+    "dollars": {
+        "summary": "A thousand dollars, safe to send again",
+        "value": {"user_id": "alice", "asset": "USD", "amount": "1000", "client_transfer_id": "wire-2026-11-22-1"},
+    },
 }
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ome.api.problems import ProblemDocument
+from ome.domain.amounts import MAX_FEE_BPS
 
 USER_ID: Final = r"[A-Za-z0-9._:@-]{1,64}"
 SYMBOL: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}"
@@ -20,6 +21,8 @@ USER_ID_WORDS: Final = "must be 1 to 64 of the characters A-Z a-z 0-9 . _ : @ -"
 SYMBOL_WORDS: Final = "must be 1 to 32 of the characters A-Z 0-9 . _ - and start with a letter or digit"
 CLIENT_ORDER_ID_WORDS: Final = "must be 1 to 64 printable ASCII characters, not only blanks"
 TIME_OF_DAY: Final = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?"
+NO_ASSET: Final = rf"(?:{SYMBOL})?"
+ASSET_WORDS: Final = f"{SYMBOL_WORDS}; empty takes funds away"
 ORDER_ID: Final = r"[0-9]{1,19}"
 MAX_OPERATIONS: Final = 1000
 """Operations in one batch: as many as fit one commit comfortably, and some milliseconds of reading."""
@@ -36,7 +39,7 @@ def whole(pattern: str) -> str:
     return f"^{pattern}$(?!\\n)"
 
 
-def _number(description: str, example: str, *, whole_digits: str = "[1-9][0-9]*", **bounds: int) -> Meta:
+def number(description: str, example: str, *, whole_digits: str = "[1-9][0-9]*", **bounds: int) -> Meta:
     """A decimal as text or as a number; above zero where no `bounds` are given."""
     above_zero = rf"(?:{whole_digits}(?:\.[0-9]+)?|0\.0*[1-9][0-9]*)"
     pattern = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?" if "minimum" in bounds else above_zero
@@ -51,6 +54,23 @@ def _number(description: str, example: str, *, whole_digits: str = "[1-9][0-9]*"
         description=f"{description}{above} At most 15 significant digits and 9 decimals, as a string or a number.",
         examples=[example],
         extra_json_schema=schema,
+    )
+
+
+def _asset(description: str, example: str) -> Meta:
+    return Meta(
+        description=f"{description} Lower case is folded; empty, with the other one, takes funds away.",
+        examples=[example],
+        extra_json_schema={"pattern": whole(NO_ASSET)},
+    )
+
+
+def _fee(description: str) -> Meta:
+    return Meta(
+        description=f"{description}, in hundredths of a percent of its worth, in the quote asset; below zero: is paid.",
+        ge=-MAX_FEE_BPS,
+        le=MAX_FEE_BPS,
+        examples=[10],
     )
 
 
@@ -120,13 +140,13 @@ SelfTradePreventionName = Annotated[
         "NONE",
     ),
 ]
-Quantity = Annotated[Raw, _number("The total quantity, a whole number of lots.", "100")]
-Price = Annotated[Raw, _number("The limit, a whole number of ticks.", "150.50")]
-StopPrice = Annotated[Raw, _number("The last price that sets it off: a buy at or above it, a sell at or below it.", "149.00")]
-TrailAmount = Annotated[Raw, _number("How far the stop follows the best last price, in price.", "1.50")]
+Quantity = Annotated[Raw, number("The total quantity, a whole number of lots.", "100")]
+Price = Annotated[Raw, number("The limit, a whole number of ticks.", "150.50")]
+StopPrice = Annotated[Raw, number("The last price that sets it off: a buy at or above it, a sell at or below it.", "149.00")]
+TrailAmount = Annotated[Raw, number("How far the stop follows the best last price, in price.", "1.50")]
 TrailPercent = Annotated[
     Raw,
-    _number(
+    number(
         "How far the stop follows the best last price, in percent of it, below 100.",
         "2.5",
         whole_digits="[1-9][0-9]?",
@@ -134,9 +154,9 @@ TrailPercent = Annotated[
         exclusiveMaximum=100,
     ),
 ]
-LimitOffset = Annotated[Raw, _number("How far its limit is from the trigger, on the far side.", "0.25")]
-DisplayQuantity = Annotated[Raw, _number("What the book shows of it at a time, at most its quantity.", "10")]
-MinQuantity = Annotated[Raw, _number("At least so much fills at once, or it is cancelled without a trade.", "10")]
+LimitOffset = Annotated[Raw, number("How far its limit is from the trigger, on the far side.", "0.25")]
+DisplayQuantity = Annotated[Raw, number("What the book shows of it at a time, at most its quantity.", "10")]
+MinQuantity = Annotated[Raw, number("At least so much fills at once, or it is cancelled without a trade.", "10")]
 MaxSlippageBps = Annotated[
     int,
     Meta(
@@ -245,13 +265,13 @@ class BatchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class InstrumentRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """What a symbol trades in, and how. What is left out stays, or has its default on a new symbol: tick 0.01, lot 1."""
 
-    tick_size: Annotated[Raw, _number("Prices are whole multiples of it.", "0.01")] | UnsetType = UNSET
-    lot_size: Annotated[Raw, _number("Quantities are whole multiples of it.", "1")] | UnsetType = UNSET
-    max_order_quantity: Annotated[Raw, _number("Largest quantity of an order; 0: no limit.", "10000", minimum=0)] | UnsetType = (
+    tick_size: Annotated[Raw, number("Prices are whole multiples of it.", "0.01")] | UnsetType = UNSET
+    lot_size: Annotated[Raw, number("Quantities are whole multiples of it.", "1")] | UnsetType = UNSET
+    max_order_quantity: Annotated[Raw, number("Largest quantity of an order; 0: no limit.", "10000", minimum=0)] | UnsetType = (
         UNSET
     )
     price_band_percent: (
-        Annotated[Raw, _number("How far from the last price orders may be and trade, in percent; 0: no band.", "10", minimum=0)]
+        Annotated[Raw, number("How far from the last price orders may be and trade, in percent; 0: no band.", "10", minimum=0)]
         | UnsetType
     ) = UNSET
     band_halt_seconds: (
@@ -270,6 +290,10 @@ class InstrumentRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         | UnsetType
     ) = UNSET
     state: StateName | UnsetType = UNSET
+    base_asset: Annotated[str, _asset("What a quantity is of. With both, orders need funds.", "BTC")] | UnsetType = UNSET
+    quote_asset: Annotated[str, _asset("What a price is in; another than the base asset.", "USD")] | UnsetType = UNSET
+    maker_fee_bps: Annotated[int, _fee("What the maker of a trade pays")] | UnsetType = UNSET
+    taker_fee_bps: Annotated[int, _fee("What the taker of a trade pays")] | UnsetType = UNSET
 
 
 Decimal = Annotated[str, Meta(description="An exact decimal", examples=["150.50"])]
@@ -498,6 +522,10 @@ class InstrumentView(Struct, frozen=True, kw_only=True, gc=False):
     last_price: Decimal | None
     sequence: int
     listed_at: Time
+    base_asset: Annotated[str | None, Meta(description="What a quantity is of; null: orders need no funds")]
+    quote_asset: Annotated[str | None, Meta(description="What a price is in; null: orders need no funds")]
+    maker_fee_bps: Annotated[int, Meta(description="Of a trade's worth, in hundredths of a percent; below zero: a rebate")]
+    taker_fee_bps: int
 
 
 class InstrumentList(Struct, frozen=True, kw_only=True):

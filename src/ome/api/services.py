@@ -12,7 +12,7 @@ from msgspec import Struct
 from ome.api.auth import Gate, Headers
 from ome.api.keys import Keys
 from ome.api.settings import ApiSettings
-from ome.domain.ports import CommandBus, MarketData, MarketFeed, OrderEntry, Past, ReadModels
+from ome.domain.ports import CommandBus, FundsEntry, MarketData, MarketFeed, OrderEntry, Past, ReadModels
 from ome.observability import Metrics, RequestLog
 
 _encoder: Final = msgspec.json.Encoder()
@@ -28,6 +28,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     """What is behind the edge."""
 
     entry: OrderEntry
+    funds: FundsEntry
     reads: ReadModels
     market: MarketData
     past: Past
@@ -39,6 +40,7 @@ class Services(Struct, frozen=True, kw_only=True):
     """The ports, the settings and what watches over them."""
 
     entry: OrderEntry
+    funds: FundsEntry
     reads: ReadModels
     market: MarketData
     past: Past

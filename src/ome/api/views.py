@@ -204,6 +204,10 @@ def instrument_view(record: InstrumentRecord) -> InstrumentView:
         last_price=_optional(record.last_price),
         sequence=record.sequence,
         listed_at=format_time(record.listed_at),
+        base_asset=rules.base_asset,
+        quote_asset=rules.quote_asset,
+        maker_fee_bps=rules.maker_fee_bps,
+        taker_fee_bps=rules.taker_fee_bps,
     )
 
 

@@ -22,6 +22,8 @@ Steps that send something, each with what must come of it behind `->`:
     USER|operator cancels all [buys|sells] [in SYMBOL]
     together: STEP | STEP | ...                             one batch of the steps above, each with an outcome behind `->`
     SYMBOL is listed [with tick T] [with lot L] [with maximum Q] [with band P%] [halting SECONDSs] [closing at HH:MM]
+        [without funds|for ASSET in ASSET] [maker N bps] [taker N bps]
+    USER deposits|withdraws AMOUNT ASSET [id CLIENTID]      a client id of its own where none is given
     SYMBOL goes OPEN|POST_ONLY|CANCEL_ONLY|HALTED|AUCTION
     auto listing is on|off, at most N symbols
     at most N stops fire at once
@@ -41,6 +43,7 @@ the outcomes are set apart by `|` as the steps are. Steps that look:
     tape [SYMBOL]: Q @ P MAKER with TAKER, ...              every trade since the scenario began, oldest first
     state [SYMBOL]: STATE
     auction [SYMBOL]: Q @ P[, surplus Q bought|sold]        what an uncross would give now; `-` for nothing
+    balance USER ASSET: TOTAL[, reserved AMOUNT]            without `reserved`, none of it is
 
 `Needs: service` marks what only the whole service can show, `Needs: auto listing` what only one with AUTO_LIST shows.
 """
@@ -161,6 +164,21 @@ class Listing:
     band_halt_s: int | None = None
     session_close: str | None = None
     state: str | None = None
+    base_asset: str | None = None
+    quote_asset: str | None = None
+    maker_fee_bps: int | None = None
+    taker_fee_bps: int | None = None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """An operator deposits or withdraws for a user."""
+
+    user: str
+    is_deposit: bool
+    amount: str
+    asset: str
+    client_transfer_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +247,16 @@ class LookAtState:
 
 
 @dataclass(frozen=True)
+class LookAtBalance:
+    """What a user has of an asset is looked at, and how much of it open orders hold."""
+
+    user: str
+    asset: str
+    total: Decimal
+    reserved: Decimal
+
+
+@dataclass(frozen=True)
 class LookAtAuction:
     """What an uncross would give is looked at: volume, price, and the surplus, above 0 of buyers; None for nothing."""
 
@@ -237,8 +265,8 @@ class LookAtAuction:
 
 
 Action = (
-    Submit | Change | Cancel | CancelAll | Together | Listing | Settings | Pass
-    | LookAtOrder | LookAtBook | LookAtQueue | LookAtLast | LookAtTape | LookAtState | LookAtAuction
+    Submit | Change | Cancel | CancelAll | Together | Listing | Transfer | Settings | Pass
+    | LookAtOrder | LookAtBook | LookAtQueue | LookAtLast | LookAtTape | LookAtState | LookAtAuction | LookAtBalance
 )  # fmt: skip
 
 
@@ -292,7 +320,11 @@ _CANCEL_ALL = re.compile(r"(?P<user>\S+) cancels all(?: (?P<side>buys|sells))?(?
 _LISTING = re.compile(
     r"(?P<symbol>[A-Z]\S*) is listed(?: with tick (?P<tick>\S+))?(?: with lot (?P<lot>\S+))?(?: with maximum (?P<maximum>\S+))?"
     r"(?: with band (?P<band>\S+)%)?(?: halting (?P<halt>\d+)s)?(?: closing at (?P<close>\d\d:\d\d))?"
+    r"(?P<unfunded> without funds)?(?: for (?P<base>\S+) in (?P<quote>\S+))?(?: maker (?P<maker>-?\d+) bps)?"
+    r"(?: taker (?P<taker>-?\d+) bps)?"
 )
+_TRANSFER = re.compile(r"(?P<user>\S+) (?P<kind>deposits|withdraws) (?P<amount>\S+) (?P<asset>\S+)(?: id (?P<client>\S+))?")
+_BALANCE = re.compile(r"balance (?P<user>\S+) (?P<asset>\S+): (?P<total>[\d.]+)(?:, reserved (?P<reserved>[\d.]+))?")
 _STATE_CHANGE = re.compile(r"(?P<symbol>[A-Z]\S*) goes (?P<state>[A-Z_]+)")
 _SETTINGS = re.compile(r"auto listing is (?P<auto>on|off), at most (?P<most>\d+) symbols")
 _CASCADE = re.compile(r"at most (?P<most>\d+) stops? fires? at once")
@@ -407,9 +439,13 @@ def _read_action(text: str) -> Action:
 
 def _read_operators_action(text: str) -> Action:
     if match := _LISTING.fullmatch(text):
+        base, quote = ("", "") if match["unfunded"] else (match["base"], match["quote"])
         return Listing(
-            match["symbol"], match["tick"], match["lot"], match["maximum"], match["band"], _number(match["halt"]), match["close"]
-        )
+            match["symbol"], match["tick"], match["lot"], match["maximum"], match["band"], _number(match["halt"]), match["close"],
+            None, base, quote, _number(match["maker"]), _number(match["taker"]),
+        )  # fmt: skip
+    if match := _TRANSFER.fullmatch(text):
+        return Transfer(match["user"], match["kind"] == "deposits", match["amount"], match["asset"], match["client"])
     if match := _STATE_CHANGE.fullmatch(text):
         return Listing(match["symbol"], state=match["state"])
     if match := _SETTINGS.fullmatch(text):
@@ -465,6 +501,9 @@ def _number(text: str | None) -> int | None:
 def _read_look(number: int, text: str) -> Step:
     if match := _ORDER.fullmatch(text):
         return Step(number, text, LookAtOrder(match["name"]), _read_expected(match["expected"]))
+    if match := _BALANCE.fullmatch(text):
+        total, reserved = Decimal(match["total"]), Decimal(match["reserved"] or 0)
+        return Step(number, text, LookAtBalance(match["user"], match["asset"], total, reserved), Expected())
     return Step(number, text, _read_look_at_market(text), Expected())
 
 

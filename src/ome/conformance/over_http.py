@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from ome.conformance.language import Cancel, CancelAll, Change, Fill, Listing, Scenario, Settings, Submit
+from ome.conformance.language import Cancel, CancelAll, Change, Fill, Listing, Scenario, Settings, Submit, Transfer
 from ome.conformance.venue import Answer, Indicated, Mismatch, OrderView
 from ome.domain.clock import format_time, now_us
 
@@ -136,10 +136,42 @@ class OverHttp:
             "band_halt_seconds": listing.band_halt_s,
             "session_close": listing.session_close,
             "state": listing.state,
+            "base_asset": self._asset(listing.base_asset),
+            "quote_asset": self._asset(listing.quote_asset),
+            "maker_fee_bps": listing.maker_fee_bps,
+            "taker_fee_bps": listing.taker_fee_bps,
         }
         self._to_list.discard(listing.symbol)
         status, answer = self._call("PUT", f"/instruments/{self.prefix}{listing.symbol}", _given(body))
         return Answer(refused=answer["code"] if status >= 400 else None)
+
+    def _asset(self, name: str | None) -> str | None:
+        """An asset of this scenario's own; no name stays none."""
+        return self.prefix + name if name else name
+
+    def transfer(self, transfer: Transfer, client_transfer_id: str) -> Answer:
+        """POST /admin/deposits, POST /admin/withdrawals."""
+        body = {
+            "user_id": self.prefix + transfer.user,
+            "asset": self._asset(transfer.asset),
+            "amount": transfer.amount,
+            "client_transfer_id": client_transfer_id,
+        }
+        status, answer = self._call("POST", "/admin/deposits" if transfer.is_deposit else "/admin/withdrawals", body)
+        if status >= 400:
+            return Answer(refused=answer["code"])
+        _must_be(201, status)
+        return Answer(replayed=answer["replayed"])
+
+    def balance(self, user: str, asset: str) -> tuple[Decimal, Decimal]:
+        """GET /users/{user_id}/balances."""
+        status, answer = self._call("GET", f"/users/{self.prefix}{user}/balances")
+        _must_be(200, status)
+        found = [row for row in answer["balances"] if row["asset"] == self._asset(asset)]
+        for row in found:
+            if Decimal(row["reserved"]) + Decimal(row["available"]) != Decimal(row["total"]):
+                raise Mismatch("balance", "reserved and available to be the total", str(row))
+        return (Decimal(found[0]["total"]), Decimal(found[0]["reserved"])) if found else (Decimal(0), Decimal(0))
 
     def configure(self, settings: Settings) -> None:
         """A service takes its settings from its environment."""

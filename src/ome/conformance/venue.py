@@ -14,6 +14,7 @@ from ome.conformance.language import (
     Fill,
     Listing,
     LookAtAuction,
+    LookAtBalance,
     LookAtBook,
     LookAtLast,
     LookAtOrder,
@@ -26,6 +27,7 @@ from ome.conformance.language import (
     Step,
     Submit,
     Together,
+    Transfer,
 )
 
 
@@ -97,6 +99,12 @@ class Venue(Protocol):
     def list_symbol(self, listing: Listing) -> Answer:
         """List a symbol or change it."""
 
+    def transfer(self, transfer: Transfer, client_transfer_id: str) -> Answer:
+        """Put money into an account, or take it out."""
+
+    def balance(self, user: str, asset: str) -> tuple[Decimal, Decimal]:
+        """What a user has of an asset, and how much of it is reserved."""
+
     def configure(self, settings: Settings) -> None:
         """Give other settings; needs "settings"."""
 
@@ -151,6 +159,7 @@ class Player:
     def __init__(self, venue: Venue) -> None:
         self.venue = venue
         self.ids: dict[str, str] = {}
+        self.transfers = 0
 
     def take(self, step: Step) -> None:
         """Do what a step says and look at what came of it; Mismatch where that is not what is written."""
@@ -173,8 +182,18 @@ class Player:
                 _same("cancelled", list(step.expected.cancelled), ended)
             case Together() as batch:
                 self._send_together(batch)
+            case _:
+                self._operate(step)
+
+    def _operate(self, step: Step) -> None:
+        """What an operator sends, and the clock."""
+        match step.action:
             case Listing() as listing:
                 self._compare(step.expected, self.venue.list_symbol(listing))
+            case Transfer() as transfer:
+                self.transfers += 1
+                client_id = transfer.client_transfer_id or f"transfer-{self.transfers}"
+                self._compare(step.expected, self.venue.transfer(transfer, client_id))
             case Settings() as settings:
                 self.venue.configure(settings)
             case Pass(seconds):
@@ -204,6 +223,8 @@ class Player:
             case LookAtTape(symbol, trades):
                 tape = [(fill._replace(name=self._name(fill.name)), self._name(taker)) for fill, taker in self.venue.tape(symbol)]
                 _same("tape", list(trades), tape)
+            case LookAtBalance(user, asset, total, reserved):
+                _same("balance", (total, reserved), self.venue.balance(user, asset))
             case LookAtState(symbol, state):
                 _same("state", state, self.venue.state(symbol))
             case LookAtAuction(symbol, found):

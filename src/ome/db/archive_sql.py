@@ -30,6 +30,8 @@ from ome.db.schema import (
     engine_snapshot_orders,
     engine_snapshots,
     journal,
+    stored_assets,
+    stored_balances,
     stored_candles,
     stored_instruments,
     stored_orders,
@@ -43,14 +45,16 @@ CANDLE_CHANGES: Final = ("high", "low", "close", "volume", "value", "trades", "s
 
 
 class SnapshotSources(NamedTuple):
-    """What an engine snapshot is made from. `engine`, `newest`, `instruments` and `positions` take the shard, `open_orders` (how
-    many) and `orders` the lowest id of the shard and of the next one.
+    """What an engine snapshot is made from. Those up to `assets` take the shard, `open_orders` (how many) and
+    `orders` the lowest id of the shard and of the next one.
     """
 
     engine: str
     newest: str
     instruments: str
     positions: str
+    balances: str
+    assets: str
     open_orders: str
     orders: str
 
@@ -65,6 +69,8 @@ def snapshot_sources(dialect: Dialect) -> SnapshotSources:
         select(func.max(engine_snapshots.c.position)).where(engine_snapshots.c.shard == _int("shard")),
         select(*list(stored_instruments.c)[:-1]).where(stored_instruments.c.shard == _int("shard")),
         select(*list(stored_positions.c)[:-1]).where(stored_positions.c.shard == _int("shard")),
+        select(*list(stored_balances.c)[:-1]).where(stored_balances.c.shard == _int("shard")),
+        select(*list(stored_assets.c)[:-1]).where(stored_assets.c.shard == _int("shard")),
         select(func.count()).select_from(stored_orders).where(*of_shard),
         select(stored_orders).where(*of_shard),
     )

@@ -23,7 +23,15 @@ from ome.db.recovery import EngineRow, records, shard_ids
 from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl
 from ome.domain.ports import Recovered
-from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, OrderRecord, PositionRecord
+from ome.domain.records import (
+    AssetRecord,
+    BalanceRecord,
+    EngineSettings,
+    EngineState,
+    InstrumentRecord,
+    OrderRecord,
+    PositionRecord,
+)
 
 ORDERS_IN_A_PART: Final = 20_000
 ORDERS_AT_ONCE: Final = 500
@@ -34,6 +42,7 @@ _LEVEL: Final = 1
 _orders: Final = msgpack.Decoder(list[OrderRecord])
 _instruments: Final = msgpack.Decoder(list[InstrumentRecord])
 _positions: Final = msgpack.Decoder(list[PositionRecord])
+_funds: Final = msgpack.Decoder(tuple[list[BalanceRecord], list[AssetRecord]])
 
 
 class SnapshotRow(Struct, frozen=True, array_like=True):
@@ -51,6 +60,7 @@ class SnapshotRow(Struct, frozen=True, array_like=True):
     instruments: bytes
     orders: int
     positions: bytes | None = None
+    funds: bytes | None = None
 
 
 class Picture(Struct):
@@ -59,6 +69,7 @@ class Picture(Struct):
     engine: EngineRow
     instruments: list[InstrumentRecord]
     positions: bytes
+    funds: bytes | None
     parts: list[bytes]
     orders: int
 
@@ -78,6 +89,7 @@ class Picture(Struct):
             zlib.compress(msgpack.encode(self.instruments), _LEVEL),
             self.orders,
             self.positions,
+            self.funds,
         )
 
 
@@ -112,6 +124,11 @@ def _packed_positions(rows: Iterable[Sequence[Any]]) -> bytes:
     return zlib.compress(msgpack.encode(records(rows, PositionRecord)), _LEVEL)
 
 
+def _packed_funds(balances: Iterable[Sequence[Any]], assets: Iterable[Sequence[Any]]) -> bytes | None:
+    funds = (records(balances, BalanceRecord), records(assets, AssetRecord))
+    return zlib.compress(msgpack.encode(funds), _LEVEL) if any(funds) else None
+
+
 def enough_since(newest: int | None, row: EngineRow, orders: int, least: int) -> bool:
     """Whether a snapshot is worth its while: a replay from the newest one would take longer than loading another."""
     if row.position == 0 or row.state_hash is None:
@@ -137,6 +154,7 @@ def writes(taken: Picture, dialect: Any) -> list[Write]:
 
 def recovered(row: SnapshotRow, parts: Iterable[bytes]) -> Recovered:
     """What an engine starts from."""
+    balances, assets = ([], []) if row.funds is None else _funds.decode(zlib.decompress(row.funds))
     state = EngineState(
         shard=row.shard,
         position=row.position,
@@ -147,6 +165,8 @@ def recovered(row: SnapshotRow, parts: Iterable[bytes]) -> Recovered:
         instruments=_instruments.decode(zlib.decompress(row.instruments)),
         orders=[order for part in parts for order in _orders.decode(zlib.decompress(part))],
         positions=[] if row.positions is None else _positions.decode(zlib.decompress(row.positions)),
+        balances=balances,
+        assets=assets,
     )
     return Recovered(state, int(row.state_hash, 16))
 
@@ -173,10 +193,11 @@ def _picture_of_sqlite(path: str, shard: int, least: int) -> Picture | None:
             return None
         instruments = records(connection.execute(sql.instruments, (shard,)).fetchall(), InstrumentRecord)
         positions = _packed_positions(connection.execute(sql.positions, (shard,)))
+        funds = _packed_funds(connection.execute(sql.balances, (shard,)), connection.execute(sql.assets, (shard,)))
         parts, cursor = Parts(), connection.execute(sql.orders, shard_ids(shard))
         while rows := cursor.fetchmany(ORDERS_AT_ONCE):
             parts.add(rows)
-        return Picture(engine, instruments, positions, parts.done(), parts.orders)
+        return Picture(engine, instruments, positions, funds, parts.done(), parts.orders)
 
 
 async def _picture_of_postgres(url: DatabaseUrl, shard: int, least: int) -> Picture | None:
@@ -192,10 +213,12 @@ async def _picture_of_postgres(url: DatabaseUrl, shard: int, least: int) -> Pict
             instruments = records(map(tuple, await connection.fetch(sql.instruments, shard)), InstrumentRecord)
             held = list(map(tuple, await connection.fetch(sql.positions, shard)))
             positions = await asyncio.to_thread(_packed_positions, held)
+            has = [list(map(tuple, await connection.fetch(query, shard))) for query in (sql.balances, sql.assets)]
+            funds = await asyncio.to_thread(_packed_funds, *has)
             parts, cursor = Parts(), await connection.cursor(sql.orders, *shard_ids(shard))
             while rows := await cursor.fetch(ORDERS_AT_ONCE):
                 parts.add(map(tuple, rows))
                 await asyncio.sleep(0)
-            return Picture(engine, instruments, positions, parts.done(), parts.orders)
+            return Picture(engine, instruments, positions, funds, parts.done(), parts.orders)
     finally:
         await connection.close(timeout=1)

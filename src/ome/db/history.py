@@ -47,6 +47,9 @@ ORDERED_BY: Final[dict[Table, str]] = {
     schema.stored_trades: "id",
     schema.stored_instruments: "symbol",
     schema.stored_positions: "user_id",
+    schema.stored_balances: "user_id",
+    schema.stored_assets: "asset",
+    schema.stored_transfers: "id",
     schema.event_users: "last_position",
     schema.event_orders: "last_position",
     schema.audit: "position",
@@ -56,7 +59,12 @@ ORDERED_BY: Final[dict[Table, str]] = {
 _BLOBS: Final = frozenset({schema.journal, schema.event_batches, schema.engine_snapshot_orders})
 _BLOBS_AT_ONCE: Final = 16
 _ROWS_AT_ONCE: Final = 5_000
-_OWNER: Final = {schema.stored_orders: "id", schema.stored_trades: "id", schema.event_orders: "order_id"}
+_OWNER: Final = {
+    schema.stored_orders: "id",
+    schema.stored_trades: "id",
+    schema.event_orders: "order_id",
+    schema.stored_transfers: "id",
+}
 """The column whose ids say which shard a row is of, where there is no column for that."""
 _DAMAGE_SHOWN: Final = 20
 _OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {"=": operators.eq, ">=": operators.ge, "<": operators.lt}

@@ -168,12 +168,16 @@ class PostgresSession:
             journal = _values(await connection.fetchrow(loads.journal, shard))
             instruments = map(tuple, await connection.fetch(loads.instruments, shard))
             positions = map(tuple, await connection.fetch(loads.positions, shard))
+            balances = map(tuple, await connection.fetch(loads.balances, shard))
+            assets = map(tuple, await connection.fetch(loads.assets, shard))
             made = PositionsOfTrades()
             if lacks_positions(engine):
                 cursor = await connection.cursor(loads.traders, *ids)
                 while rows := await cursor.fetch(_ROWS_AT_ONCE):
                     made.add(map(tuple, rows))
-            return stored_rows(Read(engine, journal, extent, instruments, positions), made.records(), orders, more)
+            return stored_rows(
+                Read(engine, journal, extent, instruments, positions, balances, assets), made.records(), orders, more
+            )
 
     async def close(self) -> None:
         """Close the connection, and with it give back the lock."""

@@ -28,7 +28,18 @@ from sqlalchemy import (
     union_all,
 )
 
-from ome.db.schema import OPEN, audit, event_batches, event_orders, event_users, stored_instruments, stored_orders, stored_trades
+from ome.db.schema import (
+    OPEN,
+    audit,
+    event_batches,
+    event_orders,
+    event_users,
+    stored_balances,
+    stored_instruments,
+    stored_orders,
+    stored_trades,
+    stored_transfers,
+)
 from ome.domain.enums import LAST_OPEN, OrderStatus, Side
 from ome.domain.keys import KEY_ACTIONS
 
@@ -119,6 +130,22 @@ def queue_ahead(dialect: Dialect) -> Query:
         .group_by(*alike)
     )
     return _query(dialect, query)
+
+
+@cache
+def balances_of_user(dialect: Dialect) -> Query:
+    """What `user_id` has of each asset, by its name: user, asset, total, reserved."""
+    table = stored_balances.c
+    query = select(*list(table)[:-1]).where(table.user_id == _text("user_id"), table.shard == bindparam("shard", type_=Integer))
+    return _query(dialect, query.order_by(table.asset))
+
+
+@cache
+def transfer(dialect: Dialect) -> Query:
+    """The transfer of `user_id` with `client_transfer_id`."""
+    table = stored_transfers.c
+    mine = (table.user_id == _text("user_id"), table.client_transfer_id == _text("client_transfer_id"))
+    return _query(dialect, select(stored_transfers).where(*mine))
 
 
 @cache

@@ -37,7 +37,7 @@ from ome.domain.events import (
 from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import pack, unpack
 from ome.domain.ports import Page
-from ome.domain.records import AuditEntry, OrderRecord, SpecialTerms, TradeRecord
+from ome.domain.records import AuditEntry, BalanceRecord, OrderRecord, SpecialTerms, TradeRecord, TransferRecord
 
 BATCHES_AT_ONCE: Final = 8
 """Batches of events that are fetched by one statement while looking for trades."""
@@ -90,6 +90,17 @@ class StoredReads:
         query = queries.orders_of_user(self._dialect, before=before, symbol=symbol is not None, statuses=frozenset(statuses))
         rows = await self._rows(query, user_id=user_id, before=page.before_id, limit=page.limit, symbol=symbol)
         return records(rows, OrderRecord)
+
+    async def balances_of_user(self, user_id: str) -> list[BalanceRecord]:
+        """By the primary key."""
+        return records(
+            await self._rows(queries.balances_of_user(self._dialect), user_id=user_id, shard=self._shard), BalanceRecord
+        )
+
+    async def transfer_of_user(self, user_id: str, client_transfer_id: str) -> TransferRecord | None:
+        """By the unique index of client ids."""
+        rows = await self._rows(queries.transfer(self._dialect), user_id=user_id, client_transfer_id=client_transfer_id)
+        return records(rows, TransferRecord)[0] if rows else None
 
     async def open_orders(self, symbol: str, levels: int) -> tuple[int, list[OrderRecord]]:
         """One statement, so that sequence and orders are of one moment; (0, []) for a symbol that isn't listed."""

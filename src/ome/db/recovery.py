@@ -22,7 +22,15 @@ from ome.domain.errors import StateMismatch, StorageUnusable
 from ome.domain.ids import make_id
 from ome.domain.ports import OpenOrders, Recovered
 from ome.domain.positions import Position, units_of_number
-from ome.domain.records import EngineSettings, EngineState, InstrumentRecord, OrderRecord, PositionRecord
+from ome.domain.records import (
+    AssetRecord,
+    BalanceRecord,
+    EngineSettings,
+    EngineState,
+    InstrumentRecord,
+    OrderRecord,
+    PositionRecord,
+)
 
 _JSON_LAST: Final = frozenset[type]({OrderRecord, InstrumentRecord})
 """The records whose last field is stored as JSON, or as NULL where it has its default."""
@@ -85,6 +93,8 @@ class Stored(Struct, frozen=True):
     orders: list[OrderRecord]
     positions: list[PositionRecord] = []
     to_adopt: list[PositionRecord] = []
+    balances: list[BalanceRecord] = []
+    assets: list[AssetRecord] = []
     more: Iterator[OpenOrders] | None = None
 
     @property
@@ -116,6 +126,8 @@ class Read(NamedTuple):
     extent: Extent
     instruments: Iterable[Sequence[Any]]
     positions: Iterable[Sequence[Any]]
+    balances: Iterable[Sequence[Any]]
+    assets: Iterable[Sequence[Any]]
 
 
 def stored_rows(
@@ -137,6 +149,8 @@ def stored_rows(
         orders,
         records(read.positions, PositionRecord),
         to_adopt,
+        records(read.balances, BalanceRecord),
+        records(read.assets, AssetRecord),
         None if more is None else more(Head(row.epoch, row.position, row.chain_hash)),
     )
 
@@ -211,6 +225,8 @@ def recovered(shard: int, stored: Stored) -> Recovered:
         instruments=sorted(stored.instruments, key=lambda instrument: instrument.symbol),
         orders=sorted(stored.orders, key=lambda order: order.priority),
         positions=sorted(stored.positions, key=lambda position: (position.user_id, position.symbol)),
+        balances=sorted(stored.balances, key=lambda balance: (balance.user_id, balance.asset)),
+        assets=sorted(stored.assets, key=lambda asset: asset.asset),
     )
     more = () if stored.more is None else checks.passing(stored.more)
     return Recovered(state, state_hash, more, stored.to_adopt)

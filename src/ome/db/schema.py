@@ -2,8 +2,8 @@
 
 Prices and quantities are packed as in `domain.numbers`, times are microseconds since 1970 UTC, words are the numbers of
 `domain.enums`. What few rows have (an order's special terms, an instrument's rules) is one column of JSON with what differs from
-the defaults, NULL where there is none. People read the views `orders`, `trades`, `instruments` and `positions`, which show the
-same rows in human units.
+the defaults, NULL where there is none. People read the views `orders`, `trades`, `instruments`, `positions`, `balances` and
+`transfers`, which show the same rows in human units.
 
 - engine: one row per shard, the compare-and-set row: place, hashes and settings after the last batch
 - stored_orders: an order as it stands; by id, by user, by user and client id, the open ones by user,
@@ -11,6 +11,8 @@ same rows in human units.
 - stored_trades: by id, by symbol
 - stored_instruments: the listed symbols
 - stored_positions: what each user holds of each symbol, in decimal text
+- stored_balances, stored_assets: what each user, and the venue, has of each asset, in decimal text
+- stored_transfers: every deposit and withdrawal; by id, by user and client id
 - lease: on PostgreSQL one row per shard, who holds it and when the holder last said so
 - journal: one row per batch, its commands, chained
 - event_batches: one row per batch, its events
@@ -183,6 +185,38 @@ stored_positions: Final = Table(
     sqlite_with_rowid=False,
 )
 
+stored_balances: Final = Table(
+    "stored_balances",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("asset", Text, primary_key=True),
+    _text("total"),
+    _text("reserved"),
+    _shard(),
+)
+
+stored_assets: Final = Table(
+    "stored_assets",
+    metadata,
+    Column("asset", Text, primary_key=True),
+    _text("external"),
+    _text("fees"),
+    _shard(),
+)
+
+stored_transfers: Final = Table(
+    "stored_transfers",
+    metadata,
+    _id("id"),
+    _small("kind"),
+    _text("user_id"),
+    _text("asset"),
+    _big("amount"),
+    _text("client_transfer_id"),
+    _big("created_at"),
+    Index("uq_transfers_client_id", "user_id", "client_transfer_id", unique=True),
+)
+
 journal: Final = Table(
     "journal",
     metadata,
@@ -288,6 +322,7 @@ engine_snapshots: Final = Table(
     _bytes("instruments"),
     _big("orders"),
     Column("positions", LargeBinary, nullable=True),
+    Column("funds", LargeBinary, nullable=True),
 )
 
 engine_snapshot_orders: Final = Table(

@@ -297,11 +297,15 @@ class _Work:
             else:
                 orders = records(connection.execute(loads.open_orders, ids), OrderRecord)
             engine, journal = (connection.execute(sql, shard).fetchone() for sql in (loads.engine, loads.journal))
-            instruments, positions = (connection.execute(sql, shard) for sql in (loads.instruments, loads.positions))
+            instruments, positions, balances, assets = (
+                connection.execute(sql, shard) for sql in (loads.instruments, loads.positions, loads.balances, loads.assets)
+            )
             made = PositionsOfTrades()
             if lacks_positions(engine):
                 made.add(connection.execute(loads.traders, ids))
-            return stored_rows(Read(engine, journal, extent, instruments, positions), made.records(), orders, more)
+            return stored_rows(
+                Read(engine, journal, extent, instruments, positions, balances, assets), made.records(), orders, more
+            )
         finally:
             connection.execute("ROLLBACK")
 

@@ -37,7 +37,7 @@ from sqlalchemy.sql.selectable import CTE
 
 from ome.db import schema
 from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, chain_hash, hash_text
-from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord, PositionRecord
+from ome.domain.records import AssetRecord, BalanceRecord, EngineSettings, InstrumentRecord, OrderRecord, PositionRecord
 
 Row = Sequence[Any]
 """Plain values, one for each column."""
@@ -72,6 +72,9 @@ _WRITES: Final[tuple[tuple[Table, Sequence[str]], ...]] = (
     (schema.stored_trades, ()),
     (schema.stored_instruments, _INSTRUMENT_CHANGES),
     (schema.stored_positions, ("quantity", "cost", "realised", "volume")),
+    (schema.stored_balances, ("total", "reserved")),
+    (schema.stored_assets, ("external", "fees")),
+    (schema.stored_transfers, ()),
     (schema.event_users, ()),
     (schema.event_orders, ()),
     (schema.event_batches, ()),
@@ -133,6 +136,9 @@ def rows_of(change: Change) -> list[list[Row]]:
         to_builtins(batch.trades),
         instrument_rows(batch.instruments, shard),
         position_rows(batch.positions, shard),
+        balance_rows(batch.balances, shard),
+        asset_rows(batch.assets, shard),
+        to_builtins(batch.transfers),
         [(user_id, shard, last, int(user_id in traded)) for user_id in batch.user_ids],
         [(order_id, last) for order_id in batch.touched_order_ids],
         [(shard, batch.first_position, last, batch.events)],
@@ -159,6 +165,16 @@ def instrument_rows(instruments: list[InstrumentRecord], shard: int) -> list[Row
 def position_rows(positions: Sequence[PositionRecord], shard: int) -> list[Row]:
     """The rows of `stored_positions` for a shard's positions."""
     return [(each.user_id, each.symbol, each.quantity, each.cost, each.realised, each.volume, shard) for each in positions]
+
+
+def balance_rows(balances: Sequence[BalanceRecord], shard: int) -> list[Row]:
+    """The rows of `stored_balances` for a shard's balances."""
+    return [(each.user_id, each.asset, each.total, each.reserved, shard) for each in balances]
+
+
+def asset_rows(assets: Sequence[AssetRecord], shard: int) -> list[Row]:
+    """The rows of `stored_assets` for the venue's accounts of a shard."""
+    return [(each.asset, each.external, each.fees, shard) for each in assets]
 
 
 def columns_of(change: Change) -> list[list[Any]]:
@@ -189,7 +205,7 @@ def _users_who_traded(batch: Batch) -> set[str]:
 
 
 class Loads(NamedTuple):
-    """What recovery reads. The first seven take the shard, the others the lowest id of the shard and of the next one.
+    """What recovery reads. The first nine take the shard, the others the lowest id of the shard and of the next one.
 
     `journal` gives the newest row first, and only that one is read; `journaled` counts the positions that the journal holds.
     `open_orders_by_level` gives those of a price together, in order of priority; `traders` the price, the quantity, the symbol,
@@ -203,6 +219,8 @@ class Loads(NamedTuple):
     event_batches: str
     instruments: str
     positions: str
+    balances: str
+    assets: str
     last_trade: str
     trade_count: str
     open_orders: str
@@ -262,6 +280,8 @@ def loads(dialect: Dialect) -> Loads:
         event_batches=_sql(select(func.max(batches.c.last_position)).where(_of_shard(batches)), dialect),
         instruments=_sql(select(*list(schema.stored_instruments.c)[:-1]).where(_of_shard(schema.stored_instruments)), dialect),
         positions=_sql(select(*list(schema.stored_positions.c)[:-1]).where(_of_shard(schema.stored_positions)), dialect),
+        balances=_sql(select(*list(schema.stored_balances.c)[:-1]).where(_of_shard(schema.stored_balances)), dialect),
+        assets=_sql(select(*list(schema.stored_assets.c)[:-1]).where(_of_shard(schema.stored_assets)), dialect),
         last_trade=_sql(select(func.max(trades.c.id)).where(*_between(trades.c.id)), dialect),
         journaled=_sql(
             select(_sum(journal.c.last_position - journal.c.first_position + literal_column("1"))).where(_of_shard(journal)),

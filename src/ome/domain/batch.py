@@ -12,7 +12,17 @@ from typing import Final
 
 from msgspec import Struct
 
-from ome.domain.records import AuditEntry, EngineSettings, InstrumentRecord, OrderRecord, PositionRecord, TradeRecord
+from ome.domain.records import (
+    AssetRecord,
+    AuditEntry,
+    BalanceRecord,
+    EngineSettings,
+    InstrumentRecord,
+    OrderRecord,
+    PositionRecord,
+    TradeRecord,
+    TransferRecord,
+)
 
 JOURNAL_FORMAT: Final = 1
 """The meaning of the journal's bytes and of the rules they were decided by. A change of either is a new number."""
@@ -23,9 +33,9 @@ CHAIN_START: Final = bytes(32)
 class Batch(Struct, frozen=True):
     """One transaction's worth: positions `first_position` to `last_position`, all or nothing.
 
-    `orders`, `instruments` and `positions` hold the last state in the batch of each that changed; `user_ids` everybody who has an
-    event in it; `touched_order_ids` the orders from before this batch that have one (a new order's batch is known by its id);
-    `audit` what was written down of operators.
+    `orders`, `instruments`, `positions`, `balances` and `assets` hold the last state in the batch of each that changed;
+    `user_ids` everybody who has an event in it; `touched_order_ids` the orders from before this batch that have one (a new
+    order's batch is known by its id); `audit` what was written down of operators.
     """
 
     first_position: int
@@ -44,6 +54,9 @@ class Batch(Struct, frozen=True):
     touched_order_ids: list[int]
     positions: Sequence[PositionRecord] = ()
     audit: Sequence[AuditEntry] = ()
+    balances: Sequence[BalanceRecord] = ()
+    assets: Sequence[AssetRecord] = ()
+    transfers: Sequence[TransferRecord] = ()
 
 
 def chain_hash(before: bytes, batch: Batch) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec import Struct, msgpack
 
-from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
 from ome.domain.records import EngineSettings, PositionRecord, SpecialTerms
 
 
@@ -64,7 +64,8 @@ class CancelOrder(_Command, frozen=True, tag=3):
 class DefineInstrument(_Command, frozen=True, tag=4):
     """List a symbol, or change a listed one; a field left out stays, or has its default on a new symbol.
 
-    A maximum or a band of 0 takes it away. The rest of the fields are as in InstrumentRules.
+    A maximum or a band of 0 takes it away, two assets without a name take funds away. The rest of the fields are as in
+    InstrumentRules.
     """
 
     symbol: str
@@ -75,6 +76,10 @@ class DefineInstrument(_Command, frozen=True, tag=4):
     price_band_percent: int | None = None
     band_halt_s: int | None = None
     session_close_s: int | None = None
+    base_asset: str | None = None
+    quote_asset: str | None = None
+    maker_fee_bps: int | None = None
+    taker_fee_bps: int | None = None
 
 
 class Configure(_Command, frozen=True, tag=5):
@@ -117,6 +122,19 @@ class Administered(_Command, frozen=True, tag=20):
     detail: str
 
 
+class Transfer(_Command, frozen=True, tag=21):
+    """Move an amount, a number above 0, between a user's account and the world outside (F2).
+
+    That no transfer of the user has this client id is looked up before the command is stamped (M6).
+    """
+
+    transfer_kind: TransferKind
+    user_id: str
+    asset: str
+    amount: int
+    client_transfer_id: str
+
+
 Command = (
     NewOrder
     | ModifyOrder
@@ -127,6 +145,7 @@ Command = (
     | CancelOrders
     | AdoptPositions
     | Administered
+    | Transfer
 )
 
 

@@ -63,3 +63,10 @@ class MarketState(IntEnum):
     CANCEL_ONLY = 2
     HALTED = 3
     AUCTION = 4
+
+
+class TransferKind(IntEnum):
+    """Which way a transfer between a user's account and the world outside goes."""
+
+    DEPOSIT = 0
+    WITHDRAWAL = 1

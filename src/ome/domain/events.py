@@ -11,7 +11,7 @@ from msgspec import Struct, msgpack
 
 from ome.domain.enums import Side
 from ome.domain.reasons import Reason
-from ome.domain.records import InstrumentRecord, OrderRecord, TradeRecord
+from ome.domain.records import InstrumentRecord, OrderRecord, TradeRecord, TransferRecord
 
 
 class OrderAccepted(Struct, frozen=True, array_like=True, tag=1):
@@ -119,14 +119,20 @@ class AuctionIndicated(Struct, frozen=True, array_like=True, tag=13):
     surplus_side: Side | None
 
 
+class FundsTransferred(Struct, frozen=True, array_like=True, tag=20):
+    """A deposit or a withdrawal was made (F2). Transfers are stored as such, so it isn't kept with its batch's events."""
+
+    transfer: TransferRecord
+
+
 OrderEvent = OrderAccepted | OrderRejected | OrderFilled | OrderModified | OrderCancelled | OrderExpired | OrderTriggered
 """The events that carry a whole order."""
 PrivateEvent = OrderEvent | Traded | SelfTradePrevented | CommandRefused
 """The events that belong to users: they are stored with their batch, for ever (D6)."""
-Event = PrivateEvent | InstrumentChanged | BookChanged | AuctionIndicated
+Event = PrivateEvent | InstrumentChanged | BookChanged | AuctionIndicated | FundsTransferred
 
-PUBLIC_EVENTS = (InstrumentChanged, BookChanged, AuctionIndicated)
-"""The events that are about a symbol and nobody's: they are not stored with their batch."""
+UNSTORED_EVENTS = (InstrumentChanged, BookChanged, AuctionIndicated, FundsTransferred)
+"""The events that are not stored with their batch: those about a symbol and nobody's; transfers have their own rows."""
 
 
 class CommandEvents(Struct, frozen=True, array_like=True):

@@ -13,12 +13,13 @@ from typing import Protocol
 from msgspec import Struct
 
 from ome.domain.batch import Batch
-from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, Stamped
+from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, Stamped, Transfer
 from ome.domain.enums import MarketState, OrderStatus, Side
 from ome.domain.errors import OmeError
-from ome.domain.events import BookChanged, CommandEvents, Event, UserEvent
+from ome.domain.events import BookChanged, CommandEvents, CommandRefused, Event, UserEvent
 from ome.domain.records import (
     AuditEntry,
+    BalanceRecord,
     BookSnapshot,
     CandleRecord,
     EngineState,
@@ -26,6 +27,7 @@ from ome.domain.records import (
     OrderRecord,
     PositionRecord,
     TradeRecord,
+    TransferRecord,
 )
 
 
@@ -128,6 +130,12 @@ class ReadModels(Protocol):
 
     async def key_entries(self) -> list[AuditEntry]:
         """Every entry about keys (`domain.keys`), oldest first."""
+
+    async def balances_of_user(self, user_id: str) -> list[BalanceRecord]:
+        """What a user has of each asset that ever came to the user, by the asset's name."""
+
+    async def transfer_of_user(self, user_id: str, client_transfer_id: str) -> TransferRecord | None:
+        """The deposit or withdrawal of a user with this client id, or None."""
 
     async def ping(self) -> None:
         """Ask the database for a sign of life; raises what it raises."""
@@ -314,6 +322,22 @@ class OrderEntry(Protocol):
 
     async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
         """List a symbol or change one."""
+
+
+class TransferAnswer(Struct, frozen=True):
+    """What became of a transfer: it was made, or refused. `replayed`: it was made when it was first asked for (F2)."""
+
+    outcome: TransferRecord | CommandRefused
+    replayed: bool = False
+
+
+class FundsEntry(Protocol):
+    """Deposits and withdrawals as the edge calls them. Raises what `CommandBus.send` raises."""
+
+    async def transfer(self, asked: Transfer) -> TransferAnswer:
+        """Make a transfer, once per client id, however often and however concurrently it is sent. Another one with the same
+        client id is refused for CLIENT_TRANSFER_ID_CONFLICT. A refused one leaves nothing: its client id is free.
+        """
 
 
 class Depth(Struct, frozen=True):

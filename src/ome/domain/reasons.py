@@ -58,6 +58,7 @@ class Reason(IntEnum):
     SEQUENCE_NOT_REACHED = 411
     SEQUENCE_EVICTED = 412
     KEY_ENDED = 413
+    CLIENT_TRANSFER_ID_CONFLICT = 420
     # 450: the market's state
     MARKET_HALTED = 450
     MARKET_CANCEL_ONLY = 451
@@ -81,6 +82,8 @@ class Reason(IntEnum):
     EXPIRES_AT_IN_PAST = 600
     # 650: what it would do
     POST_ONLY_WOULD_TAKE = 650
+    # 700: what it would need
+    INSUFFICIENT_FUNDS = 700
     # 900: why an accepted order ended
     CANCELLED_BY_USER = 900
     IOC_REMAINDER = 901
@@ -199,6 +202,9 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
         410, "D6", "This is no longer kept", "Ask for something later; the operator has set how long this is kept."
     ),
     Reason.KEY_ENDED: ReasonInfo(409, "", "The key has ended", "It was revoked or has expired; make a new one."),
+    Reason.CLIENT_TRANSFER_ID_CONFLICT: ReasonInfo(
+        409, "F2", "This client_transfer_id belongs to another transfer", "Take a new one; it is unique per user, for ever."
+    ),
     Reason.MARKET_HALTED: ReasonInfo(422, "H1", "The symbol is halted", "Only cancels are taken now."),
     Reason.MARKET_CANCEL_ONLY: ReasonInfo(422, "H1", "The symbol takes cancels only", "Wait until it is open again."),
     Reason.MARKET_POST_ONLY: ReasonInfo(
@@ -234,6 +240,12 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.EXPIRES_AT_IN_PAST: ReasonInfo(422, "T5", "The deadline has passed", "Give an expires_at in the future."),
     Reason.POST_ONLY_WOULD_TAKE: ReasonInfo(
         422, "T4", "It would take liquidity", "The best price on the other side is {limit}; stay behind it, or drop post_only."
+    ),
+    Reason.INSUFFICIENT_FUNDS: ReasonInfo(
+        422,
+        "F1",
+        "The account has not enough",
+        "{limit} is available; ask for less, cancel other orders, or have more deposited.",
     ),
     Reason.CANCELLED_BY_USER: ReasonInfo(200, "M3", "Cancelled on request", "Nothing to do."),
     Reason.IOC_REMAINDER: ReasonInfo(200, "T1", "Nothing more could be filled at once", "IOC never rests; use GTC to wait."),

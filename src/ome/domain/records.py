@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from ome.domain.enums import LAST_OPEN, MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
+from ome.domain.enums import (
+    LAST_OPEN,
+    MarketState,
+    OrderStatus,
+    OrderType,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+    TransferKind,
+)
 from ome.domain.reasons import Reason
 
 
@@ -42,6 +51,9 @@ class InstrumentRules(Struct, frozen=True, omit_defaults=True, gc=False):
 
     `max_order_quantity` and `price_band_percent` are numbers; a taker stopped by the band halts the symbol for `band_halt_s`
     seconds (H2), `halted_until` says until when; DAY orders end `session_close_s` seconds after midnight UTC (T5).
+
+    With `base_asset`, what a quantity is of, and `quote_asset`, what a price is in, orders are paid for from the users' accounts
+    (F1); a fee, in basis points of what a trade is worth, is below zero for a rebate, and means nothing without them.
     """
 
     max_order_quantity: int | None = None
@@ -49,6 +61,15 @@ class InstrumentRules(Struct, frozen=True, omit_defaults=True, gc=False):
     band_halt_s: int = 0
     session_close_s: int = 0
     halted_until: int | None = None
+    base_asset: str | None = None
+    quote_asset: str | None = None
+    maker_fee_bps: int = 0
+    taker_fee_bps: int = 0
+
+    @property
+    def funding(self) -> tuple[str | None, str | None, int, int]:
+        """What orders are paid with, and at which fees."""
+        return self.base_asset, self.quote_asset, self.maker_fee_bps, self.taker_fee_bps
 
 
 class OrderRecord(Struct, frozen=True, array_like=True, gc=False):
@@ -183,6 +204,39 @@ class BookSnapshot(Struct, frozen=True, array_like=True, gc=False):
     asks: list[tuple[int, int, int]]
 
 
+class BalanceRecord(Struct, frozen=True, array_like=True, gc=False):
+    """What a user has of an asset, in texts of amounts (`domain.amounts`): `reserved` is what open orders hold of `total`."""
+
+    user_id: str
+    asset: str
+    total: str
+    reserved: str
+
+
+class AssetRecord(Struct, frozen=True, array_like=True, gc=False):
+    """The venue's own side of an asset: amounts as texts (`domain.amounts`), negative ones too.
+
+    `fees` is what trades have paid less what they were paid in rebates. `external` is the contra account: minus all deposits,
+    plus all withdrawals. Both and what all users have add up to zero, always.
+    """
+
+    asset: str
+    external: str
+    fees: str
+
+
+class TransferRecord(Struct, frozen=True, array_like=True, gc=False):
+    """A deposit or withdrawal that was made. `amount` is a number, `client_transfer_id` unique among the user's."""
+
+    id: int
+    kind: TransferKind
+    user_id: str
+    asset: str
+    amount: int
+    client_transfer_id: str
+    created_at: int
+
+
 class EngineSettings(Struct, frozen=True, array_like=True, gc=False):
     """Settings that change outcomes; they reach the engine as a journaled command, so that a replay has them too (M6)."""
 
@@ -206,6 +260,8 @@ class EngineState(Struct, frozen=True, array_like=True):
     instruments: list[InstrumentRecord]
     orders: list[OrderRecord]
     positions: list[PositionRecord] = []
+    balances: list[BalanceRecord] = []
+    assets: list[AssetRecord] = []
 
 
 class AuditEntry(Struct, frozen=True, array_like=True, gc=False):

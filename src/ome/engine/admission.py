@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from ome.domain.commands import CancelOrder, ModifyOrder, NewOrder
-from ome.domain.enums import MarketState, OrderType, Side, TimeInForce
+from ome.domain.enums import MarketState, OrderStatus, OrderType, Side, TimeInForce
 from ome.domain.events import CommandRefused
 from ome.domain.instrument import BEYOND, OFF_GRID, Grid, Instrument
 from ome.domain.numbers import POWER_OF_TEN, pack, unpack
 from ome.domain.reasons import Reason
-from ome.domain.records import SpecialTerms
+from ome.domain.records import OrderRecord, SpecialTerms
 from ome.engine import time_in_force
 from ome.engine.matching import would_take
 from ome.engine.order import Order
@@ -96,6 +96,33 @@ def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int)
     if requeues:
         _check_post_only(book, order.side, price, special)
     return Change(price, quantity, order.expires_at if command.expires_at is None else command.expires_at, special)
+
+
+def rejected(command: NewOrder, order_id: int, reason: Reason, time: int) -> OrderRecord:
+    """A new order that did not pass, as it was sent."""
+    return OrderRecord(
+        order_id,
+        command.user_id,
+        command.symbol,
+        command.side,
+        command.type,
+        command.time_in_force,
+        command.quantity,
+        command.price,
+        0,
+        "0",
+        0,
+        OrderStatus.REJECTED,
+        reason,
+        1,
+        0,
+        command.self_trade_prevention,
+        command.client_order_id,
+        command.expires_at,
+        time,
+        time,
+        command.terms,
+    )
 
 
 MAX_SLICES: Final = 1000

@@ -29,6 +29,7 @@ from ome.domain.commands import (
     ModifyOrder,
     NewOrder,
     Stamped,
+    Transfer,
 )
 from ome.domain.digests import digest
 from ome.domain.enums import LAST_OPEN, MarketState, OrderStatus, Side
@@ -52,18 +53,21 @@ from ome.domain.numbers import pack
 from ome.domain.ports import OpenOrders
 from ome.domain.reasons import Reason
 from ome.domain.records import (
+    AssetRecord,
+    BalanceRecord,
     EngineSettings,
     EngineState,
     InstrumentRecord,
-    InstrumentRules,
     OrderRecord,
     PositionRecord,
 )
 from ome.engine import time_in_force
 from ome.engine.accounts import Accounts
-from ome.engine.admission import Change, Refusal, admit, check_change, refused
+from ome.engine.admission import Change, Refusal, admit, check_change, refused, rejected
 from ome.engine.auction import auction_indicated
 from ome.engine.expiry import Deadlines
+from ome.engine.funds import Funds
+from ome.engine.instrument_rules import changed_rules
 from ome.engine.matching import Matcher, MatcherHooks, Outcome, reachable, would_take
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
@@ -77,11 +81,13 @@ EXPIRY_CHUNK: Final = 500
 
 
 class Changes(Struct, frozen=True):
-    """The last state of every order, instrument and position that changed."""
+    """The last state of every order, instrument, position and balance that changed."""
 
     orders: list[OrderRecord]
     instruments: list[InstrumentRecord]
     positions: list[PositionRecord]
+    balances: list[BalanceRecord]
+    assets: list[AssetRecord]
 
 
 class Engine:
@@ -97,8 +103,17 @@ class Engine:
         self._accounts = Accounts()
         self._books: dict[str, OrderBook] = {}
         self._deadlines = Deadlines()
-        accounts = self._accounts
-        hooks = MatcherHooks(self._maker_filled, self._maker_prevented, self._next_priority, accounts.traded, accounts.resized)
+        self._funds = Funds()
+        accounts, funds = self._accounts, self._funds
+        hooks = MatcherHooks(
+            self._maker_filled,
+            self._maker_prevented,
+            self._next_priority,
+            accounts.traded,
+            accounts.resized,
+            funds.traded,
+            funds.reduced,
+        )
         self._matcher = Matcher(shard, 0, hooks)
         self._halts: dict[str, int] = {}
         self._stirred_books: dict[str, OrderBook] = {}
@@ -153,6 +168,8 @@ class Engine:
                 self._configure(command.settings)
             case CancelOrders():
                 self._cancel_orders(command)
+            case Transfer():
+                self._events.append(self._funds.transfer(command, make_id(self.shard, self.position), self.time))
             case AdvanceTime() | Administered():
                 pass
             case AdoptPositions():
@@ -203,7 +220,7 @@ class Engine:
         """What has changed since the last call, each once, as it is now."""
         self._fold_changes()
         orders, instruments = list(self._order_pictures.values()), list(self._instrument_pictures.values())
-        changes = Changes(orders, instruments, self._accounts.take_pictures())
+        changes = Changes(orders, instruments, self._accounts.take_pictures(), *self._funds.take_pictures())
         self._order_pictures, self._instrument_pictures = {}, {}
         return changes
 
@@ -225,7 +242,13 @@ class Engine:
             [book.record() for book in self._books.values()],
             [order.record() for order in self._orders.values()],
             self._accounts.positions(),
+            self._funds.balances(),
+            self._funds.assets(),
         )
+
+    def balances(self, user_ids: frozenset[str]) -> list[BalanceRecord]:
+        """What some users have, as it is now (for dry runs)."""
+        return self._funds.balances(user_ids)
 
     @classmethod
     def restore(cls, state: EngineState, more: Iterable[OpenOrders] = ()) -> Engine:
@@ -237,6 +260,7 @@ class Engine:
         engine._matcher.trade_count = state.trade_count
         engine._restore_books(state)
         engine._restore_positions(state.positions)
+        engine._digest_sum += engine._funds.restore(state.balances, state.assets, engine._books.values())
         orders = sorted(state.orders, key=lambda order: order.priority)
         waiting: list[Order] = []
         for part in chain([OpenOrders(orders, list(map(digest, orders)))], more):
@@ -322,6 +346,7 @@ class Engine:
         if watched != len(self._deadlines):
             raise InvariantBroken(f"{len(self._deadlines)} deadlines are watched for {watched} orders that have one")
         accounts.check_invariants()
+        self._funds.check_invariants(orders.values())
 
     # Submit
 
@@ -330,26 +355,28 @@ class Engine:
         try:
             book = self._books.get(command.symbol) or self._unlisted_book(command.symbol)
             price, quantity, expires_at, special = admit(command, book, self.time)
+            order = Order(
+                order_id,
+                book.instrument,
+                command.user_id,
+                command.side,
+                command.type,
+                command.time_in_force,
+                quantity,
+                price,
+                0,
+                self.time,
+                command.self_trade_prevention,
+                command.client_order_id,
+                expires_at,
+                special,
+            )
+            self._funds.open(book, order)
         except Refusal as refusal:
             self._reject(order_id, command, refusal)
             return
         self._list_if_new(book)
-        order = Order(
-            order_id,
-            book.instrument,
-            command.user_id,
-            command.side,
-            command.type,
-            command.time_in_force,
-            quantity,
-            price,
-            self._next_priority(),
-            self.time,
-            command.self_trade_prevention,
-            command.client_order_id,
-            expires_at,
-            special,
-        )
+        order.priority = self._next_priority()
         self._changed_orders[order_id] = order
         self._hold(order)
         if order.type in STOP_TYPES:
@@ -381,29 +408,7 @@ class Engine:
 
     def _reject(self, order_id: int, command: NewOrder, refusal: Refusal) -> None:
         """Record a refused order as it was sent: the audit trail has it (HOLE25)."""
-        record = OrderRecord(
-            order_id,
-            command.user_id,
-            command.symbol,
-            command.side,
-            command.type,
-            command.time_in_force,
-            command.quantity,
-            command.price,
-            0,
-            "0",
-            0,
-            OrderStatus.REJECTED,
-            refusal.reason,
-            1,
-            0,
-            command.self_trade_prevention,
-            command.client_order_id,
-            command.expires_at,
-            self.time,
-            self.time,
-            command.terms,
-        )
+        record = rejected(command, order_id, refusal.reason, self.time)
         self._order_pictures[order_id] = record
         self._events.append(OrderRejected(record, refusal.limit))
 
@@ -498,9 +503,11 @@ class Engine:
             self._end(order, OrderStatus.EXPIRED, Reason.EXPIRED)
             most = None if most is None else most - 1
 
-    def _end(self, order: Order, status: OrderStatus, reason: Reason) -> None:
-        """End an order with some of it unfilled, taking it out of the book if it is in it."""
+    def _end(self, order: Order, status: OrderStatus, reason: Reason, *, holds: bool = True) -> None:
+        """End an order with some of it unfilled, taking it out of the book if it is in it, and what it holds out of its hold."""
         book = self._books[order.instrument.symbol]
+        if holds:
+            self._funds.reduced(order, order.remaining)
         if order.level is not None:
             book.remove(order)
             self._touch(book)
@@ -531,6 +538,7 @@ class Engine:
             order = self._order_for(command)
             book = self._books[order.instrument.symbol]
             change = check_change(command, order, book, self.time)
+            self._funds.change(order, change.price, change.quantity - order.filled - order.prevented)
         except Refusal as refusal:
             self._events.append(refused(command, refusal))
             return
@@ -654,7 +662,9 @@ class Engine:
         order.picture = None
         self._changed_orders[order.id] = order
         self._events.append(OrderTriggered(order.record()))
-        if special.post_only and order.price is not None and would_take(book, order.side, order.price):
+        if not self._funds.fire(book, order):
+            self._end(order, OrderStatus.CANCELLED, Reason.INSUFFICIENT_FUNDS, holds=False)
+        elif special.post_only and order.price is not None and would_take(book, order.side, order.price):
             self._end(order, OrderStatus.CANCELLED, Reason.POST_ONLY_WOULD_TAKE)
         else:
             self._enter(book, order)
@@ -673,7 +683,8 @@ class Engine:
         except Refusal as refusal:
             self._events.append(CommandRefused(None, refusal.reason, refusal.limit))
             return
-        book.rules = _changed_rules(book.rules, command)
+        book.rules = changed_rules(book.rules, command)
+        self._funds.define(book)
         if command.state is not None:
             self._set_state(book, command.state, None)
         self._instrument_changed(book)
@@ -681,9 +692,11 @@ class Engine:
     def _redefine(self, book: OrderBook, command: DefineInstrument) -> None:
         old = book.instrument
         tick, lot = command.tick_size or old.tick_size, command.lot_size or old.lot_size
-        if (tick, lot) != (old.tick_size, old.lot_size):
-            if not book.is_empty:
-                raise Refusal(Reason.INSTRUMENT_IN_USE)
+        is_redefined = (tick, lot) != (old.tick_size, old.lot_size)
+        is_refunded = changed_rules(book.rules, command).funding != book.rules.funding
+        if (is_redefined or is_refunded) and not book.is_empty:
+            raise Refusal(Reason.INSTRUMENT_IN_USE)
+        if is_redefined:
             book.redefine(Instrument(command.symbol, tick, lot))
 
     def _set_state(self, book: OrderBook, state: MarketState, until: int | None) -> None:
@@ -743,6 +756,7 @@ class Engine:
             book.digest = now
         self._changed_books = {}
         self._digest_sum += self._accounts.fold_changes()
+        self._digest_sum += self._funds.fold()
 
 
 def _first_due_id(book: OrderBook) -> int:
@@ -757,18 +771,6 @@ def _acceptance(order: Order) -> int:
 def _is_named(order: Order, command: CancelOrders) -> bool:
     symbol, side = command.symbol, command.side
     return (symbol is None or order.instrument.symbol == symbol) and (side is None or order.side is side)
-
-
-def _changed_rules(rules: InstrumentRules, command: DefineInstrument) -> InstrumentRules:
-    """The rules with what the command gives; 0 takes a rule away, what is left out stays."""
-    given = {
-        "max_order_quantity": command.max_order_quantity,
-        "price_band_percent": command.price_band_percent,
-        "band_halt_s": command.band_halt_s,
-        "session_close_s": command.session_close_s,
-    }
-    taken_away = {name: None for name in ("max_order_quantity", "price_band_percent") if given[name] == 0}
-    return structs.replace(rules, **{name: value for name, value in given.items() if value is not None} | taken_away)
 
 
 def _not_open(exists: bool) -> Reason:  # noqa: FBT001  a fact that the command carries

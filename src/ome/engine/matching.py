@@ -37,7 +37,7 @@ class Outcome(Enum):
 
 class MatcherHooks(Struct):
     """What the engine does when matching changes a maker: one that traded, one that prevention ends, one that got a new place;
-    and whom it tells of trades and of lots that prevention takes off (see `Accounts`).
+    and whom it tells of trades and of lots that prevention takes off (see `Accounts` and `Funds`).
     """
 
     maker_filled: Callable[[Order], None]
@@ -45,6 +45,8 @@ class MatcherHooks(Struct):
     next_priority: Callable[[], int]
     traded: Callable[[Order, Order, int, int], None]
     resized: Callable[[Order, int], None]
+    settled: Callable[[Order, Order, int, int], None]
+    reduced: Callable[[Order, int], None]
 
 
 class Matcher:
@@ -107,6 +109,7 @@ class Matcher:
         self.trade_count += 1
         buyer, seller = (taker, maker) if taker.side is Side.BUY else (maker, taker)
         self._hooks.traded(buyer, seller, lots, price)
+        self._hooks.settled(taker, maker, lots, price)
         trade = TradeRecord(
             make_id(self.shard, self.trade_count),
             instrument.symbol,
@@ -168,6 +171,7 @@ class Matcher:
         if ended is None:
             for order in (maker, taker):
                 shown, hidden = order.shown, order.hidden
+                self._hooks.reduced(order, lots)
                 order.prevent(lots, time)
                 self._hooks.resized(order, -lots)
                 if order.remaining and not order.shown:
@@ -188,6 +192,7 @@ class Matcher:
         if mode is SelfTradePrevention.DECREMENT:
             shown = maker.shown
             for order in (taker, maker):
+                self._hooks.reduced(order, lots)
                 order.prevent(lots, time)
                 self._hooks.resized(order, -lots)
             book.resized(maker, shown, maker.hidden)

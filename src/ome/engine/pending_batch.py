@@ -10,13 +10,14 @@ from math import inf
 from msgspec import Struct, structs
 
 from ome.domain.batch import Batch
-from ome.domain.commands import Administered, Command, Stamped, encode_commands
+from ome.domain.commands import Administered, Command, Stamped, Transfer, encode_commands
 from ome.domain.errors import NotAccepting, OmeError
 from ome.domain.events import (
-    PUBLIC_EVENTS,
+    UNSTORED_EVENTS,
     CommandEvents,
     CommandRefused,
     Event,
+    FundsTransferred,
     PrivateEvent,
     SelfTradePrevented,
     Traded,
@@ -25,7 +26,7 @@ from ome.domain.events import (
 )
 from ome.domain.ids import make_id
 from ome.domain.reasons import Reason
-from ome.domain.records import AuditEntry, TradeRecord
+from ome.domain.records import AuditEntry, TradeRecord, TransferRecord
 from ome.engine.engine import Engine
 
 
@@ -134,10 +135,13 @@ class PendingBatch:
         """The transaction's worth of it. Called once, before the engine applies another command."""
         stored = self.private
         trades: list[TradeRecord] = []
+        transfers: list[TransferRecord] = []
         user_ids: dict[str, None] = {}
         named: dict[int, None] = {}
         for stamped, events in zip(self._stamped, self._events, strict=True):
-            private: list[PrivateEvent] = [event for event in events if not isinstance(event, PUBLIC_EVENTS)]
+            private: list[PrivateEvent] = [event for event in events if not isinstance(event, UNSTORED_EVENTS)]
+            if isinstance(stamped.command, Transfer):
+                transfers += (event.transfer for event in events if isinstance(event, FundsTransferred))
             for event in private:
                 user_ids.update(dict.fromkeys(users_of(event)))
                 match event:
@@ -169,6 +173,9 @@ class PendingBatch:
             touched_order_ids=[order_id for order_id in named if order_id < first_id],
             positions=changes.positions,
             audit=[_entry(engine.shard, stamped) for stamped in self._stamped if type(stamped.command) is Administered],
+            balances=changes.balances,
+            assets=changes.assets,
+            transfers=transfers,
         )
 
 

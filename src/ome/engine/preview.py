@@ -6,7 +6,7 @@ waiting stop, and the orders that are named. It costs in proportion to that, not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import structs
@@ -58,6 +58,7 @@ def _excerpt(engine: Engine, commands: Sequence[Command]) -> EngineState:
         structs.replace(engine.settings, max_symbols=_ROOM if has_room else 0),
         [book.record() for book in books],
         list(orders.values()),
+        balances=engine.balances(frozenset({order.user_id for order in orders.values()} | _users(asking))),
     )
 
 
@@ -66,7 +67,7 @@ def _reachable(book: OrderBook, asking: Sequence[NewOrder | ModifyOrder], named:
     quantities = book.instrument.quantities
     wanted = sum(quantities.floor(command.quantity) for command in asking if command.quantity is not None)
     wanted += sum(order.quantity for order in (*named, *book.stops))
-    users = {command.user_id for command in asking if isinstance(command, NewOrder)}
+    users = _users({"": asking})
     users |= {order.user_id for order in (*named, *book.stops)}
     yield from book.stops
     for side in (Side.BUY, Side.SELL):
@@ -76,6 +77,11 @@ def _reachable(book: OrderBook, asking: Sequence[NewOrder | ModifyOrder], named:
             left -= sum(order.remaining for order in level if order.user_id not in users)
             if left <= 0:
                 break
+
+
+def _users(asking: Mapping[str, Sequence[NewOrder | ModifyOrder]]) -> set[str]:
+    """Those who submit something."""
+    return {command.user_id for commands in asking.values() for command in commands if isinstance(command, NewOrder)}
 
 
 def _record(order: Order) -> OrderRecord:

@@ -32,13 +32,13 @@ from ome.db import schema
 from ome.db.engine_snapshots import SnapshotRow, recovered
 from ome.db.history import ORDERED_BY, History, Row, Unreadable, open_history
 from ome.db.recovery import EngineRow, JournalRow, hash_of, records
-from ome.db.statements import Head, change_of, instrument_rows, order_rows, position_rows, rows_by_table
+from ome.db.statements import Head, asset_rows, balance_rows, change_of, instrument_rows, order_rows, position_rows, rows_by_table
 from ome.db.url import parse_url
 from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, hash_text
 from ome.domain.commands import AdvanceTime, NewOrder, Stamped, decode_commands
 from ome.domain.enums import LAST_OPEN
 from ome.domain.errors import InvariantBroken, StateMismatch
-from ome.domain.events import PUBLIC_EVENTS, CommandEvents, decode_events
+from ome.domain.events import UNSTORED_EVENTS, CommandEvents, decode_events
 from ome.domain.ids import MAX_ID, SHARD_STEP, make_id
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
@@ -174,11 +174,15 @@ class ShardReplay:
         self._indexes = [Stream(history, table, shard) for table in _INDEXES]
         self._instruments = Stream(history, schema.stored_instruments, shard)
         self._positions = Stream(history, schema.stored_positions, shard)
+        self._balances = Stream(history, schema.stored_balances, shard)
+        self._assets = Stream(history, schema.stored_assets, shard)
+        self._transfers = Stream(history, schema.stored_transfers, shard)
 
     @property
     def streams(self) -> list[Stream]:
         """Every table's."""
-        return [self._journal, self._orders, self._trades, self._events, *self._indexes, self._instruments, self._positions]
+        made = [self._journal, self._orders, self._trades, self._events, *self._indexes, self._transfers]
+        return [*made, self._instruments, self._positions, self._balances, self._assets]
 
     def run(self) -> Iterator[int]:
         """Replay and compare, batch by batch: the position after each. Raises CannotFollow, Unreadable."""
@@ -225,6 +229,7 @@ class ShardReplay:
             if stored[0] in is_open:
                 self._held[stored[0]] = _encode(stored)
         self._trades.until(make_id(self._shard, engine.trade_count))
+        self._transfers.until(make_id(self._shard, position))
         for stream in (self._events, *self._indexes):
             stream.until(position)
 
@@ -245,7 +250,7 @@ class ShardReplay:
                 text = f"The command of position {command.position} can't be carried out: {type(error).__name__}: {error}."
                 raise CannotFollow(command.position, "journal", text) from error
             pending.add(command, events, _NOBODY)
-            self._counts.events += sum(not isinstance(event, PUBLIC_EVENTS) for event in events)
+            self._counts.events += sum(not isinstance(event, UNSTORED_EVENTS) for event in events)
         batch = structs.replace(pending.seal(self._engine), commands=journal.commands)
         self._compare(batch, journal, stamped)
         self._chain, self._epoch = journal.chain_hash, journal.epoch
@@ -300,6 +305,9 @@ class ShardReplay:
         trades = rows[schema.stored_trades]
         self._findings.rows(last, schema.stored_trades, self._trades.until(make_id(self._shard, batch.trade_count)), trades)
         self._counts.trades += len(trades)
+        self._findings.rows(
+            last, schema.stored_transfers, self._transfers.until(make_id(self._shard, last)), rows[schema.stored_transfers]
+        )
         for index in self._indexes:
             self._findings.rows(last, index.table, index.until(last), rows[index.table])
         self._take_in([make_id(self._shard, each.position) for each in stamped if isinstance(each.command, NewOrder)], last)
@@ -362,7 +370,10 @@ class ShardReplay:
         )
         positions = position_rows(state.positions, self._shard)
         self._findings.rows(position, schema.stored_positions, self._positions.rest(), positions)
-        for stream in (self._orders, self._trades, self._events, *self._indexes):
+        balances, assets = balance_rows(state.balances, self._shard), asset_rows(state.assets, self._shard)
+        self._findings.rows(position, schema.stored_balances, self._balances.rest(), balances)
+        self._findings.rows(position, schema.stored_assets, self._assets.rest(), assets)
+        for stream in (self._orders, self._trades, self._events, *self._indexes, self._transfers):
             for row in stream.rest():
                 self._findings.unexpected(position, stream.table, row)
         self._compare_engine_row()

@@ -38,7 +38,9 @@ def metrics() -> Metrics:
 
 def make(exchange: FakeExchange, metrics: Metrics, durability: str = "full", **settings: object) -> Dispatcher:
     """An application over this exchange with these settings, which commits like this."""
-    ports = Ports(entry=exchange, reads=exchange, market=exchange, past=exchange.past, feed=exchange, bus=exchange)
+    ports = Ports(
+        entry=exchange, funds=exchange, reads=exchange, market=exchange, past=exchange.past, feed=exchange, bus=exchange
+    )
     return build_app(ports=ports, settings=ApiSettings(**settings), metrics=metrics, durability=lambda: durability)  # type: ignore[arg-type]
 
 

@@ -15,7 +15,7 @@ from ome.api.history import BEGINNING, Place, cut_events, history_view, place_af
 from ome.domain.commands import CancelOrder, Command, Configure, DefineInstrument, ModifyOrder, NewOrder, Stamped
 from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.events import (
-    PUBLIC_EVENTS,
+    UNSTORED_EVENTS,
     CommandEvents,
     CommandRefused,
     OrderEvent,
@@ -45,7 +45,7 @@ class Venue:
         """Carry out a command `after_s` seconds later; its position, which is the id of an order that it submits."""
         engine = self.engine
         events = engine.apply(Stamped(engine.position + 1, max(engine.time, START) + after_s * SECOND, command))
-        private = [event for event in events if not isinstance(event, PUBLIC_EVENTS)]
+        private = [event for event in events if not isinstance(event, UNSTORED_EVENTS)]
         self.commands.append(CommandEvents(engine.position, engine.time, private))
         self.orders |= {order.id: order for order in engine.take_changes().orders}
         return engine.position

@@ -27,6 +27,7 @@ BUILT = {
     ("GET", "/market/{symbol}/candles"), ("GET", "/market/{symbol}/snapshots"),
     ("GET", "/market/{symbol}/snapshots/{snapshot_id}"), ("GET", "/keys"), ("POST", "/keys"), ("DELETE", "/keys/{key_id}"),
     ("POST", "/keys/{key_id}/rotate"), ("GET", "/admin/audit"), ("GET", "/admin/errors"),
+    ("POST", "/admin/deposits"), ("POST", "/admin/withdrawals"), ("GET", "/users/{user_id}/balances"),
 }  # fmt: skip
 LIMIT: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "price": "150.50"}
 MARKET: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "type": "MARKET"}
@@ -95,6 +96,8 @@ def test_only_the_statuses_that_an_operation_answers_are_declared(document: dict
         ("POST", "/keys"): {"201"},
         ("POST", "/keys/{key_id}/rotate"): {"201"},
         ("POST", "/orders"): {"201"},
+        ("POST", "/admin/deposits"): {"201"},
+        ("POST", "/admin/withdrawals"): {"201"},
         ("PUT", "/instruments/{symbol}"): {"200", "201"},
         ("GET", "/ws"): {"101"},
     }

@@ -5,13 +5,25 @@ from sqlalchemy import Table
 
 from ome.db import schema
 from ome.db.recovery import EngineRow, JournalRow
-from ome.domain.records import AuditEntry, InstrumentRecord, OrderRecord, PositionRecord, TradeRecord
+from ome.domain.records import (
+    AssetRecord,
+    AuditEntry,
+    BalanceRecord,
+    InstrumentRecord,
+    OrderRecord,
+    PositionRecord,
+    TradeRecord,
+    TransferRecord,
+)
 
 PAIRS = [
     (schema.stored_orders, OrderRecord, []),
     (schema.stored_trades, TradeRecord, []),
     (schema.stored_instruments, InstrumentRecord, ["shard"]),
     (schema.stored_positions, PositionRecord, ["shard"]),
+    (schema.stored_balances, BalanceRecord, ["shard"]),
+    (schema.stored_assets, AssetRecord, ["shard"]),
+    (schema.stored_transfers, TransferRecord, []),
     (schema.engine, EngineRow, []),
     (schema.journal, JournalRow, []),
     (schema.audit, AuditEntry, []),

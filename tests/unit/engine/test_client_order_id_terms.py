@@ -7,7 +7,7 @@ from msgspec import structs
 
 from ome.domain.commands import NewOrder
 from ome.domain.enums import OrderType, Side, TimeInForce
-from ome.domain.events import PUBLIC_EVENTS, CommandRefused, OrderAccepted
+from ome.domain.events import UNSTORED_EVENTS, CommandRefused, OrderAccepted
 from ome.domain.numbers import parse
 from ome.domain.reasons import Reason
 from ome.domain.records import SpecialTerms
@@ -67,7 +67,7 @@ async def test_the_same_terms_again_get_the_first_answer_and_others_are_refused(
     assert any(isinstance(event, OrderAccepted) for event in first.events)
     assert again.replayed
     assert again.order_id == first.order_id
-    assert again.events == [event for event in first.events if not isinstance(event, PUBLIC_EVENTS)]
+    assert again.events == [event for event in first.events if not isinstance(event, UNSTORED_EVENTS)]
     assert other.events == [CommandRefused(None, Reason.CLIENT_ORDER_ID_CONFLICT)]
 
 

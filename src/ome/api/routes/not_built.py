@@ -16,11 +16,8 @@ NOT_BUILT: Final[tuple[tuple[str, str, str, Access], ...]] = (
     ("GET", "/users/{user_id}/limits", "Read a user's limits", Access.READ),
     ("GET", "/users/{user_id}/positions", "Read a user's positions", Access.READ),
     ("GET", "/users/{user_id}/risk", "Read a user's headroom", Access.READ),
-    ("GET", "/users/{user_id}/balances", "Read a user's balances", Access.READ),
     ("POST", "/users/{user_id}/cancel_all_after", "Arm or disarm the dead-man timer", Access.TRADE),
     ("PUT", "/admin/kill", "Stop all, a user or a symbol", Access.OPERATOR),
-    ("POST", "/admin/deposits", "Credit a user", Access.OPERATOR),
-    ("POST", "/admin/withdrawals", "Debit a user", Access.OPERATOR),
 )
 """Method, path, what it is for, and the scope that it will ask for. A route that is built leaves this list."""
 
