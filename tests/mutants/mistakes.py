@@ -20,6 +20,7 @@ class Mistake(NamedTuple):
 MATCHING, ENGINE, ADMISSION = "engine/matching.py", "engine/engine.py", "engine/admission.py"
 AUCTION, STOPS, SPECIAL = "engine/auction.py", "engine/stop_book.py", "engine/special.py"
 BOOK, BOUNDS, ORDER = "engine/order_book.py", "engine/price_bounds.py", "engine/order.py"
+FUNDS, LEDGER, AMOUNTS = "engine/funds.py", "engine/ledger.py", "domain/amounts.py"
 ACCOUNTS, POSITIONS, REACH = "engine/accounts.py", "domain/positions.py", "engine/reach.py"
 
 MISTAKES = [
@@ -336,8 +337,8 @@ MISTAKES = [
     Mistake(
         "only the taker is decremented",
         MATCHING,
-        "            for order in (taker, maker):\n                order.prevent(lots, time)\n                self._hooks",
-        "            for order in (taker,):\n                order.prevent(lots, time)\n                self._hooks",
+        "            for order in (taker, maker):\n                self._hooks",
+        "            for order in (taker,):\n                self._hooks",
     ),
     Mistake(
         "what was prevented is not told",
@@ -420,6 +421,132 @@ MISTAKES = [
         "sorted(state.orders, key=lambda order: -order.id)",
     ),
     Mistake(
-        "the tick changes under open orders", ENGINE, "            if not book.is_empty:\n", "            if book.is_empty:\n"
+        "the tick changes under open orders",
+        ENGINE,
+        "if (is_redefined or is_refunded) and not book.is_empty:",
+        "if is_refunded and not book.is_empty:",
+    ),
+    # Funds
+    Mistake(
+        "fees change under open orders",
+        ENGINE,
+        "if (is_redefined or is_refunded) and not book.is_empty:",
+        "if is_redefined and not book.is_empty:",
+    ),
+    Mistake(
+        "a fee is rounded down",
+        AMOUNTS,
+        "return -(-value * fee_bps // BASIS_POINTS)",
+        "return value * fee_bps // BASIS_POINTS",
+    ),
+    Mistake(
+        "maker and taker pay each other's fee",
+        FUNDS,
+        "fee_of(value, terms.maker_fee_bps), fee_of(value, terms.taker_fee_bps)",
+        "fee_of(value, terms.taker_fee_bps), fee_of(value, terms.maker_fee_bps)",
+    ),
+    Mistake(
+        "a buy holds its price without a fee",
+        FUNDS,
+        "return value + max(0, fee_of(value, max(self.maker_fee_bps, self.taker_fee_bps)))",
+        "return value",
+    ),
+    Mistake(
+        "a buy holds the taker's fee, whatever the maker's is",
+        FUNDS,
+        "fee_of(value, max(self.maker_fee_bps, self.taker_fee_bps))",
+        "fee_of(value, self.taker_fee_bps)",
+    ),
+    Mistake(
+        "a rebate makes an order cheaper to hold",
+        FUNDS,
+        "value + max(0, fee_of(value, max(self.maker_fee_bps, self.taker_fee_bps)))",
+        "value + fee_of(value, max(self.maker_fee_bps, self.taker_fee_bps))",
+    ),
+    Mistake(
+        "a sell is not paid for by what it sells",
+        FUNDS,
+        "            return lots * self.lot\n",
+        "            return 0\n",
+    ),
+    Mistake(
+        "what a better price spares stays held",
+        FUNDS,
+        "terms.held(Side.BUY, buyer.price, lots), value, buyer_fee",
+        "0 if buyer.price is None else value + max(0, buyer_fee), value, buyer_fee",
+    ),
+    Mistake(
+        "what has ended holds on",
+        ENGINE,
+        "            self._funds.reduced(order, order.remaining)\n",
+        "            self._funds.reduced(order, 0)\n",
+    ),
+    Mistake(
+        "a raised order holds no more than before",
+        FUNDS,
+        "        elif not self._ledger.reserve(order.user_id, asset, more):\n",
+        "        elif more < 0:\n",
+    ),
+    Mistake(
+        "a change that needs less is looked at too",
+        FUNDS,
+        "        if more <= 0:\n",
+        "        if more <= 0 and self._ledger.available(order.user_id, asset):\n",
+    ),
+    Mistake(
+        "a market buy takes what it can't pay for",
+        FUNDS,
+        "return most <= self._ledger.available(order.user_id, asset)",
+        "return most <= 2 * self._ledger.available(order.user_id, asset)",
+    ),
+    Mistake(
+        "a market buy needs what lies beyond its bound",
+        FUNDS,
+        "        if limit is not None and level.price > limit:\n            break\n",
+        "",
+    ),
+    Mistake(
+        "a market buy needs what its own orders would cost",
+        FUNDS,
+        "if not (passes_own and maker.user_id == taker.user_id):",
+        "if maker.remaining:",
+    ),
+    Mistake(
+        "a market buy does not see what is hidden",
+        FUNDS,
+        "lots = min(left, maker.remaining)",
+        "lots = min(left, maker.shown)",
+    ),
+    Mistake("a fired stop need not pay", ENGINE, "if not self._funds.fire(", "if False and not self._funds.fire("),
+    Mistake(
+        "a fired stop limit holds twice",
+        FUNDS,
+        "order.side is Side.SELL or order.type is OrderType.STOP_LIMIT:",
+        "order.side is Side.SELL:",
+    ),
+    Mistake(
+        "what is held can be withdrawn",
+        LEDGER,
+        "amount > account.available:\n            return False\n        self._credit",
+        "amount > account.total:\n            return False\n        self._credit",
+    ),
+    Mistake(
+        "the last cent can't be held",
+        LEDGER,
+        "amount > account.available:\n            return False\n        account.reserved",
+        "amount >= account.available:\n            return False\n        account.reserved",
+    ),
+    Mistake(
+        "rebates come out of nowhere",
+        LEDGER,
+        "fees += buyer.fee + seller.fee",
+        "fees += max(0, buyer.fee) + max(0, seller.fee)",
+    ),
+    Mistake("a deposit comes out of nowhere", LEDGER, "self._venue_of(asset).external -= amount\n", "self._venue_of(asset)\n"),
+    Mistake(
+        "after a restart nothing is held",
+        LEDGER,
+        "atoms_of_text(record.total), atoms_of_text(record.reserved)",
+        "atoms_of_text(record.total), 0",
     ),
 ]

@@ -28,6 +28,7 @@ def first_failure() -> str | None:
     for seed in SEEDS:
         try:
             run(seed, COMMANDS)
+            run(seed, COMMANDS, funded=True)
         except Exception:  # noqa: BLE001  likewise
             return f"random flow, seed {seed}"
     return None
