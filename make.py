@@ -169,6 +169,9 @@ TARGETS: dict[str, Callable[[], int]] = {
         python("-m", "simulation", "--canaries", environment=TESTS),
         python("-m", "simulation", "--seeds", "200", environment=TESTS),
     ),
+    "money": python(
+        "-m", "properties.money", "--seed", SEED, "--budget-seconds", os.environ.get("BUDGET", "600"), environment=TESTS
+    ),
     "mutants": python("-m", "mutants", environment=TESTS),
     "schemathesis": python("-m", "fuzz", environment=TESTS),
     "overload": python("-m", "loadtests.overload"),
