@@ -22,6 +22,14 @@ _SCOPES: Final = {access.scope: access for access in Access if access is not Acc
 _SECRETS: Final = frozenset({"digest"})
 """What of an entry's detail isn't shown."""
 
+EndTime = Annotated[
+    str,
+    Meta(
+        description="RFC 3339 with its zone, in the future; without it, it doesn't end by itself",
+        examples=["2099-12-31T23:59:59Z"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
 ScopeName = Annotated[str, Meta(extra_json_schema={"enum": list(_SCOPES)})]
 
 
@@ -30,7 +38,7 @@ class KeyRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     user_id: UserId
     scopes: Annotated[list[ScopeName], Meta(min_length=1, description="Each includes those before it: read, trade, operator")]
-    expires_at: Annotated[str | UnsetType, Meta(description="RFC 3339; without it, it doesn't end by itself")] = LEFT_OUT
+    expires_at: EndTime | UnsetType = LEFT_OUT
 
 
 class RotationRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
