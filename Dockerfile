@@ -24,7 +24,8 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 5000
 STOPSIGNAL SIGTERM
+# Whether to send requests here: not to a standby, nor while it recovers. What ends whatever is unhealthy asks /health/live instead.
 # The slim image has no curl; urlopen raises for every status but 2xx and 3xx.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['PORT'] + '/health', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['PORT'] + '/health/ready', timeout=4)"]
 CMD ["ome", "serve"]

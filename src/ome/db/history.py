@@ -77,6 +77,14 @@ _HEADER: Final[dict[str, tuple[int, tuple[bytes, ...]]]] = {
     "reserved field": (72, (bytes(20),)),
 }
 """Where a field stands and what it may be; see SQLite's file format."""
+_FOREIGN: Final = """
+SELECT 'trigger', tgname, relname FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace AND relname = ANY($1)
+UNION ALL
+SELECT 'rule', rulename, relname FROM pg_rewrite JOIN pg_class ON pg_class.oid = ev_class
+WHERE relkind <> 'v' AND relnamespace = current_schema()::regnamespace AND relname = ANY($1)
+ORDER BY 1, 2
+"""
 FAILURES: Final = (sqlite3.Error, UnicodeDecodeError)
 """What Python's driver raises for a file that it can't read: also names, and messages, that are no UTF-8."""
 
@@ -196,7 +204,7 @@ class SqliteHistory:
 
     def damage(self) -> list[str]:
         """SQLite's own check of every page and index, the header's fields that this passes over, and the schema against the one
-        that the migrations make.
+        that the migrations make: nothing less, nothing else, and nothing more.
         """
         try:
             found = self._values(f"PRAGMA integrity_check({_DAMAGE_SHOWN})")
@@ -229,7 +237,8 @@ class SqliteHistory:
             for (kind, name), sql in wanted.items()
             if found.get((kind, name), sql) != sql
         ]
-        return sorted(lost + other)
+        more = [f"The {kind} {name} is not OME's." for kind, name in found.keys() - wanted.keys()]
+        return sorted(lost + other + more)
 
     def _values(self, sql: str) -> list[Any]:
         try:
@@ -301,8 +310,12 @@ class PostgresHistory:
         return self._values(_shards_sql(POSTGRESQL))
 
     def damage(self) -> list[str]:
-        """Nothing: pages are the server's to check (data checksums, amcheck)."""
-        return []
+        """Triggers and rules on OME's tables, which would change what commits write; pages are the server's to check (data
+        checksums, amcheck), and what else is in the database is nobody's business here.
+        """
+        ours = list(schema.metadata.tables)
+        found = self._wait(self._connection.fetch(_FOREIGN, ours))
+        return [f"The {kind} {name} on {table} is not OME's." for kind, name, table in found]
 
     def _values(self, sql: str) -> list[Any]:
         return [row[0] for row in self._wait(self._connection.fetch(sql))]
