@@ -15,6 +15,13 @@ from ome.db.postgres import PostgresSession
 from ome.domain.errors import EngineRunning, Fenced, StorageAway, StorageError
 from postgres import execute
 
+SHORT_S = 0.3
+"""A lease that has run out as soon as nobody renews it: the time in which the server wasn't there doesn't count."""
+END_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+LOCKS = (
+    "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+    " WHERE locktype = 'advisory' AND granted AND datname = current_database()"
+)
 LONG_AGO = "UPDATE lease SET renewed_at = renewed_at - interval '1 hour'"
 
 
@@ -42,9 +49,9 @@ async def started(url: str, **options: Any) -> Storage:
 
 async def test_an_engine_that_renews_its_lease_is_left_alone(postgres_url: str) -> None:
     """However long the second one tries: it is refused, or stands by, and the first goes on."""
-    first = await started(postgres_url)
+    first = await started(postgres_url, lease_s=1)
     for standby, error in ((False, EngineRunning), (True, StorageAway)):
-        second = open_storage(postgres_url, standby=standby)
+        second = open_storage(postgres_url, standby=standby, lease_s=1)
         with pytest.raises(error, match="Another engine is running"):
             await second.repository.open()
         await second.close()
@@ -69,7 +76,7 @@ async def test_a_holder_that_says_nothing_is_taken_over_from_and_fenced(postgres
     await first.repository.commit(resting_batch(1, 1))
     silent(first)
     await execute(postgres_url, LONG_AGO)
-    second = await started(postgres_url)
+    second = await started(postgres_url, lease_s=SHORT_S)
     assert (await second.repository.load()).state.position == 1
     await second.repository.commit(resting_batch(2, 1))
     with pytest.raises(Fenced):
@@ -93,7 +100,7 @@ async def test_a_connection_that_may_not_be_ended_is_no_obstacle(postgres_url: s
     first = await started(postgres_url)
     silent(first)
     await execute(postgres_url, LONG_AGO, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
-    second = await started(f"postgresql://{role}:x@{postgres_url.partition('@')[2]}")
+    second = await started(f"postgresql://{role}:x@{postgres_url.partition('@')[2]}", lease_s=SHORT_S)
     await second.repository.commit(resting_batch(1, 1))
     with pytest.raises(Fenced):
         await first.repository.commit(resting_batch(1, 1))
@@ -124,10 +131,7 @@ async def test_a_lease_is_renewed_again_after_its_connection_was_cut(postgres_ur
     connection = await asyncpg.connect(postgres_url)
     before = await connection.fetchval("SELECT renewed_at FROM lease")
     for _ in range(2):
-        await connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-            " AND datname = current_database()"
-        )
+        await connection.execute(END_ALL)
         while (now := await connection.fetchval("SELECT renewed_at FROM lease")) <= before:
             await asyncio.sleep(0.02)
         before = now
@@ -135,3 +139,63 @@ async def test_a_lease_is_renewed_again_after_its_connection_was_cut(postgres_ur
     await first.close()
     with suppress(OSError):
         await connection.close()
+
+
+async def test_an_idle_engine_retakes_its_lock(postgres_url: str) -> None:
+    """DUR7: the lock goes with the connection when the server ends it, as in a restart; the next renewal has it again."""
+    first = await started(postgres_url, lease_s=SHORT_S)
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        await connection.execute(END_ALL)
+        while not await connection.fetchval(LOCKS):
+            await asyncio.sleep(0.02)
+        assert first.repository.epoch == await connection.fetchval("SELECT epoch FROM engine") == 1
+    finally:
+        await connection.close()
+    await first.repository.commit(resting_batch(1, 1))
+    await first.close()
+
+
+async def test_a_living_engine_without_its_lock_is_left_alone(postgres_url: str) -> None:
+    """DUR7: its connections were ended a moment ago and the lock is free, but it says that it lives: no takeover."""
+    first = await started(postgres_url, lease_s=1)
+    await execute(postgres_url, END_ALL)
+    second = open_storage(postgres_url, lease_s=1)
+    with pytest.raises(EngineRunning):
+        await second.repository.open()
+    await second.close()
+    await first.repository.commit(resting_batch(1, 1))
+    await first.close()
+
+
+async def test_a_dead_engine_is_not_waited_for_longer_than_a_renewal_takes(postgres_url: str) -> None:
+    """Killed, its lock free and its lease fresh: it is listened for, and then the next one starts, before the lease's end."""
+    first = await started(postgres_url, lease_s=3)
+    silent(first)
+    await execute(postgres_url, END_ALL)
+    second = await started(postgres_url, lease_s=3)
+    connection = await asyncpg.connect(postgres_url)
+    assert await connection.fetchval("SELECT epoch FROM engine") == 2
+    await connection.close()
+    await second.close()
+    await first.close()
+
+
+@pytest.mark.parametrize("step", ["_try_lock", "_head"])
+async def test_a_look_that_hears_nothing_is_given_up(postgres_url: str, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """The way to the database swallows a step of looking up a commit: the next look goes over a new connection."""
+    monkeypatch.setattr("ome.db.postgres.PROBE_TIMEOUT_S", 5.0)
+    first = await started(postgres_url)
+    real, hung = getattr(PostgresSession, step), list[str]()
+
+    async def swallowed_once(session: PostgresSession, *given: Any) -> Any:
+        if not hung:
+            hung.append(step)
+            await asyncio.Event().wait()
+        return await real(session, *given)
+
+    monkeypatch.setattr(PostgresSession, step, swallowed_once)
+    await execute(postgres_url, END_ALL)
+    await first.repository.commit(resting_batch(1, 1))
+    assert hung == [step]
+    await first.close()

@@ -91,6 +91,26 @@ async def test_a_flush_that_fails_between_commits_ends_the_engine(tmp_path: Path
     await storage.close()
 
 
+async def test_a_flush_that_fails_beside_the_batches_ends_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candles and snapshots are written to the same disk: whoever writes them is refused, and the engine hears of it (74)."""
+    told: list[StorageError] = []
+    storage = open_storage(f"sqlite:///{tmp_path}/orders.db", failed=told.append)
+    await storage.repository.start()
+    session = storage.repository._session
+    assert isinstance(session, SqliteSession)
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+
+    def fails(*_: object) -> bool:
+        raise error
+
+    monkeypatch.setattr(session._work, "write_beside", fails)
+    with pytest.raises(sqlite3.OperationalError):
+        await session.write(None, [])
+    assert [(type(each), each.exit_code) for each in told] == [(DiskFailed, 74)]
+    await storage.close()
+
+
 async def test_a_flush_that_fails_at_the_start_is_told_before_the_fence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HOLE1b: the WAL must be in the file before anything is written; exit status 74 with advice, and no epoch is taken."""
     url = f"sqlite:///{tmp_path}/orders.db"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -54,6 +55,19 @@ class Postgres:
     async def stop(self, how: signal.Signals) -> None:
         """SIGINT is a fast shutdown, SIGQUIT an immediate one, SIGKILL the end of the postmaster alone."""
         await asyncio.to_thread(self._server.stop, how)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2].partition("/")[0])
+
+    async def scalar(self, sql: str) -> Any:
+        """The first value of a statement's first row, None without one; over a connection of its own."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            return await connection.fetchval(sql)
+        finally:
+            await connection.close()
 
     async def execute(self, sql: str) -> int:
         """Rows that a statement returns, over a connection of its own."""

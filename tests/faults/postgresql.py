@@ -17,6 +17,8 @@ from faults.service import a_nursery, a_service
 TRADING_WITHIN_S = 2.0
 """How soon after the database's return an order has to be acknowledged."""
 GONE_S = 30.0
+LEASE_S = 1.5
+SHORT_LEASE = {"LEASE_SEC": str(LEASE_S)}
 LOCKED_BY_US = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
 )
@@ -90,10 +92,37 @@ async def backends_terminated(run: Run) -> Outcome:
     return outcome
 
 
+async def restarted_beside_a_standby(run: Run) -> Outcome:
+    """DUR7: PostgreSQL is restarted beneath an engine that trades little and one that stands by: the first one stays."""
+    outcome, database = Outcome(), await places.postgresql(run)
+    with (
+        a_nursery() as nursery,
+        a_service(database.url, SHORT_LEASE, nursery=nursery) as first,
+        a_service(database.url, SHORT_LEASE | {"STANDBY": "true"}, nursery=nursery) as second,
+    ):
+        load = Load(first.port, run.seed)
+        async with loaded(load):
+            await first.up()
+            await load.acknowledge_next()
+            await load.stop()
+            second.spawn()
+            while run.goes_on(outcome.injected):
+                await asyncio.sleep(run.rng.uniform(0.0, 2.0))
+                await database.stop(signal.SIGINT)
+                await database.start()
+                await asyncio.sleep(LEASE_S)
+                outcome.injected += 1
+                outcome.expect(first.process is not None and first.process.poll() is None, "the first was unseated")
+                outcome.expect(await database.scalar("SELECT epoch FROM engine") == 1, "another engine took the fence")
+        outcome.findings.add(await audit(load.ledger, database.url, first.port, load.watcher))
+    return outcome
+
+
 FAULTS = (
     Fault("postgresql-fast", restarted_fast, 5, 15),
     Fault("postgresql-immediate", restarted_immediate, 5, 15),
     Fault("postgresql-kill", killed, 5, 15),
     Fault("postgresql-backends", backends_terminated, 50, 15),
     Fault("postgresql-gone-30s", gone, 1, 45),
+    Fault("postgresql-standby", restarted_beside_a_standby, 3, 15),
 )

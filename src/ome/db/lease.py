@@ -4,8 +4,13 @@ It tells an engine that starts when to try: a holder that has said nothing for t
 connection, and with it the advisory lock, may still be there (the process was stopped, the network broke). It is only a hint, so
 no clock is trusted: at most one engine commits because of the compare-and-set, whoever believes to hold the lease.
 
-The row is written in the transaction that takes the fence and renewed three times per lease, over a connection of its own so
-that no commit waits for it. A holder that finds another name in the row has been overtaken; so an idle one learns of it.
+The row is written in the transaction that takes the fence, renewed three times per lease, over a connection of its own so that no
+commit waits for it, and deleted by a holder that stops in order. A holder that finds another name in the row has been overtaken;
+so an idle one learns of it. Time in which the server wasn't there doesn't count against a holder: it could not renew.
+
+With each renewal the holder looks after its lock (`hold`), which is gone with every connection that the server ends. One that
+starts and finds the lock free, but a lease that hasn't run out, therefore waits for `silence_s`: a holder that lives has said so
+by then.
 """
 
 from __future__ import annotations
@@ -15,12 +20,21 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import Final
 
 import asyncpg
+from msgspec import Struct
+
+from ome.domain.errors import StorageError
 
 RENEWALS: Final = 3
 """Renewals per lease: two may fail before anybody takes the holder for gone."""
+_RETRIES: Final = 10
+"""Attempts in the time of a renewal, where one has failed."""
+_SLACK: Final = 1.3
+"""Renewals that a holder may take for one, at the most, before it counts as silent."""
+RELEASE_TIMEOUT_S: Final = 1.0
 _FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _TAKE: Final = """
@@ -28,21 +42,35 @@ INSERT INTO lease (shard, holder, renewed_at) VALUES ($1, $2, clock_timestamp())
 ON CONFLICT (shard) DO UPDATE SET holder = excluded.holder, renewed_at = excluded.renewed_at
 """
 _RENEW: Final = "UPDATE lease SET renewed_at = clock_timestamp() WHERE shard = $1 AND holder = $2 RETURNING true"
-_HAS_RUN_OUT: Final = "SELECT clock_timestamp() - renewed_at > make_interval(secs => $2) FROM lease WHERE shard = $1"
+_RELEASE: Final = "DELETE FROM lease WHERE shard = $1 AND holder = $2"
+_LOOK: Final = """
+SELECT renewed_at, clock_timestamp() - greatest(renewed_at, pg_postmaster_start_time()) > make_interval(secs => $2)
+FROM lease WHERE shard = $1 AND holder <> $3
+"""
 
 _log = logging.getLogger(__name__)
 
 Connect = Callable[[], Awaitable[asyncpg.Connection]]
 
 
-class Lease:
-    """One engine's claim on a shard for `seconds` at a time; `lost` is called when another engine is found to have it."""
+class Sign(Struct, frozen=True):
+    """What another holder last said: when, by the database's clock, and whether that was a whole lease ago."""
 
-    def __init__(self, shard: int, seconds: float, connect: Connect, lost: Callable[[], None]) -> None:
+    renewed_at: datetime
+    has_run_out: bool
+
+
+class Lease:
+    """One engine's claim on a shard for `seconds` at a time; `lost` hears that another engine has it, `hold` of each renewal."""
+
+    def __init__(
+        self, shard: int, seconds: float, connect: Connect, lost: Callable[[], None], hold: Callable[[], Awaitable[None]]
+    ) -> None:
         self._shard = shard
         self._seconds = seconds
         self._connect = connect
         self._lost = lost
+        self._hold = hold
         self._holder = secrets.token_hex(16)
         self._connection: asyncpg.Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -51,40 +79,53 @@ class Lease:
         """Write our name into the row, in the transaction that is open on this connection."""
         await connection.execute(_TAKE, self._shard, self._holder)
 
-    async def has_run_out(self, connection: asyncpg.Connection) -> bool:
-        """Whether the row's holder, another engine, hasn't renewed it for the lease's time."""
+    @property
+    def silence_s(self) -> float:
+        """How long another holder has to be listened for, until its silence says that it is gone."""
+        return self._seconds / RENEWALS * _SLACK
+
+    async def look(self, connection: asyncpg.Connection) -> Sign | None:
+        """What another engine that hasn't stopped in order last said; None where there is none."""
         try:
-            return bool(await connection.fetchval(_HAS_RUN_OUT, self._shard, self._seconds))
+            row = await connection.fetchrow(_LOOK, self._shard, self._seconds, self._holder)
         except asyncpg.UndefinedTableError:  # of a version that knew no leases
-            return False
+            return None
+        return None if row is None else Sign(*row)
 
     def keep(self) -> None:
         """Renew it from now on."""
         self._task = asyncio.create_task(self._keep(), name="lease")
 
     async def close(self) -> None:
-        """Renew it no more."""
+        """Renew it no more, and give it back if that can be done at once."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+        if self._connection is not None:
+            with suppress(*_FAILURES):
+                await self._connection.execute(_RELEASE, self._shard, self._holder, timeout=RELEASE_TIMEOUT_S)
         self._drop()
 
     async def _keep(self) -> None:
+        period_s = self._seconds / RENEWALS
+        pause_s = 0.0  # the first renewal makes the connection
         while True:
-            await asyncio.sleep(self._seconds / RENEWALS)
+            await asyncio.sleep(pause_s)
+            pause_s = period_s
             try:
-                is_ours = await self._renew()
-            except _FAILURES as error:
+                if not await self._renew():
+                    self._lost()
+                    return
+                await self._hold()
+            except (*_FAILURES, StorageError) as error:
                 _log.warning("the lease could not be renewed: %s", error or type(error).__name__)
                 self._drop()
-                continue
-            if not is_ours:
-                self._lost()
+                pause_s = period_s / _RETRIES
 
     async def _renew(self) -> bool:
         async with asyncio.timeout(self._seconds / RENEWALS):
-            if self._connection is None:
+            if self._connection is None or self._connection.is_closed():
                 self._connection = await self._connect()
             return bool(await self._connection.fetchval(_RENEW, self._shard, self._holder))
 

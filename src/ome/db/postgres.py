@@ -34,9 +34,14 @@ from ome.domain.records import OrderRecord
 
 CONNECT_TIMEOUT_S: Final = 10.0
 PROBE_TIMEOUT_S: Final = 1.5
-"""How long a connection may take while a commit's outcome is looked up: one that is begun just before the database comes back
-must not be what trading waits for.
+"""How long looking up a commit's outcome may take, from connecting to the engine row under its lock: a look that is begun just
+before the database, or the way to it, comes back must not be what trading waits for.
 """
+FENCE_TIMEOUT_S: Final = 30.0
+"""How long taking the fence may take; longer than an older engine's backend keeps the row."""
+STATEMENT_TIMEOUT_S: Final = 300.0
+"""How long any other statement may take; the longest read all of a large database at start."""
+CLOSE_TIMEOUT_S: Final = 1.0
 COMMIT_TIMEOUT_S: Final = 10.0
 """How long a commit may take before its outcome is looked up over another connection."""
 IDLE_IN_TRANSACTION_MS: Final = 10_000
@@ -67,9 +72,11 @@ _BUG_CLASSES: Final = frozenset({"22", "23", "42"})
 _log = logging.getLogger(__name__)
 
 
-async def connect(url: DatabaseUrl, timeout_s: float = CONNECT_TIMEOUT_S) -> asyncpg.Connection:
+async def connect(
+    url: DatabaseUrl, timeout_s: float = CONNECT_TIMEOUT_S, statement_timeout_s: float | None = None
+) -> asyncpg.Connection:
     """A connection of its own to the database that `url` names; raises what asyncpg raises."""
-    return await asyncpg.connect(url.target, timeout=timeout_s)
+    return await asyncpg.connect(url.target, timeout=timeout_s, command_timeout=statement_timeout_s)
 
 
 class PostgresSession:
@@ -78,9 +85,12 @@ class PostgresSession:
     def __init__(self, url: DatabaseUrl, shard: int, lease_s: float, lost: Callable[[], None]) -> None:
         """`lost` is called when another engine has taken the lease of `lease_s` seconds."""
         self._url = url
-        self._lease = Lease(shard, lease_s, lambda: connect(url), lost)
+        self._lease = Lease(shard, lease_s, lambda: connect(url), lost, self._hold)
         self._shard = shard
         self._connection: asyncpg.Connection | None = None
+        self._has_lock = False
+        self._turn = asyncio.Lock()
+        """Whose turn on the connection it is: a commit's, or that of looking after the lock."""
         self._commit_sql = statements.postgresql_commit()
         self._head_sql = statements.head(POSTGRESQL)
         self._durability = "full"
@@ -98,17 +108,7 @@ class PostgresSession:
             reason = str(error) or type(error).__name__
             kind = StorageAway if _may_pass(error) else StorageUnusable
             raise kind(f"PostgreSQL can't be reached at {self._url.shown}: {reason}. Check DATABASE_URL.") from error
-        deadline = asyncio.get_running_loop().time() + LOCK_WAIT_S
-        while not await self._try_lock():
-            if await self._lease.has_run_out(self._connected()):
-                await self._take_over()
-                return
-            if asyncio.get_running_loop().time() > deadline:
-                raise EngineRunning(
-                    f"Another engine is running on {self._url.shown} (shard {self._shard})."
-                    " Stop it first, or name another database in DATABASE_URL."
-                )
-            await asyncio.sleep(_LOCK_PAUSE_S)
+        await self._take_lock()
 
     async def migrate(self) -> None:
         """Over a connection of SQLAlchemy's, which alembic wants; one engine at a time, whatever its shard."""
@@ -127,7 +127,7 @@ class PostgresSession:
         """Migrate, then one more epoch: the update waits for a backend of an older engine that is still in its commit."""
         await self.migrate()
         connection = self._connected()
-        async with connection.transaction():
+        async with asyncio.timeout(FENCE_TIMEOUT_S), connection.transaction():
             await connection.execute(statements.fence(POSTGRESQL), *statements.first_engine_row(self._shard))
             await self._lease.take(connection)
             head = await self._head(connection)
@@ -136,22 +136,34 @@ class PostgresSession:
 
     async def apply(self, change: Change) -> bool:
         """One statement, atomic by itself."""
-        return await self._write(self._connected(), change)
+        async with self._turn:
+            return await self._write(self._connected(), change)
 
     async def resolve(self, change: Change) -> bool:
-        """Under the engine row's lock, which an old backend of ours may hold until it is gone."""
-        self._drop()
-        self._connection = connection = await self._connect(PROBE_TIMEOUT_S)
-        if not await self._try_lock():
-            _log.warning("the engine's lock is still held; going on without it, the compare-and-set is the safety")
-        async with connection.transaction():
-            return await self._head(connection) == change.after or await self._write(connection, change)
+        """Under the engine row's lock, which an old backend of ours may hold until it is gone. Every step has its time, so that a
+        way to the database that swallows what is sent is given up, and a new one found.
+        """
+        async with self._turn:
+            self._drop()
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    connection = await self._reconnect()
+                    transaction = connection.transaction()
+                    await transaction.start()
+                    is_there = await self._head(connection) == change.after
+                async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                    committed = is_there or await self._write(connection, change)
+                    await transaction.commit()
+            except BaseException:
+                self._drop()
+                raise
+            return committed
 
     async def load(self) -> Stored:
         """In one snapshot."""
         connection = self._connected()
         loads, shard, ids = statements.loads(POSTGRESQL), self._shard, shard_ids(self._shard)
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
+        async with self._turn, connection.transaction(isolation="repeatable_read", readonly=True):
             extent = Extent(
                 await connection.fetchval(loads.event_batches, shard),
                 await connection.fetchval(loads.last_trade, *ids),
@@ -180,12 +192,14 @@ class PostgresSession:
             )
 
     async def close(self) -> None:
-        """Close the connection, and with it give back the lock."""
+        """Close the connection, and with it give back the lock; one that a commit still waits on is ended without a word."""
+        if self._turn.locked():
+            self._drop()
         await self._lease.close()
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-                await connection.close(timeout=CONNECT_TIMEOUT_S)
+                await connection.close(timeout=CLOSE_TIMEOUT_S)
 
     def final(self, error: Exception) -> Exception | None:
         """A bug, unless it is the network's, the server's state or a timeout."""
@@ -206,15 +220,17 @@ class PostgresSession:
         return Head(*row) if row else Head(0, 0, b"")
 
     async def _connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> asyncpg.Connection:
-        connection = await connect(self._url, timeout_s)
+        connection = await connect(self._url, timeout_s, STATEMENT_TIMEOUT_S)
         try:
-            await connection.execute(f"SET jit = off; SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}")
-            if await connection.fetchval("SHOW synchronous_commit") == "off":
+            await connection.execute(
+                f"SET jit = off; SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}", timeout=timeout_s
+            )
+            if await connection.fetchval("SHOW synchronous_commit", timeout=timeout_s) == "off":
                 raise StorageUnusable(
                     "PostgreSQL is set to synchronous_commit=off for this role, database or server: a commit could be lost."
                     " Set it to on (ALTER ROLE ... RESET synchronous_commit, or in postgresql.conf)."
                 )
-            if await connection.fetchval("SHOW fsync") == "off":
+            if await connection.fetchval("SHOW fsync", timeout=timeout_s) == "off":
                 self._durability = "relaxed"
                 _log.warning("the PostgreSQL server runs with fsync=off: a power cut can lose what was committed")
         except BaseException:
@@ -232,8 +248,58 @@ class PostgresSession:
         if connection is not None:
             connection.terminate()
 
+    async def _take_lock(self) -> None:
+        """Take the lock, from a holder that is gone if need be; raises EngineRunning.
+
+        A lock that is free says little: the server may have ended its holder's connection (it was restarted). So where the lease
+        hasn't run out, its holder is listened for first.
+        """
+        loop, connection = asyncio.get_running_loop(), self._connected()
+        deadline, silent_at = loop.time() + LOCK_WAIT_S, loop.time() + self._lease.silence_s
+        first = await self._lease.look(connection)
+        while True:
+            sign = await self._lease.look(connection)
+            lives = sign is not None and not sign.has_run_out and (first is None or sign.renewed_at != first.renewed_at)
+            listens = sign is not None and not sign.has_run_out and not lives and loop.time() < silent_at
+            if not lives and not listens:
+                if await self._try_lock():
+                    return
+                if sign is not None and sign.has_run_out:
+                    await self._take_over()
+                    return
+            if not listens and loop.time() > deadline:
+                raise EngineRunning(
+                    f"Another engine is running on {self._url.shown} (shard {self._shard})."
+                    " Stop it first, or name another database in DATABASE_URL."
+                )
+            await asyncio.sleep(_LOCK_PAUSE_S)
+
+    async def _reconnect(self) -> asyncpg.Connection:
+        """A new connection, with the lock if it can be had."""
+        self._connection = connection = await self._connect(PROBE_TIMEOUT_S)
+        if not await self._try_lock():
+            _log.warning("the engine's lock is still held; going on without it, the compare-and-set is the safety")
+        return connection
+
+    async def _hold(self) -> None:
+        """Retake the lock where it went with its connection, which an idle engine wouldn't notice otherwise."""
+        if self._turn.locked():  # a commit will notice by itself
+            return
+        async with self._turn:
+            try:
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
+                    if self._connection is None or self._connection.is_closed():
+                        await self._reconnect()
+                    elif not self._has_lock:
+                        await self._try_lock()
+            except BaseException:
+                self._drop()
+                raise
+
     async def _try_lock(self) -> bool:
-        return bool(await self._connected().fetchval("SELECT pg_try_advisory_lock($1, $2)", _LOCK_CLASS, self._shard))
+        locked = await self._connected().fetchval("SELECT pg_try_advisory_lock($1, $2)", _LOCK_CLASS, self._shard)
+        self._has_lock = bool(locked)
+        return self._has_lock
 
     async def _take_over(self) -> None:
         """End the connection of an engine that has said nothing for a whole lease, and take its lock; where that isn't permitted,

@@ -183,12 +183,12 @@ class BatchRepository:
         self._stalled(True)  # noqa: FBT003  its one argument
         for pause in _pauses():
             await asyncio.sleep(pause)
-            if self._closed:
-                raise StorageUnusable("The database was closed before the commit's outcome was known.")
+            self._raise_if_closed()
             try:
                 committed = await self._session.resolve(change)
             except Exception as error:  # noqa: BLE001  likewise
                 self._raise_if_final(error)
+                self._raise_if_closed()
                 _log.warning("the database is still failing: %s", error)
             else:
                 break
@@ -196,6 +196,10 @@ class BatchRepository:
             _log.warning("positions %d..%d are committed", change.batch.first_position, change.batch.last_position)
             self._stalled(False)  # noqa: FBT003
         return committed
+
+    def _raise_if_closed(self) -> None:
+        if self._closed:
+            raise StorageUnusable("The database was closed before the commit's outcome was known.")
 
     def _raise_if_final(self, error: Exception) -> None:
         final = error if isinstance(error, StorageError) else self._session.final(error)

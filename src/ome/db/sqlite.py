@@ -40,8 +40,10 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-BUSY_TIMEOUT_MS: Final = 5_000
-"""How long a statement waits for somebody else's write lock, such as a person's at a SQL prompt."""
+BUSY_TIMEOUT_MS: Final = 1_000
+"""How long a statement waits for somebody else's write lock, such as a person's at a SQL prompt; then it is tried again, and said
+that the database doesn't answer. Stopping waits for as long, too.
+"""
 UPKEEP_S: Final = 0.5
 """Seconds between two looks at the WAL and the disk."""
 WAL_BYTES: Final = 16 * 1024 * 1024
@@ -149,7 +151,13 @@ class SqliteSession:
     async def write(self, guard: Write | None, writes: Sequence[Write]) -> bool:
         """See `beside.Beside`: in its turn on the thread."""
         self._writes += 1
-        return await self._on_thread(lambda: self._work.write_beside(guard, writes))
+        try:
+            return await self._on_thread(lambda: self._work.write_beside(guard, writes))
+        except sqlite3.Error as error:
+            final = _final(error)
+            if isinstance(final, StorageError):  # the next commit would be made on the same disk
+                self._watcher.failed(final)
+            raise
 
     def final(self, error: Exception) -> Exception | None:
         """See `repository.Session`."""

@@ -288,11 +288,10 @@ class EngineRunner:
 
         Whether all of it is durable; what is not after `within_s` seconds (`drain_s` if None) is unknown to whoever sent it.
         """
-        if self._state != "HALTED" or self._takes_cancels:
+        if self._state != "STARTING" and (self._state != "HALTED" or self._takes_cancels):
             self._enter("DRAINING")
-        for timer in (self._alarm, self._watch):
-            if timer is not None:
-                timer.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
         drained = True
         if self._task is not None:
             if not self._task.done():
@@ -303,6 +302,10 @@ class EngineRunner:
                 log.error("drain_timed_out", matched=len(self._in_flight) + len(self._pending), queued=self._queue.qsize())
                 self._gave_up = True
                 self._task.cancel()
+                if self._committing is not None:
+                    self._committing.add_done_callback(_look_at)
+        if self._watch is not None:  # until here nobody waits longer for an answer than otherwise
+            self._watch.cancel()
         self._abandon(OutcomeUnknown("the service stopped"), self._state.lower())
         return drained and self._state != "HALTED"
 

@@ -370,6 +370,31 @@ async def test_a_stop_that_cannot_save_everything_says_so() -> None:
     assert rig.halted == []
 
 
+async def test_nobody_waits_longer_because_it_drains() -> None:
+    """Whose answer doesn't come in its time hears that it is unknown, though the stop still waits for the database."""
+    rig = Rig()
+    async with rig.running(RunnerLimits(client_wait_s=0.05, drain_s=60)) as runner:
+        rig.repository.gate.clear()
+        task = asyncio.create_task(runner.send(buy(1, 100)))
+        await settle()
+        draining = asyncio.create_task(runner.drain())
+        with pytest.raises(OutcomeUnknown):
+            await task
+        assert (draining.done(), runner.state) == (False, "DRAINING")
+        rig.repository.gate.set()
+        assert await draining
+
+
+async def test_one_that_was_refused_the_lock_has_nothing_to_drain() -> None:
+    """An engine that never got beyond STARTING says nothing of another state on its way out."""
+    rig = Rig()
+    runner = EngineRunner(
+        rig.repository, settings=EngineSettings(), limits=RunnerLimits(), metrics=rig, on_halt=rig.halted.append
+    )
+    assert await runner.stop()
+    assert (rig.states, runner.state) == ([], "STARTING")
+
+
 async def test_a_passing_of_time_in_flight_is_no_stall() -> None:
     """Nobody waits for the timer's own command: a commit of it alone never makes the engine refuse others."""
     rig = Rig()
