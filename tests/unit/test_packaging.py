@@ -41,7 +41,7 @@ def health_answering(status: HTTPStatus) -> Iterator[int]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status if self.path == "/health" else HTTPStatus.NOT_FOUND)
+            self.send_response(status if self.path == "/health/ready" else HTTPStatus.NOT_FOUND)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
