@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 
 WRITTEN = (
-    *("stored_orders", "stored_trades", "stored_instruments", "stored_positions"),
+    *("stored_orders", "stored_trades", "stored_instruments", "stored_positions", "stored_controls"),
     *("journal", "event_batches", "event_users", "event_orders", "audit"),
 )
 """The tables that a commit writes to, besides the engine row."""

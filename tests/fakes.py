@@ -22,20 +22,24 @@ from starlette.types import ASGIApp
 from ome.api.dispatcher import Dispatcher
 from ome.domain.commands import (
     Administered,
+    CancelAllAfter,
     CancelOrder,
     CancelOrders,
     Command,
     DefineInstrument,
     ModifyOrder,
     NewOrder,
+    SetKill,
+    SetLimits,
     Transfer,
 )
-from ome.domain.enums import MarketState, OrderStatus, OrderType, Side, TransferKind
+from ome.domain.enums import ControlKind, MarketState, OrderStatus, OrderType, Side, Switch, TransferKind
 from ome.domain.errors import OmeError
 from ome.domain.events import (
     UNSTORED_EVENTS,
     CommandEvents,
     CommandRefused,
+    ControlChanged,
     Event,
     InstrumentChanged,
     OrderAccepted,
@@ -54,6 +58,7 @@ from ome.domain.ports import (
     Answer,
     Auction,
     Candle,
+    ControlCommand,
     Depth,
     FeedSink,
     Operation,
@@ -62,6 +67,7 @@ from ome.domain.ports import (
     Ticker,
     Timely,
     TransferAnswer,
+    UserRisk,
     command_of,
 )
 from ome.domain.reasons import Reason
@@ -70,9 +76,12 @@ from ome.domain.records import (
     BalanceRecord,
     BookSnapshot,
     CandleRecord,
+    ControlRecord,
     InstrumentRecord,
     InstrumentRules,
+    Limits,
     OrderRecord,
+    PositionRecord,
     TradeRecord,
     TransferRecord,
 )
@@ -189,6 +198,9 @@ class FakeExchange:
         self.fail: Exception | None = None
         self.asked: list[tuple[str, str, str | None]] = []
         self.ping_fails = False
+        self.risks: dict[str, UserRisk] = {}
+        self.positions: dict[str, list[PositionRecord]] = {}
+        self.laid_down: dict[tuple[ControlKind, str, str], ControlRecord] = {}
         self.state_now = "RUNNING"
         self.reason_now = ""
 
@@ -530,6 +542,35 @@ class FakeExchange:
         """Of it what is about keys."""
         return [entry for entry in self.entries if entry.action in KEY_ACTIONS]
 
+    async def positions_of_user(self, user_id: str) -> list[PositionRecord]:
+        """Those that a test has put there."""
+        return self.positions.get(user_id, [])
+
+    async def controls(self, kind: ControlKind, user_id: str | None = None) -> list[ControlRecord]:
+        """What was laid down, as it stands."""
+        found = [record for record in self.laid_down.values() if record.kind is kind and user_id in {None, record.user_id}]
+        return sorted(
+            (record for record in found if record.switch is Switch.ON), key=lambda record: (record.user_id, record.symbol)
+        )
+
+    async def control(self, command: ControlCommand) -> ControlChanged:
+        """Lay it down; a kill finds every order open that it is for."""
+        self.commands.append(command)
+        if self.fail is not None:
+            raise self.fail
+        match command:
+            case SetLimits(user_id, symbol, limits):
+                switch = Switch.OFF if limits == Limits() else Switch.ON
+                record = ControlRecord(ControlKind.LIMITS, user_id, symbol, switch, NOW, None, limits if switch else None)
+            case SetKill(user_id, symbol, is_active):
+                record = ControlRecord(ControlKind.KILL, user_id, symbol, Switch(int(is_active)), NOW)
+            case CancelAllAfter(user_id, seconds):
+                until = NOW + seconds * 10**6 if seconds else None
+                record = ControlRecord(ControlKind.TIMER, user_id, "", Switch(int(until is not None)), NOW, until)
+        self.laid_down[record.kind, record.user_id, record.symbol] = record
+        found = sum(order.is_open and record.user_id in {"", order.user_id} for order in self.orders.values())
+        return ControlChanged(record, found if isinstance(command, SetKill) and command.is_active else 0)
+
     async def ping(self) -> None:
         """A sign of life, or not."""
         if self.ping_fails:
@@ -542,6 +583,12 @@ class FakeExchange:
     ) -> Awaitable[Sequence[Event]]:
         """Nothing is sent past order entry by the edge."""
         raise NotImplementedError(command, settled, deadline_s)
+
+    async def risk(self, user_id: str) -> UserRisk:
+        """What `risks` says of the user."""
+        if self.fail is not None:
+            raise self.fail
+        return self.risks.get(user_id, UserRisk(user_id, False, None, 0, None, None, []))
 
     async def preview(self, commands: Sequence[Command]) -> list[list[Event]]:
         """Likewise."""

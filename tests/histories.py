@@ -5,7 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from ome.db import open_storage
-from ome.domain.commands import Administered, AdvanceTime, Command, Stamped
+from ome.domain.commands import Administered, AdvanceTime, Command, SetLimits, Stamped
+from ome.domain.records import Limits
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Waiting
 from properties.flow import Flow
@@ -40,8 +41,8 @@ async def write_history(
                 for _ in range(min(random.choice(batches), commands - made)):
                     position = engine.position + 1
                     time = max(engine.time, START_US + position * STEP_US)
-                    command = queue.pop(0) if queue else flow.next(position, time)
-                    if isinstance(command, AdvanceTime) or (funded and made % 29 == 28):  # so that there is an audit too
+                    command = queue.pop(0) if queue else beside(made) or flow.next(position, time)
+                    if funded and made % 29 == 28:
                         command = Administered("operator", "PUT /instruments/{symbol}", f"/instruments/{made}", '{"body":"{}"}')
                     stamped = Stamped(position, time, command)
                     pending.add(stamped, engine.apply(stamped), Waiting(AdvanceTime()))
@@ -50,3 +51,12 @@ async def write_history(
         finally:
             await storage.close()
     return engine
+
+
+def beside(made: int) -> Command | None:
+    """Now and then what random flow draws seldom: an entry of the audit, and limits, so that those tables have rows."""
+    if made % 20 == 19:
+        return Administered("operator", "PUT /instruments/{symbol}", f"/instruments/{made}", '{"body":"{}"}')
+    if made % 40 == 30:
+        return SetLimits(f"user{made}", "AAA", Limits(max_open_orders=made))
+    return None

@@ -6,10 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from ome.domain.batch import Batch
-from ome.domain.enums import OrderStatus
+from ome.domain.enums import ControlKind, OrderStatus
 from ome.domain.events import CommandEvents, UserEvent, decode_events, events_of
 from ome.domain.ports import Page, Recovered
-from ome.domain.records import AuditEntry, BalanceRecord, EngineSettings, EngineState, OrderRecord, TradeRecord, TransferRecord
+from ome.domain.records import (
+    AuditEntry,
+    BalanceRecord,
+    ControlRecord,
+    EngineSettings,
+    EngineState,
+    OrderRecord,
+    PositionRecord,
+    TradeRecord,
+    TransferRecord,
+)
 
 
 class MemoryRepository:
@@ -137,6 +147,14 @@ class MemoryReads:
         raise NotImplementedError
 
     def trades_since(self, moment_us: int) -> AsyncIterator[list[TradeRecord]]:
+        """Not needed."""
+        raise NotImplementedError
+
+    async def positions_of_user(self, user_id: str) -> list[PositionRecord]:
+        """Not needed."""
+        raise NotImplementedError
+
+    async def controls(self, kind: ControlKind, user_id: str | None = None) -> list[ControlRecord]:
         """Not needed."""
         raise NotImplementedError
 

@@ -144,7 +144,7 @@ async def test_an_unclear_commit_is_resolved_without_doubling(
         assert calls == ["apply", "resolve", "resolve", "resolve"]
         assert stalled == [True, False]
         await storage.repository.commit(trading_batch(5, 2))
-        assert await database.counts() == [6, 2, 0, 0, 3, 3, 6, 0, 0]
+        assert await database.counts() == [6, 2, 0, 0, 0, 3, 3, 6, 0, 0]
         assert (await storage.repository.load()).state.position == 6
     finally:
         await storage.close()

@@ -21,6 +21,7 @@ MATCHING, ENGINE, ADMISSION = "engine/matching.py", "engine/engine.py", "engine/
 AUCTION, STOPS, SPECIAL = "engine/auction.py", "engine/stop_book.py", "engine/special.py"
 BOOK, BOUNDS, ORDER = "engine/order_book.py", "engine/price_bounds.py", "engine/order.py"
 FUNDS, LEDGER, AMOUNTS = "engine/funds.py", "engine/ledger.py", "domain/amounts.py"
+CONTROLS, LIMITS, WITHDRAWALS = "engine/controls.py", "engine/limits.py", "engine/withdrawals.py"
 ACCOUNTS, POSITIONS, REACH = "engine/accounts.py", "domain/positions.py", "engine/reach.py"
 
 MISTAKES = [
@@ -120,10 +121,9 @@ MISTAKES = [
     Mistake(
         "deadlines are swept after the command",
         ENGINE,
-        "        self._expire_due(EXPIRY_CHUNK if isinstance(stamped.command, AdvanceTime) else None)\n"
         "        self._resume_due()\n        self._carry_out(stamped.command)\n",
-        "        self._resume_due()\n        self._carry_out(stamped.command)\n"
-        "        self._expire_due(EXPIRY_CHUNK if isinstance(stamped.command, AdvanceTime) else None)\n",
+        "        late, self._events = self._events, []\n        self._resume_due()\n        self._carry_out(stamped.command)\n"
+        "        events[:] = [*self._events, *late]\n        self._events = events\n",
     ),
     Mistake(
         "a DAY order at the close lives another minute",
@@ -167,7 +167,7 @@ MISTAKES = [
         "a changed order that crosses does not trade",
         ENGINE,
         "        if book.state is MarketState.AUCTION:\n            self._rest(book, order)\n        else:\n"
-        "            self._match_and_settle(book, order, *limit_of(book, order))",
+        "            self._match_and_settle(book, order, *self._limit_of(book, order))",
         "        self._rest(book, order)",
     ),
     Mistake(
@@ -190,6 +190,67 @@ MISTAKES = [
         MATCHING,
         "                order.prevent(lots, time)\n                self._hooks.resized(order, -lots)\n            book.resized",
         "                order.prevent(lots, time)\n            book.resized",
+    ),
+    # Limits, kills, timers
+    Mistake(
+        "a limit is passed at its boundary", LIMITS, "if reached > units_of_number(limits.max_position):", "if reached >= 0:"
+    ),
+    Mistake(
+        "open orders are not counted in the worst case",
+        LIMITS,
+        "return account.quantity + account.buying * lot",
+        "return account.quantity + 0 * lot",
+    ),
+    Mistake("what a filled order had open still counts", ACCOUNTS, "        bought.buying -= lots\n", ""),
+    Mistake(
+        "changes are not held to limits",
+        ENGINE,
+        "if order.user_id in self._controls.limits and not only_lowers(",
+        "if False and not only_lowers(",
+    ),
+    Mistake(
+        "the collar is for sells what it is for buys",
+        LIMITS,
+        "if price > worst if side is Side.BUY else price < worst:",
+        "if price > worst:",
+    ),
+    Mistake(
+        "the notional is made of the best price",
+        LIMITS,
+        "        worst = level.price\n",
+        "        worst = worst or level.price\n",
+    ),
+    Mistake(
+        "orders that can't rest count as open",
+        LIMITS,
+        "if ask.is_new and (waits or ask.time_in_force not in {TimeInForce.IOC, TimeInForce.FOK}):",
+        "if ask.is_new:",
+    ),
+    Mistake(
+        "the kill switch takes new orders",
+        ENGINE,
+        "if self._controls.is_killed(command.user_id, command.symbol):",
+        "if False:",
+    ),
+    Mistake(
+        "a kill leaves what is open",
+        ENGINE,
+        "set_kill(command, self.time))\n                self._withdrawals.sweep(EXPIRY_CHUNK)\n",
+        "set_kill(command, self.time))\n",
+    ),
+    Mistake("a kill of a symbol stops nobody", CONTROLS, ' or ("", symbol) in kills', ""),
+    Mistake(
+        "a timer that was said again counts from the first time",
+        CONTROLS,
+        "        before = self._active.pop(key, None)\n",
+        "        before = self._active.pop(key, None)\n"
+        "        if before is not None and before.until is not None and record.until is not None:\n            record = before\n",
+    ),
+    Mistake(
+        "a timer goes on after it has cancelled all",
+        WITHDRAWALS,
+        "            ended.append(ControlChanged(self.controls.disarm(user_id, time)))\n",
+        "            break\n",
     ),
     # Post-only, icebergs, minimum, slippage
     Mistake(
@@ -366,7 +427,7 @@ MISTAKES = [
         "return bool(self.stops.due)",
     ),
     Mistake("a limit price outside the band is taken", ADMISSION, "not band.holds(price)", "band.lowest > band.highest"),
-    Mistake("a taker goes through the band", REACH, "bounds.append((band.worst(order.side), Reason.PRICE_BAND_REACHED))", "pass"),
+    Mistake("a taker goes through the band", REACH, "bounds.append((band.worst(side), Reason.PRICE_BAND_REACHED))", "pass"),
     Mistake("nobody ends a halt", ENGINE, "            if until <= self.time:\n", "            if until < 0:\n"),
     Mistake(
         "an auction is left without an uncross",
@@ -412,8 +473,10 @@ MISTAKES = [
         "        if order.level is not None:\n            book.remove(order)\n",
         "        if order.level is not None and order.filled:\n            book.remove(order)\n",
     ),
-    Mistake("a mass cancel goes by price, not by acceptance", ENGINE, "    return order.id\n", "    return order.price or 0\n"),
-    Mistake("a mass cancel leaves the waiting stops", ENGINE, "chain(book.orders(), book.stops)", "chain(book.orders())"),
+    Mistake(
+        "a mass cancel goes by price, not by acceptance", WITHDRAWALS, "    return order.id\n", "    return order.price or 0\n"
+    ),
+    Mistake("a mass cancel leaves the waiting stops", WITHDRAWALS, "chain(book.orders(), book.stops)", "chain(book.orders())"),
     Mistake(
         "every order is restored at the back of its queue",
         ENGINE,

@@ -7,6 +7,7 @@ from typing import Any
 
 from ome.domain.commands import (
     AdvanceTime,
+    CancelAllAfter,
     CancelOrder,
     CancelOrders,
     Command,
@@ -14,11 +15,13 @@ from ome.domain.commands import (
     DefineInstrument,
     ModifyOrder,
     NewOrder,
+    SetKill,
+    SetLimits,
     Transfer,
 )
 from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
 from ome.domain.numbers import canonical, pack
-from ome.domain.records import EngineSettings, SpecialTerms
+from ome.domain.records import EngineSettings, Limits, SpecialTerms
 
 SYMBOLS = ("AAA", "BBB", "CCC")
 USERS = ("ann", "bob", "cat", "dan")
@@ -87,6 +90,7 @@ class Flow:
         self.symbol_of: dict[int, str] = {}
         self.type_of: dict[int, OrderType] = {}
         self.closed: list[str] = []
+        self.killed: list[tuple[str, str]] = []
 
     def listing(self) -> list[Command]:
         """The commands that let positions be kept, and list what has other than the default tick and lot."""
@@ -105,8 +109,8 @@ class Flow:
         draw = self.random.random()
         if self.funded and self.random.random() < 0.12:
             return self._of_funds(position)
-        if self.closed and self.random.random() < 0.06:
-            return DefineInstrument(self.closed.pop(), state=MarketState.OPEN)
+        if (self.killed or self.closed) and self.random.random() < 0.06:
+            return self._reopening()
         if draw < 0.60 or not self.ids:
             return self._new(position, time)
         if draw < 0.72:
@@ -115,6 +119,12 @@ class Flow:
         if draw < 0.95:
             return self._modify(position, time)
         return self._rare() if self.plain or self.random.random() < 0.5 else self._operators()
+
+    def _reopening(self) -> Command:
+        """What was stopped or closed goes on."""
+        if self.killed:
+            return SetKill(*self.killed.pop(), is_active=False)
+        return DefineInstrument(self.closed.pop(), state=MarketState.OPEN)
 
     def _new(self, position: int, time: int) -> Command:
         random = self.random
@@ -267,6 +277,35 @@ class Flow:
         base, quote, maker_fee, taker_fee = ASSETS[symbol]
         return DefineInstrument(symbol, base_asset=base, quote_asset=quote, maker_fee_bps=maker_fee, taker_fee_bps=taker_fee)
 
+    def _controls(self, symbol: str) -> Command:
+        """Limits, a kill or a timer; kills are lifted soon."""
+        random = self.random
+        user = random.choice(USERS)
+        if self.killed and random.random() < 0.7:
+            return SetKill(*self.killed.pop(), is_active=False)
+        draw = random.random()
+        if draw < 0.15:
+            self.killed.append(random.choice([("", ""), (user, ""), (user, ""), ("", symbol)]))
+            return SetKill(*self.killed[-1], is_active=True)
+        if draw < 0.3:
+            return CancelAllAfter(user, random.choice([0, 1, 1, 5]))
+        return SetLimits(user, random.choice([symbol, symbol, ""]), self._limits(symbol))
+
+    def _limits(self, symbol: str) -> Limits:
+        """Such as orders come up against; now and then none."""
+        random = self.random
+
+        def maybe(number: int) -> int | None:
+            return number if random.random() < 0.4 else None
+
+        return Limits(
+            max_order_quantity=maybe(quantity_of(symbol, random.randrange(0, 20))),
+            max_order_notional=maybe(pack(random.choice([0, 3, 100, 2000]), 0)),
+            max_open_orders=maybe(random.choice([0, 1, 3, 8])),
+            max_position=maybe(quantity_of(symbol, random.randrange(0, 60))),
+            price_collar_percent=maybe(random.choice([pack(1, 1), pack(35, 2), pack(1, 0), pack(150, 0)])),
+        )
+
     def _rare(self) -> Command:
         random = self.random
         draw = random.random()
@@ -285,6 +324,8 @@ class Flow:
         """What an operator does at run time: a mass cancel, another state, other rules."""
         random = self.random
         draw, symbol = random.random(), random.choice(self.symbols)
+        if random.random() < 0.4:
+            return self._controls(symbol)
         if draw < 0.12:
             user = random.choice([*USERS, None])
             where = random.choice([symbol, symbol, None])

@@ -13,6 +13,7 @@ from ome.domain.events import (
     AuctionIndicated,
     BookChanged,
     CommandRefused,
+    ControlChanged,
     Event,
     FundsTransferred,
     InstrumentChanged,
@@ -62,7 +63,7 @@ class Ledger:
                     self._next(event.symbol, event.sequence)
                 case SelfTradePrevented():
                     self._prevented(event)
-                case CommandRefused() | FundsTransferred():
+                case CommandRefused() | FundsTransferred() | ControlChanged():
                     pass
                 case _:
                     assert event.order.updated_at == time

@@ -11,6 +11,7 @@ from ome.domain.events import (
     AuctionIndicated,
     BookChanged,
     CommandRefused,
+    ControlChanged,
     Event,
     FundsTransferred,
     InstrumentChanged,
@@ -107,6 +108,9 @@ def outcome_of(events: Sequence[Event]) -> Outcome:
             case AuctionIndicated():
                 assert event.symbol not in out.auctions, "one indication per command and symbol"
                 out.auctions[event.symbol] = (event.sequence, indication(event))
+            case ControlChanged(control, open_orders):
+                out.story.append(("control", control.kind))
+                out.controls.append((control, open_orders))
             case _:
                 assert event.order.symbol not in out.books, "an order event after its book's update"
                 out.story.append((_NAMES[type(event)], event.order.id))
@@ -128,7 +132,7 @@ def differences(twin: Outcome, engine: Outcome) -> list[str]:
     """What the two outcomes of one command disagree on, in words; empty when they agree."""
     return [
         f"{name}:\n    twin   {getattr(twin, name)}\n    engine {getattr(engine, name)}"
-        for name in ("refused", "trades", "prevented", "transfers", "orders", "markets", "books", "auctions", "story")
+        for name in ("refused", "trades", "prevented", "transfers", "orders", "markets", "books", "auctions", "controls", "story")
         if getattr(twin, name) != getattr(engine, name)
     ]
 
@@ -156,6 +160,7 @@ def assert_same_state(twin: Twin, state: EngineState) -> None:
     assert state.settings == twin.settings
     assert_same_holdings(twin.fills, state.positions)
     assert_same_accounts(twin, state.balances, state.assets)
+    assert state.controls == twin.risk.active()
     assert len({order.priority for order in state.orders}) == len(state.orders), "priorities are unique in a shard"
     assert {order.id for order in state.orders} == {order.id for order in (*twin.resting, *twin.waiting)}
     assert stops_of(state) == [order.picture() for order in sorted(twin.waiting, key=lambda order: order.id)]

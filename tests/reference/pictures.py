@@ -11,7 +11,7 @@ from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePreve
 from ome.domain.instrument import MAX_UNITS
 from ome.domain.numbers import unpack
 from ome.domain.reasons import Reason
-from ome.domain.records import SpecialTerms
+from ome.domain.records import ControlRecord, SpecialTerms
 from reference.auction import Indication
 
 DECIMALS = 9
@@ -299,6 +299,8 @@ class Outcome:
     """Id, kind, user, asset and amount of what was moved (F2)."""
     markets: list[tuple[str, int, Rules]] = field(default_factory=list)
     """Symbol, sequence and rules of what was listed or changed."""
+    controls: list[tuple[ControlRecord, int]] = field(default_factory=list)
+    """Limits, kills and timers as they were set, and how many orders a kill found open (R1, I3)."""
     books: dict[str, tuple[int, list[Level]]] = field(default_factory=dict)
     """By symbol: the sequence that closed the command, and every level that it touched."""
     auctions: dict[str, tuple[int, Indication | None]] = field(default_factory=dict)

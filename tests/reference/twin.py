@@ -31,6 +31,7 @@ from reference.auction import Indication, call_price
 from reference.funds import OUTSIDE, WHOLE, Accounts, cost_of_sweeping, hold_of, is_priced_later
 from reference.holdings import Fill
 from reference.pictures import DEFAULT_LOT, DEFAULT_TICK, OPEN, Level, Market, Order, Outcome, Trade, exact, too_large
+from reference.risk import Risk
 
 STOPS = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP)
 RESTING = (TimeInForce.GTC, TimeInForce.GTD, TimeInForce.DAY)
@@ -69,6 +70,7 @@ class Twin:
         """Symbols whose orders or state changed: in an auction, what it would give is told anew."""
         self.changed: set[int] = set()
         self.fills: list[Fill] = []
+        self.risk = Risk(self)
 
     def apply(self, stamped: Stamped) -> Outcome:
         """Carry out one command: deadlines first (T5), halts that are over, the command, then the stops that are due (S1), and
@@ -95,7 +97,9 @@ class Twin:
             case Configure(settings):
                 self.settings = settings
             case AdvanceTime():
-                pass
+                self.risk.sweep(EXPIRY_CHUNK)
+            case _ as command:
+                self.risk.take(command, EXPIRY_CHUNK)
         self.run_stops()
         self.close_books()
         return self.out
@@ -103,8 +107,10 @@ class Twin:
     def pass_deadlines(self, most: int | None) -> None:
         """What time alone does: orders expire, the soonest first and at most so many; halts end, the soonest first (T5, H2)."""
         due = [o for o in (*self.resting, *self.waiting) if o.expires_at is not None and o.expires_at <= self.time]
-        for order in sorted(due, key=lambda order: (order.expires_at, order.id))[:most]:
+        expiring = sorted(due, key=lambda order: (order.expires_at, order.id))[:most]
+        for order in expiring:
             self.end(order, "expired", OrderStatus.EXPIRED, Reason.EXPIRED)
+        self.risk.ring(None if most is None else most - len(expiring))
         over = [(m.halted_until, symbol) for symbol, m in self.markets.items() if m.halted_until is not None]
         for until, symbol in sorted(over):
             if until <= self.time:
@@ -173,13 +179,15 @@ class Twin:
         price = None if market.last is None else market.last[0] // market.tick * market.tick
         return None if price is None or too_large(price, market.tick) else price
 
+    def reference(self, symbol: str) -> Fraction | int | None:
+        """What bands and collars are around: last, else mid, else nothing (H2)."""
+        bids, asks = self.queue(symbol, Side.BUY), self.queue(symbol, Side.SELL)
+        last = self.last(symbol)
+        return Fraction((bids[0].price or 0) + (asks[0].price or 0), 2) if last is None and bids and asks else last
+
     def band(self, symbol: str) -> tuple[int, int] | None:
         """The lowest and the highest price that may trade, around last, else mid; None for no bound (H2)."""
-        market = self.markets[symbol]
-        reference: Fraction | int | None = self.last(symbol)
-        bids, asks = self.queue(symbol, Side.BUY), self.queue(symbol, Side.SELL)
-        if reference is None and bids and asks:
-            reference = Fraction((bids[0].price or 0) + (asks[0].price or 0), 2)
+        market, reference = self.markets[symbol], self.reference(symbol)
         if market.band_percent is None or reference is None:
             return None
         share, tick = Fraction(market.band_percent, 100 * 10**9), market.tick
@@ -189,8 +197,11 @@ class Twin:
         """When something becomes due without a command: at once where stops that are due have not fired yet (S3)."""
         if any(order.is_due and self.markets[order.asked.symbol].state is MarketState.OPEN for order in self.waiting):
             return self.time
+        if self.risk.next_to_sweep() is not None:
+            return self.time
         moments = [order.expires_at for order in (*self.resting, *self.waiting)]
         moments += [market.halted_until for market in self.markets.values()]
+        moments += [until for until, _ in self.risk.timers()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def limit_of(self, order: Order) -> tuple[int | None, Reason | None]:
@@ -205,6 +216,9 @@ class Twin:
         band = self.band(symbol)
         if band is not None:
             bounds.append((band[1] if buys else band[0], Reason.PRICE_BAND_REACHED))
+        collar = self.risk.collar(order.asked.user_id, symbol)
+        if collar is not None:
+            bounds.append((collar[1] if buys else collar[0], Reason.PRICE_COLLAR_REACHED))
         if not bounds:
             return None, None
         return (min if buys else max)(bounds, key=lambda bound: bound[0])
@@ -241,9 +255,10 @@ class Twin:
             self.enter(order)
 
     def why_not_new(self, order: Order) -> Reason | None:
-        """The first check that fails, in the order of R1: listing, state, tick, lot, size, band, deadline, taking."""
+        """The first check that fails, in the order of R1: kill, listing, state, tick, lot, size, band, deadline, taking."""
         asked, market = order.asked, self.markets.get(order.asked.symbol)
         checks = [
+            (self.risk.is_killed(asked.user_id, asked.symbol), Reason.KILL_SWITCH),
             (market is None and not self.settings.auto_list, Reason.UNKNOWN_SYMBOL),
             (market is None and len(self.markets) >= self.settings.max_symbols, Reason.TOO_MANY_SYMBOLS),
             self.check_state(order, market),
@@ -257,6 +272,8 @@ class Twin:
             (asked.expires_at is not None and asked.expires_at <= self.time, Reason.EXPIRES_AT_IN_PAST),
             self.check_taking(order, order.price, enters=asked.type not in STOPS),
         ]
+        if first_failing(checks) is None:
+            checks += self.risk.checks(order)
         refusal = first_failing(checks)
         if refusal is None and market is not None and not is_priced_later(order) and not self.can_pay(order):
             return Reason.INSUFFICIENT_FUNDS
@@ -552,6 +569,9 @@ class Twin:
 
     def fire(self, order: Order) -> None:
         """Become a MARKET or LIMIT order with new time priority (S4); with an offset, a limit that far from the trigger (S6)."""
+        if self.risk.is_killed(order.asked.user_id, order.asked.symbol):
+            self.end(order, "cancelled", OrderStatus.CANCELLED, Reason.CANCELLED_BY_KILL_SWITCH)
+            return
         self.waiting.remove(order)
         order.is_due, order.triggered_at = False, self.time
         if order.limit_offset is not None:
@@ -620,10 +640,12 @@ class Twin:
         is_waiting = order.status is OrderStatus.PENDING_TRIGGER
         grows = changed.quantity > order.quantity or changed.quantity % market.lot != 0  # what is off the lot keeps no place
         moves = not is_waiting and (changed.price != order.price or grows)
+        lowers = self.risk.only_lowers(order, change, changed, market.lot)
         shows, prices, dates = (x is not None for x in (change.display_quantity, change.price, change.expires_at))
         checks = [
             (change.expected_version not in {None, order.version}, Reason.VERSION_CONFLICT),
             (not order.has_fields_of(change), Reason.FIELD_NOT_APPLICABLE),
+            (not lowers and self.risk.is_killed(order.asked.user_id, order.asked.symbol), Reason.KILL_SWITCH),
             (moves and market.state in CLOSED, CLOSED.get(market.state, Reason.MARKET_HALTED)),
             *self.check_numbers(changed, market),
             (changed.quantity < order.filled + order.prevented, Reason.QUANTITY_BELOW_FILLED),
@@ -636,6 +658,8 @@ class Twin:
             (dates and (change.expires_at or 0) <= self.time, Reason.EXPIRES_AT_IN_PAST),
             self.check_taking(order, changed.price, enters=moves),
         ]
+        if first_failing(checks) is None and not lowers:
+            checks += self.risk.checks(changed, order)
         refusal = first_failing(checks)
         return Reason.INSUFFICIENT_FUNDS if refusal is None and not self.can_pay_more(order, changed) else refusal
 

@@ -9,11 +9,28 @@ from typing import Protocol
 
 from msgspec import structs
 
-from ome.conformance.language import Cancel, CancelAll, Change, Fill, Listing, Settings, Submit
+from ome.conformance.language import (
+    Allow,
+    Cancel,
+    CancelAfter,
+    CancelAll,
+    Change,
+    Fill,
+    Kill,
+    Listing,
+    Settings,
+    Submit,
+)
 from ome.conformance.language import Transfer as TransferStep
-from ome.conformance.venue import Answer, Indicated, OrderView
+from ome.conformance.venue import (
+    Answer,
+    Holding,
+    Indicated,
+    OrderView,
+)
 from ome.domain.commands import (
     AdvanceTime,
+    CancelAllAfter,
     CancelOrder,
     CancelOrders,
     Command,
@@ -21,15 +38,18 @@ from ome.domain.commands import (
     DefineInstrument,
     ModifyOrder,
     NewOrder,
+    SetKill,
+    SetLimits,
     Stamped,
     Transfer,
 )
 from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
 from ome.domain.errors import NumberError
 from ome.domain.numbers import parse
-from ome.domain.records import EngineSettings, SpecialTerms
+from ome.domain.records import EngineSettings, Limits, SpecialTerms
 from ome.engine.engine import Engine
 from reference.compare import outcome_of, picture, queue_of
+from reference.holdings import MONEY, QUANTITY, holding
 from reference.pictures import DECIMALS, Outcome, Picture, Trade, exact
 from reference.twin import Twin
 
@@ -60,6 +80,9 @@ class Books(Protocol):
 
     def balance(self, user: str, asset: str) -> tuple[Fraction, Fraction]:
         """What a user has of an asset, and how much of it is reserved."""
+
+    def holding(self, user: str, symbol: str) -> Holding:
+        """What a user holds."""
 
 
 class EngineBooks:
@@ -97,6 +120,14 @@ class EngineBooks:
         """As its record tells it."""
         found = [row for row in self.engine.state().balances if (row.user_id, row.asset) == (user, asset)]
         return (Fraction(found[0].total), Fraction(found[0].reserved)) if found else (Fraction(0), Fraction(0))
+
+    def holding(self, user: str, symbol: str) -> Holding:
+        """What a user holds."""
+        for record in self.engine.state().positions:
+            if (record.user_id, record.symbol) == (user, symbol):
+                quantity, cost = Decimal(record.quantity), Decimal(record.cost)
+                return Holding(quantity, cost / quantity if quantity else None, Decimal(record.realised))
+        return Holding(Decimal(0), None, Decimal(0))
 
 
 class RestartedBooks(EngineBooks):
@@ -140,21 +171,34 @@ class TwinBooks:
         total = self.twin.accounts.totals.get((user, asset), 0)
         return Fraction(total, 10**18), Fraction(total - self.twin.available(user, asset), 10**18)
 
+    def holding(self, user: str, symbol: str) -> Holding:
+        """What a user holds."""
+        found = holding(self.twin.fills, user, symbol)
+        one, money = 10**QUANTITY, 10**MONEY
+        average = Fraction(found.cost) / found.quantity / one if found.quantity else None
+        realised = found.realised / money
+        return Holding(
+            Decimal(found.quantity).scaleb(-QUANTITY),
+            None if average is None else Decimal(average.numerator) / average.denominator,
+            Decimal(realised.numerator) / realised.denominator,
+        )
+
 
 class InProcess:
     """A venue over commands: it stamps them, and remembers every trade and what each auction was last said to give."""
 
-    can = frozenset({"clock", "settings", "auto listing"})
+    can = frozenset({"clock", "settings", "auto listing", "alone"})
 
     def __init__(self, books: Books) -> None:
         self.books = books
         self.clock = START
         self.position = 0
-        self.settings = EngineSettings()
+        self.settings = EngineSettings(keeps_positions=True)
         self.known: set[str] = set()
         self.made: dict[tuple[str, str], Transfer] = {}
         self.trades: list[Trade] = []
         self.indicated: dict[str, Indicated | None] = {}
+        self._apply(Configure(self.settings))
 
     def submit(self, order: Submit) -> Answer:
         """Send an order; a number that can't be read is refused as the edge does."""
@@ -243,6 +287,24 @@ class InProcess:
         """What there is, and what is reserved of it, exactly."""
         total, reserved = (Decimal(part.numerator) / Decimal(part.denominator) for part in self.books.balance(user, asset))
         return total, reserved
+
+    def allow(self, limits: Allow) -> None:
+        """Limit a user."""
+        numbers = [_parse(text) for text in (limits.quantity, limits.notional, limits.position, limits.collar_percent)]
+        allowed = Limits(numbers[0], numbers[1], limits.open_orders, numbers[2], numbers[3])
+        self._apply(SetLimits(limits.user, limits.symbol or "", allowed))
+
+    def kill(self, kill: Kill) -> None:
+        """Set or lift a switch."""
+        self._apply(SetKill(kill.user or "", kill.symbol or "", kill.active))
+
+    def cancel_after(self, timer: CancelAfter) -> None:
+        """Arm or disarm a timer."""
+        self._apply(CancelAllAfter(timer.user, timer.seconds))
+
+    def holding(self, user: str, symbol: str) -> Holding:
+        """What a user holds."""
+        return self.books.holding(user, symbol)
 
     def configure(self, settings: Settings) -> None:
         """Give other settings."""

@@ -21,7 +21,7 @@ from ome.domain.commands import CancelOrders, Command, ModifyOrder, NewOrder, St
 from ome.domain.errors import Fenced, OmeError
 from ome.domain.events import CommandEvents, Event, OrderAccepted, OrderRejected, Traded
 from ome.domain.ids import SHARD_STEP
-from ome.domain.ports import Answer, Timely
+from ome.domain.ports import Answer, Timely, UserRisk
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
 from ome.engine.order_book import OrderBook
@@ -270,6 +270,10 @@ class _ObservedBus:
         """See CommandBus."""
         self._service.note(command)
         return await self._service.runner.send(command, settled, deadline_s)
+
+    async def risk(self, user_id: str) -> UserRisk:
+        """Nobody asks."""
+        raise NotImplementedError(user_id)
 
     async def preview(self, commands: Sequence[Command]) -> list[list[Event]]:
         """See CommandBus."""

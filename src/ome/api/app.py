@@ -38,6 +38,7 @@ from ome.api.routes.market import MarketRoutes
 from ome.api.routes.not_built import NotBuilt
 from ome.api.routes.orders import DeclaredOrders, Lists, MassCancel
 from ome.api.routes.past import PastRoutes
+from ome.api.routes.risk import RiskRoutes
 from ome.api.routes.service import ServiceRoutes
 from ome.api.routes.streams import StreamRoutes
 from ome.api.schemas import SYMBOL, SYMBOL_WORDS, USER_ID, USER_ID_WORDS
@@ -113,6 +114,7 @@ def build_app(
         ServiceRoutes(services),
         KeyRoutes(services),
         AdminRoutes(services),
+        RiskRoutes(services),
         NotBuilt(),
     ):
         routes.add_to(app)

@@ -21,6 +21,7 @@ from msgspec import UNSET, Raw
 from ome.api.auth import OPERATOR, Caller, user_for
 from ome.api.order_rules import has_limit, order_rules
 from ome.api.problems import FieldError, Problem
+from ome.api.risk_schemas import MAX_OPEN_ORDERS, MAX_TIMER_SECONDS
 from ome.api.schemas import (
     ASSET_WORDS,
     CLIENT_ORDER_ID,
@@ -39,14 +40,30 @@ from ome.api.schemas import (
 )
 from ome.domain.amounts import MAX_FEE_BPS
 from ome.domain.clock import parse_time
-from ome.domain.commands import CancelOrder, DefineInstrument, ModifyOrder, NewOrder, Transfer
-from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
+from ome.domain.commands import (
+    CancelAllAfter,
+    CancelOrder,
+    DefineInstrument,
+    ModifyOrder,
+    NewOrder,
+    SetKill,
+    SetLimits,
+    Transfer,
+)
+from ome.domain.enums import (
+    MarketState,
+    OrderType,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+    TransferKind,
+)
 from ome.domain.errors import NumberError
 from ome.domain.ids import parse_id
 from ome.domain.numbers import parse, parse_json_number, value_of
 from ome.domain.ports import Operation, Timely
 from ome.domain.reasons import Reason
-from ome.domain.records import SpecialTerms
+from ome.domain.records import Limits, SpecialTerms
 
 Name = TypeVar("Name", bound=IntEnum)
 Reader = Callable[[Raw], Any]
@@ -396,6 +413,28 @@ TRANSFER_FORM: Final = Form(
     ("user_id", "asset", "amount", "client_transfer_id"),
     _no_rules,
 )
+LIMITS_FORM: Final = Form(
+    {
+        "symbol": lambda raw: read_symbol(raw).upper(),
+        "max_order_quantity": _read_number_or_zero,
+        "max_order_notional": _read_number_or_zero,
+        "max_open_orders": _whole_reader(0, MAX_OPEN_ORDERS, f"must be a whole number from 0 to {MAX_OPEN_ORDERS}"),
+        "max_position": _read_number_or_zero,
+        "price_collar_percent": _read_number_or_zero,
+    },
+    (),
+    _no_rules,
+)
+TIMER_FORM: Final = Form(
+    {"seconds": _whole_reader(0, MAX_TIMER_SECONDS, f"must be a whole number of seconds from 0 to {MAX_TIMER_SECONDS}")},
+    ("seconds",),
+    _no_rules,
+)
+KILL_FORM: Final = Form(
+    {"scope": _text("all|user|symbol", "must be all, user or symbol"), "id": _string, "active": _read_boolean},
+    ("scope", "active"),
+    _no_rules,
+)
 BATCH_FORM: Final = Form({"orders": _read_operations}, ("orders",), _no_rules)
 _OP: Final[dict[str, Reader]] = {"op": _read_operation}
 _NAMED: Final[dict[str, Reader]] = {**_OP, "order_id": _read_order_id}
@@ -518,6 +557,31 @@ def read_instrument(body: bytes, symbol: str) -> DefineInstrument:
 def read_transfer(body: bytes, kind: TransferKind) -> Transfer:
     """The command that a POST /admin/deposits or /admin/withdrawals body asks for; raises Problem."""
     return Transfer(kind, **_read(_members(body), TRANSFER_FORM))
+
+
+def read_limits(body: bytes, user_id: str) -> SetLimits:
+    """The command that a PUT /users/{user_id}/limits body asks for; raises Problem."""
+    values = _read(_members(body), LIMITS_FORM)
+    return SetLimits(user_id, values.pop("symbol", ""), Limits(**values))
+
+
+def read_timer(body: bytes, user_id: str) -> CancelAllAfter:
+    """The command that a POST /users/{user_id}/cancel_all_after body asks for; raises Problem."""
+    return CancelAllAfter(user_id, _read(_members(body), TIMER_FORM)["seconds"])
+
+
+def read_kill(body: bytes) -> SetKill:
+    """The command that a PUT /admin/kill body asks for; raises Problem."""
+    values = _read(_members(body), KILL_FORM)
+    scope, name = values["scope"], values.get("id")
+    if scope == "all":
+        if name is not None:
+            raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("id", "goes with the scopes user and symbol only")])
+        return SetKill("", "", values["active"])
+    pattern, words = (USER_ID, USER_ID_WORDS) if scope == "user" else (SYMBOL, SYMBOL_WORDS)
+    if name is None or re.fullmatch(pattern, name, re.ASCII) is None:
+        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("id", "is required" if name is None else words)])
+    return SetKill(name, "", values["active"]) if scope == "user" else SetKill("", name.upper(), values["active"])
 
 
 def read_batch(body: bytes, caller: Caller = OPERATOR) -> list[Operation | Problem]:

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import Depends, FastAPI, Response
 from starlette.types import ASGIApp
 
-from ome.api import audit_schemas, fund_schemas, key_schemas, past_schemas, schemas
+from ome.api import audit_schemas, fund_schemas, key_schemas, past_schemas, risk_schemas, schemas
 from ome.api.access import NOTHING, Declaration, access_table
 from ome.api.decoding import CONDITIONS, MODIFY_FORM
 from ome.api.problems import CONTENT_TYPE, ProblemDocument
@@ -40,6 +40,15 @@ _STRUCTS: Final = (
     schemas.InstrumentList,
     schemas.HealthView,
     schemas.StatusView,
+    risk_schemas.LimitsRequest,
+    risk_schemas.LimitsList,
+    risk_schemas.PositionList,
+    risk_schemas.RiskView,
+    risk_schemas.TimerRequest,
+    risk_schemas.TimerView,
+    risk_schemas.KillRequest,
+    risk_schemas.KillAnswer,
+    risk_schemas.KillList,
     past_schemas.CandleList,
     past_schemas.SnapshotList,
     past_schemas.FullSnapshotView,

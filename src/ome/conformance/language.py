@@ -25,6 +25,9 @@ Steps that send something, each with what must come of it behind `->`:
         [without funds|for ASSET in ASSET] [maker N bps] [taker N bps]
     USER deposits|withdraws AMOUNT ASSET [id CLIENTID]      a client id of its own where none is given
     SYMBOL goes OPEN|POST_ONLY|CANCEL_ONLY|HALTED|AUCTION
+    limits of USER [in SYMBOL]: [quantity Q], [notional N], [open N], [position Q], [collar P%]    or: none
+    operator stops|frees everybody|USER|SYMBOL              the kill switch; a symbol begins with a capital, users don't
+    USER cancels all after SECONDSs
     auto listing is on|off, at most N symbols
     at most N stops fire at once
     SECONDSs pass
@@ -42,6 +45,7 @@ the outcomes are set apart by `|` as the steps are. Steps that look:
     last [SYMBOL]: PRICE
     tape [SYMBOL]: Q @ P MAKER with TAKER, ...              every trade since the scenario began, oldest first
     state [SYMBOL]: STATE
+    position USER [SYMBOL]: Q[ at P][, won P]               what it holds, at what average price, and has realised
     auction [SYMBOL]: Q @ P[, surplus Q bought|sold]        what an uncross would give now; `-` for nothing
     balance USER ASSET: TOTAL[, reserved AMOUNT]            without `reserved`, none of it is
 
@@ -182,6 +186,36 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class Allow:
+    """A user gets these limits, in a symbol or (None) in every one; what is None is none."""
+
+    user: str
+    symbol: str | None
+    quantity: str | None = None
+    notional: str | None = None
+    open_orders: int | None = None
+    position: str | None = None
+    collar_percent: str | None = None
+
+
+@dataclass(frozen=True)
+class Kill:
+    """The kill switch of a user, of a symbol, or (neither) of all is set or lifted."""
+
+    user: str | None
+    symbol: str | None
+    active: bool
+
+
+@dataclass(frozen=True)
+class CancelAfter:
+    """A user's dead-man timer is armed, or (0) disarmed."""
+
+    user: str
+    seconds: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """The engine gets other settings; None stays."""
 
@@ -264,9 +298,21 @@ class LookAtAuction:
     found: tuple[Decimal, Decimal, Decimal] | None
 
 
+@dataclass(frozen=True)
+class LookAtPosition:
+    """What a user holds is looked at: how much, at what average price, what it has realised; None is not looked at."""
+
+    user: str
+    symbol: str
+    quantity: Decimal
+    average: Decimal | None = None
+    realised: Decimal | None = None
+
+
 Action = (
-    Submit | Change | Cancel | CancelAll | Together | Listing | Transfer | Settings | Pass
+    Submit | Change | Cancel | CancelAll | Together | Listing | Transfer | Allow | Kill | CancelAfter | Settings | Pass
     | LookAtOrder | LookAtBook | LookAtQueue | LookAtLast | LookAtTape | LookAtState | LookAtAuction | LookAtBalance
+    | LookAtPosition
 )  # fmt: skip
 
 
@@ -326,6 +372,13 @@ _LISTING = re.compile(
 _TRANSFER = re.compile(r"(?P<user>\S+) (?P<kind>deposits|withdraws) (?P<amount>\S+) (?P<asset>\S+)(?: id (?P<client>\S+))?")
 _BALANCE = re.compile(r"balance (?P<user>\S+) (?P<asset>\S+): (?P<total>[\d.]+)(?:, reserved (?P<reserved>[\d.]+))?")
 _STATE_CHANGE = re.compile(r"(?P<symbol>[A-Z]\S*) goes (?P<state>[A-Z_]+)")
+_ALLOW = re.compile(
+    r"limits of (?P<user>\S+?)(?: in (?P<symbol>[A-Z]\S*?))?: (?:none|(?:quantity (?P<quantity>[\d.]+))?"
+    r"(?:,? ?notional (?P<notional>[\d.]+))?(?:,? ?open (?P<open>\d+))?(?:,? ?position (?P<position>[\d.]+))?"
+    r"(?:,? ?collar (?P<collar>[\d.]+)%)?)"
+)
+_KILL = re.compile(r"operator (?P<what>stops|frees) (?:everybody|(?P<symbol>[A-Z]\S*)|(?P<user>[a-z]\S*))")
+_CANCEL_AFTER = re.compile(r"(?P<user>\S+) cancels all after (?P<seconds>\d+)s")
 _SETTINGS = re.compile(r"auto listing is (?P<auto>on|off), at most (?P<most>\d+) symbols")
 _CASCADE = re.compile(r"at most (?P<most>\d+) stops? fires? at once")
 _PASS = re.compile(r"(?P<seconds>\d+)s pass")
@@ -336,6 +389,10 @@ _LAST = re.compile(r"last(?: (?P<symbol>\S+))?: (?P<price>\S+)")
 _TAPE = re.compile(r"tape(?: (?P<symbol>[A-Z]\S*))?: (?P<trades>.*)")
 _TAPE_ROW = re.compile(r"(?P<quantity>[\d.]+) @ (?P<price>[\d.]+) (?P<maker>\S+) with (?P<taker>\S+)")
 _STATE = re.compile(r"state(?: (?P<symbol>[A-Z]\S*))?: (?P<state>[A-Z_]+)")
+_POSITION = re.compile(
+    r"position (?P<user>\S+?)(?: (?P<symbol>[A-Z]\S*?))?: (?P<quantity>-?[\d.]+)(?: at (?P<average>[\d.]+))?"
+    r"(?:, won (?P<realised>-?[\d.]+))?"
+)
 _AUCTION = re.compile(
     r"auction(?: (?P<symbol>[A-Z]\S*))?: "
     r"(?:-|(?P<volume>[\d.]+) @ (?P<price>[\d.]+)(?:, surplus (?P<surplus>[\d.]+) (?P<side>bought|sold))?)"
@@ -434,7 +491,21 @@ def _read_action(text: str) -> Action:
         return CancelAll(user, match["symbol"], {"buys": "BUY", "sells": "SELL", None: None}[match["side"]])
     if match := _CANCEL.fullmatch(text):
         return Cancel(match["name"])
-    return _read_operators_action(text)
+    return _read_control(text) or _read_operators_action(text)
+
+
+def _read_control(text: str) -> Action | None:
+    """A step about limits, kills or timers, if it is one."""
+    if match := _ALLOW.fullmatch(text):
+        most = _number(match["open"])
+        return Allow(
+            match["user"], match["symbol"], match["quantity"], match["notional"], most, match["position"], match["collar"]
+        )
+    if match := _KILL.fullmatch(text):
+        return Kill(match["user"], match["symbol"], match["what"] == "stops")
+    if match := _CANCEL_AFTER.fullmatch(text):
+        return CancelAfter(match["user"], int(match["seconds"]))
+    return None
 
 
 def _read_operators_action(text: str) -> Action:
@@ -504,6 +575,10 @@ def _read_look(number: int, text: str) -> Step:
     if match := _BALANCE.fullmatch(text):
         total, reserved = Decimal(match["total"]), Decimal(match["reserved"] or 0)
         return Step(number, text, LookAtBalance(match["user"], match["asset"], total, reserved), Expected())
+    if match := _POSITION.fullmatch(text):
+        average, realised = (None if match[name] is None else Decimal(match[name]) for name in ("average", "realised"))
+        looked = LookAtPosition(match["user"], match["symbol"] or DEFAULT_SYMBOL, Decimal(match["quantity"]), average, realised)
+        return Step(number, text, looked, Expected())
     return Step(number, text, _read_look_at_market(text), Expected())
 
 

@@ -13,8 +13,27 @@ from typing import Any
 
 import httpx
 
-from ome.conformance.language import Cancel, CancelAll, Change, Fill, Listing, Scenario, Settings, Submit, Transfer
-from ome.conformance.venue import Answer, Indicated, Mismatch, OrderView
+from ome.conformance.language import (
+    Allow,
+    Cancel,
+    CancelAfter,
+    CancelAll,
+    Change,
+    Fill,
+    Kill,
+    Listing,
+    Scenario,
+    Settings,
+    Submit,
+    Transfer,
+)
+from ome.conformance.venue import (
+    Answer,
+    Holding,
+    Indicated,
+    Mismatch,
+    OrderView,
+)
 from ome.domain.clock import format_time, now_us
 
 CAN = frozenset({"service", "auto listing"})
@@ -172,6 +191,42 @@ class OverHttp:
             if Decimal(row["reserved"]) + Decimal(row["available"]) != Decimal(row["total"]):
                 raise Mismatch("balance", "reserved and available to be the total", str(row))
         return (Decimal(found[0]["total"]), Decimal(found[0]["reserved"])) if found else (Decimal(0), Decimal(0))
+
+    def allow(self, limits: Allow) -> None:
+        """PUT /users/{user_id}/limits."""
+        body: Json = {
+            "symbol": None if limits.symbol is None else self.prefix + limits.symbol,
+            "max_order_quantity": limits.quantity,
+            "max_order_notional": limits.notional,
+            "max_open_orders": limits.open_orders,
+            "max_position": limits.position,
+            "price_collar_percent": limits.collar_percent,
+        }
+        status, _ = self._call("PUT", f"/users/{self.prefix}{limits.user}/limits", _given(body))
+        _must_be(200, status)
+
+    def kill(self, kill: Kill) -> None:
+        """PUT /admin/kill."""
+        scope, name = ("user", kill.user) if kill.user is not None else ("symbol", kill.symbol)
+        if name is None:
+            raise NotImplementedError("others are there")
+        status, _ = self._call("PUT", "/admin/kill", {"scope": scope, "id": self.prefix + name, "active": kill.active})
+        _must_be(200, status)
+
+    def cancel_after(self, timer: CancelAfter) -> None:
+        """POST /users/{user_id}/cancel_all_after."""
+        status, _ = self._call("POST", f"/users/{self.prefix}{timer.user}/cancel_all_after", {"seconds": timer.seconds})
+        _must_be(200, status)
+
+    def holding(self, user: str, symbol: str) -> Holding:
+        """GET /users/{user_id}/positions."""
+        status, answer = self._call("GET", f"/users/{self.prefix}{user}/positions")
+        _must_be(200, status)
+        for held in answer["positions"]:
+            if held["symbol"] == self.prefix + symbol:
+                average = None if held["average_price"] is None else Decimal(held["average_price"])
+                return Holding(Decimal(held["quantity"]), average, Decimal(held["realised_profit"]))
+        return Holding(Decimal(0), None, Decimal(0))
 
     def configure(self, settings: Settings) -> None:
         """A service takes its settings from its environment."""

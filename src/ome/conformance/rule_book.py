@@ -27,6 +27,7 @@ NOT_PLAYED: Final = "not_played"
 _MISSING: Final = {
     "clock": "time has to pass, and a server's clock can't be moved",
     "settings": "it needs settings of its own, and a server has those that it was started with",
+    "alone": "it stops everybody, and others may be there",
     "auto listing": "it shows that an order lists its symbol, and this server has that switched off (AUTO_LIST)",
 }
 _GONE: Final = "the server was gone"

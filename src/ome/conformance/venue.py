@@ -7,17 +7,21 @@ from decimal import Decimal
 from typing import NamedTuple, Protocol
 
 from ome.conformance.language import (
+    Allow,
     Cancel,
+    CancelAfter,
     CancelAll,
     Change,
     Expected,
     Fill,
+    Kill,
     Listing,
     LookAtAuction,
     LookAtBalance,
     LookAtBook,
     LookAtLast,
     LookAtOrder,
+    LookAtPosition,
     LookAtQueue,
     LookAtState,
     LookAtTape,
@@ -66,6 +70,14 @@ class Indicated(NamedTuple):
     surplus: Decimal
 
 
+class Holding(NamedTuple):
+    """What a user holds; `average` is None where nothing is open."""
+
+    quantity: Decimal
+    average: Decimal | None
+    realised: Decimal
+
+
 class Mismatch(AssertionError):
     """What came is not what is written: `what` of a step, `expected` and `got`, in words."""
 
@@ -77,7 +89,9 @@ class Mismatch(AssertionError):
 
 
 class Venue(Protocol):
-    """A fresh market with nobody in it. What it `can` do beyond the rest: "clock", "settings", "service", "auto listing"."""
+    """A fresh market with nobody in it. What it `can` do beyond the rest: "clock", "settings", "service", "auto listing",
+    "alone" (nobody else is there whom a switch for all would stop).
+    """
 
     can: frozenset[str]
 
@@ -104,6 +118,18 @@ class Venue(Protocol):
 
     def balance(self, user: str, asset: str) -> tuple[Decimal, Decimal]:
         """What a user has of an asset, and how much of it is reserved."""
+
+    def allow(self, limits: Allow) -> None:
+        """Limit a user."""
+
+    def kill(self, kill: Kill) -> None:
+        """Set or lift a kill switch; that of all needs "alone"."""
+
+    def cancel_after(self, timer: CancelAfter) -> None:
+        """Arm or disarm a user's timer."""
+
+    def holding(self, user: str, symbol: str) -> Holding:
+        """What a user holds."""
 
     def configure(self, settings: Settings) -> None:
         """Give other settings; needs "settings"."""
@@ -140,7 +166,9 @@ NOBODYS_ORDER = "999999999999"
 def needs(scenario: Scenario) -> frozenset[str]:
     """What a venue must be able to do to play it."""
     of_steps = {Settings: "settings", Pass: "clock"}
-    return scenario.needs | {of_steps[type(step.action)] for step in scenario.steps if type(step.action) in of_steps}
+    found = {of_steps[type(step.action)] for step in scenario.steps if type(step.action) in of_steps}
+    kills = [step.action for step in scenario.steps if isinstance(step.action, Kill)]
+    return scenario.needs | found | {"alone" for kill in kills if kill.user is None and kill.symbol is None}
 
 
 def play(scenario: Scenario, venue: Venue) -> None:
@@ -198,6 +226,17 @@ class Player:
                 self.venue.configure(settings)
             case Pass(seconds):
                 self.venue.let_pass(seconds)
+            case _:
+                self._send_control(step)
+
+    def _send_control(self, step: Step) -> None:
+        match step.action:
+            case Allow() as limits:
+                self.venue.allow(limits)
+            case Kill() as kill:
+                self.venue.kill(kill)
+            case CancelAfter() as timer:
+                self.venue.cancel_after(timer)
 
     def _send_together(self, batch: Together) -> None:
         """A batch's items name orders from before it."""
@@ -227,8 +266,18 @@ class Player:
                 _same("balance", (total, reserved), self.venue.balance(user, asset))
             case LookAtState(symbol, state):
                 _same("state", state, self.venue.state(symbol))
+            case LookAtPosition() as looked:
+                self._compare_holding(looked, self.venue.holding(looked.user, looked.symbol))
             case LookAtAuction(symbol, found):
                 _same("auction", found, self.venue.auction(symbol))
+
+    @staticmethod
+    def _compare_holding(looked: LookAtPosition, found: Holding) -> None:
+        _same("quantity", looked.quantity, found.quantity)
+        if looked.average is not None:
+            _same("average", looked.average, found.average)
+        if looked.realised is not None:
+            _same("realised", looked.realised, found.realised)
 
     def _id(self, name: str) -> str:
         return self.ids.get(name, NOBODYS_ORDER)

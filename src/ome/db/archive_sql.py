@@ -33,6 +33,7 @@ from ome.db.schema import (
     stored_assets,
     stored_balances,
     stored_candles,
+    stored_controls,
     stored_instruments,
     stored_orders,
     stored_positions,
@@ -55,6 +56,7 @@ class SnapshotSources(NamedTuple):
     positions: str
     balances: str
     assets: str
+    controls: str
     open_orders: str
     orders: str
 
@@ -71,6 +73,7 @@ def snapshot_sources(dialect: Dialect) -> SnapshotSources:
         select(*list(stored_positions.c)[:-1]).where(stored_positions.c.shard == _int("shard")),
         select(*list(stored_balances.c)[:-1]).where(stored_balances.c.shard == _int("shard")),
         select(*list(stored_assets.c)[:-1]).where(stored_assets.c.shard == _int("shard")),
+        select(*list(stored_controls.c)[:-1]).where(stored_controls.c.shard == _int("shard")),
         select(func.count()).select_from(stored_orders).where(*of_shard),
         select(stored_orders).where(*of_shard),
     )

@@ -26,6 +26,7 @@ from ome.domain.ports import Recovered
 from ome.domain.records import (
     AssetRecord,
     BalanceRecord,
+    ControlRecord,
     EngineSettings,
     EngineState,
     InstrumentRecord,
@@ -41,6 +42,7 @@ _LEVEL: Final = 1
 
 _orders: Final = msgpack.Decoder(list[OrderRecord])
 _instruments: Final = msgpack.Decoder(list[InstrumentRecord])
+_controls: Final = msgpack.Decoder(list[ControlRecord])
 _positions: Final = msgpack.Decoder(list[PositionRecord])
 _funds: Final = msgpack.Decoder(tuple[list[BalanceRecord], list[AssetRecord]])
 
@@ -61,6 +63,7 @@ class SnapshotRow(Struct, frozen=True, array_like=True):
     orders: int
     positions: bytes | None = None
     funds: bytes | None = None
+    controls: bytes | None = None
 
 
 class Picture(Struct):
@@ -70,6 +73,7 @@ class Picture(Struct):
     instruments: list[InstrumentRecord]
     positions: bytes
     funds: bytes | None
+    controls: bytes
     parts: list[bytes]
     orders: int
 
@@ -90,6 +94,7 @@ class Picture(Struct):
             self.orders,
             self.positions,
             self.funds,
+            self.controls,
         )
 
 
@@ -120,8 +125,8 @@ class Parts:
         self._part = []
 
 
-def _packed_positions(rows: Iterable[Sequence[Any]]) -> bytes:
-    return zlib.compress(msgpack.encode(records(rows, PositionRecord)), _LEVEL)
+def _packed(rows: Iterable[Sequence[Any]], kind: type[PositionRecord | ControlRecord]) -> bytes:
+    return zlib.compress(msgpack.encode(records(rows, kind)), _LEVEL)
 
 
 def _packed_funds(balances: Iterable[Sequence[Any]], assets: Iterable[Sequence[Any]]) -> bytes | None:
@@ -167,6 +172,7 @@ def recovered(row: SnapshotRow, parts: Iterable[bytes]) -> Recovered:
         positions=[] if row.positions is None else _positions.decode(zlib.decompress(row.positions)),
         balances=balances,
         assets=assets,
+        controls=[] if row.controls is None else _controls.decode(zlib.decompress(row.controls)),
     )
     return Recovered(state, int(row.state_hash, 16))
 
@@ -192,12 +198,13 @@ def _picture_of_sqlite(path: str, shard: int, least: int) -> Picture | None:
         if not enough_since(newest, engine, orders, least):
             return None
         instruments = records(connection.execute(sql.instruments, (shard,)).fetchall(), InstrumentRecord)
-        positions = _packed_positions(connection.execute(sql.positions, (shard,)))
+        positions = _packed(connection.execute(sql.positions, (shard,)), PositionRecord)
         funds = _packed_funds(connection.execute(sql.balances, (shard,)), connection.execute(sql.assets, (shard,)))
+        controls = _packed(connection.execute(sql.controls, (shard,)), ControlRecord)
         parts, cursor = Parts(), connection.execute(sql.orders, shard_ids(shard))
         while rows := cursor.fetchmany(ORDERS_AT_ONCE):
             parts.add(rows)
-        return Picture(engine, instruments, positions, funds, parts.done(), parts.orders)
+        return Picture(engine, instruments, positions, funds, controls, parts.done(), parts.orders)
 
 
 async def _picture_of_postgres(url: DatabaseUrl, shard: int, least: int) -> Picture | None:
@@ -212,13 +219,14 @@ async def _picture_of_postgres(url: DatabaseUrl, shard: int, least: int) -> Pict
                 return None
             instruments = records(map(tuple, await connection.fetch(sql.instruments, shard)), InstrumentRecord)
             held = list(map(tuple, await connection.fetch(sql.positions, shard)))
-            positions = await asyncio.to_thread(_packed_positions, held)
+            positions = await asyncio.to_thread(_packed, held, PositionRecord)
             has = [list(map(tuple, await connection.fetch(query, shard))) for query in (sql.balances, sql.assets)]
             funds = await asyncio.to_thread(_packed_funds, *has)
+            controls = _packed(map(tuple, await connection.fetch(sql.controls, shard)), ControlRecord)
             parts, cursor = Parts(), await connection.cursor(sql.orders, *shard_ids(shard))
             while rows := await cursor.fetch(ORDERS_AT_ONCE):
                 parts.add(map(tuple, rows))
                 await asyncio.sleep(0)
-            return Picture(engine, instruments, positions, funds, parts.done(), parts.orders)
+            return Picture(engine, instruments, positions, funds, controls, parts.done(), parts.orders)
     finally:
         await connection.close(timeout=1)

@@ -50,6 +50,7 @@ ORDERED_BY: Final[dict[Table, str]] = {
     schema.stored_balances: "user_id",
     schema.stored_assets: "asset",
     schema.stored_transfers: "id",
+    schema.stored_controls: "user_id",
     schema.event_users: "last_position",
     schema.event_orders: "last_position",
     schema.audit: "position",

@@ -182,14 +182,14 @@ class PostgresSession:
             positions = map(tuple, await connection.fetch(loads.positions, shard))
             balances = map(tuple, await connection.fetch(loads.balances, shard))
             assets = map(tuple, await connection.fetch(loads.assets, shard))
+            controls = map(tuple, await connection.fetch(loads.controls, shard))
             made = PositionsOfTrades()
             if lacks_positions(engine):
                 cursor = await connection.cursor(loads.traders, *ids)
                 while rows := await cursor.fetch(_ROWS_AT_ONCE):
                     made.add(map(tuple, rows))
-            return stored_rows(
-                Read(engine, journal, extent, instruments, positions, balances, assets), made.records(), orders, more
-            )
+            read = Read(engine, journal, extent, instruments, positions, balances, assets, controls)
+            return stored_rows(read, made.records(), orders, more)
 
     async def close(self) -> None:
         """Close the connection, and with it give back the lock; one that a commit still waits on is ended without a word."""

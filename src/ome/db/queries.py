@@ -35,12 +35,14 @@ from ome.db.schema import (
     event_orders,
     event_users,
     stored_balances,
+    stored_controls,
     stored_instruments,
     stored_orders,
+    stored_positions,
     stored_trades,
     stored_transfers,
 )
-from ome.domain.enums import LAST_OPEN, OrderStatus, Side
+from ome.domain.enums import LAST_OPEN, OrderStatus, Side, Switch
 from ome.domain.keys import KEY_ACTIONS
 
 _RESTING: Final = (OPEN, stored_orders.c.status < literal_column(str(int(OrderStatus.PENDING_TRIGGER)), SmallInteger))
@@ -64,6 +66,26 @@ def order(dialect: Dialect, *, user: bool = False) -> Query:
     """The order `id`, of `user_id`."""
     query = select(stored_orders).where(stored_orders.c.id == _big("id"))
     return _query(dialect, query.where(stored_orders.c.user_id == _text("user_id")) if user else query)
+
+
+@cache
+def positions_of_user(dialect: Dialect) -> Query:
+    """The positions of `user_id`, by symbol."""
+    columns = list(stored_positions.c)[:-1]
+    return _query(
+        dialect, select(*columns).where(stored_positions.c.user_id == _text("user_id")).order_by(stored_positions.c.symbol)
+    )
+
+
+@cache
+def controls(dialect: Dialect, *, user: bool) -> Query:
+    """The controls of a `kind` that are in force, of `user_id`, by user and symbol."""
+    table = stored_controls.c
+    on = table.switch == literal_column(str(int(Switch.ON)), SmallInteger)
+    query = select(*list(table)[:-1]).where(table.kind == bindparam("kind", type_=SmallInteger), on)
+    if user:
+        query = query.where(table.user_id == _text("user_id"))
+    return _query(dialect, query.order_by(table.user_id, table.symbol))
 
 
 @cache

@@ -22,7 +22,7 @@ from ome.db.readers import FAILURES, may_pass, reader
 from ome.db.recovery import records, shard_ids
 from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl
-from ome.domain.enums import OrderStatus
+from ome.domain.enums import ControlKind, OrderStatus
 from ome.domain.errors import StorageAway, StorageUnusable
 from ome.domain.events import (
     CommandEvents,
@@ -37,7 +37,16 @@ from ome.domain.events import (
 from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import pack, unpack
 from ome.domain.ports import Page
-from ome.domain.records import AuditEntry, BalanceRecord, OrderRecord, SpecialTerms, TradeRecord, TransferRecord
+from ome.domain.records import (
+    AuditEntry,
+    BalanceRecord,
+    ControlRecord,
+    OrderRecord,
+    PositionRecord,
+    SpecialTerms,
+    TradeRecord,
+    TransferRecord,
+)
 
 BATCHES_AT_ONCE: Final = 8
 """Batches of events that are fetched by one statement while looking for trades."""
@@ -75,6 +84,15 @@ class StoredReads:
         """By its primary key."""
         rows = await self._rows(queries.order(self._dialect, user=user_id is not None), id=order_id, user_id=user_id)
         return records(rows, OrderRecord)[0] if rows else None
+
+    async def positions_of_user(self, user_id: str) -> list[PositionRecord]:
+        """By the table's key."""
+        return records(await self._rows(queries.positions_of_user(self._dialect), user_id=user_id), PositionRecord)
+
+    async def controls(self, kind: ControlKind, user_id: str | None = None) -> list[ControlRecord]:
+        """By the table's key."""
+        query = queries.controls(self._dialect, user=user_id is not None)
+        return records(await self._rows(query, kind=int(kind), user_id=user_id), ControlRecord)
 
     async def orders_by_client_id(self, user_id: str, client_order_id: str, symbol: str | None = None) -> list[OrderRecord]:
         """By the unique index of client ids."""

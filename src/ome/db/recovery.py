@@ -25,6 +25,7 @@ from ome.domain.positions import Position, units_of_number
 from ome.domain.records import (
     AssetRecord,
     BalanceRecord,
+    ControlRecord,
     EngineSettings,
     EngineState,
     InstrumentRecord,
@@ -32,7 +33,7 @@ from ome.domain.records import (
     PositionRecord,
 )
 
-_JSON_LAST: Final = frozenset[type]({OrderRecord, InstrumentRecord})
+_JSON_LAST: Final = frozenset[type]({OrderRecord, InstrumentRecord, ControlRecord})
 """The records whose last field is stored as JSON, or as NULL where it has its default."""
 
 _Record = TypeVar("_Record")
@@ -95,6 +96,7 @@ class Stored(Struct, frozen=True):
     to_adopt: list[PositionRecord] = []
     balances: list[BalanceRecord] = []
     assets: list[AssetRecord] = []
+    controls: list[ControlRecord] = []
     more: Iterator[OpenOrders] | None = None
 
     @property
@@ -128,6 +130,7 @@ class Read(NamedTuple):
     positions: Iterable[Sequence[Any]]
     balances: Iterable[Sequence[Any]]
     assets: Iterable[Sequence[Any]]
+    controls: Iterable[Sequence[Any]]
 
 
 def stored_rows(
@@ -151,6 +154,7 @@ def stored_rows(
         to_adopt,
         records(read.balances, BalanceRecord),
         records(read.assets, AssetRecord),
+        records(read.controls, ControlRecord),
         None if more is None else more(Head(row.epoch, row.position, row.chain_hash)),
     )
 
@@ -227,6 +231,7 @@ def recovered(shard: int, stored: Stored) -> Recovered:
         positions=sorted(stored.positions, key=lambda position: (position.user_id, position.symbol)),
         balances=sorted(stored.balances, key=lambda balance: (balance.user_id, balance.asset)),
         assets=sorted(stored.assets, key=lambda asset: asset.asset),
+        controls=sorted(stored.controls, key=lambda control: (control.kind, control.user_id, control.symbol)),
     )
     more = () if stored.more is None else checks.passing(stored.more)
     return Recovered(state, state_hash, more, stored.to_adopt)

@@ -13,6 +13,7 @@ the defaults, NULL where there is none. People read the views `orders`, `trades`
 - stored_positions: what each user holds of each symbol, in decimal text
 - stored_balances, stored_assets: what each user, and the venue, has of each asset, in decimal text
 - stored_transfers: every deposit and withdrawal; by id, by user and client id
+- stored_controls: limits, kill switches and dead-man timers as they stand, lifted ones too
 - lease: on PostgreSQL one row per shard, who holds it and when the holder last said so
 - journal: one row per batch, its commands, chained
 - event_batches: one row per batch, its events
@@ -217,6 +218,19 @@ stored_transfers: Final = Table(
     Index("uq_transfers_client_id", "user_id", "client_transfer_id", unique=True),
 )
 
+stored_controls: Final = Table(
+    "stored_controls",
+    metadata,
+    Column("kind", SmallInteger, primary_key=True, autoincrement=False),
+    Column("user_id", Text, primary_key=True),
+    Column("symbol", Text, primary_key=True),
+    _small("switch"),
+    _big("changed_at"),
+    _big("until", null=True),
+    _text("limits", null=True),
+    _shard(),
+)
+
 journal: Final = Table(
     "journal",
     metadata,
@@ -323,6 +337,7 @@ engine_snapshots: Final = Table(
     _big("orders"),
     Column("positions", LargeBinary, nullable=True),
     Column("funds", LargeBinary, nullable=True),
+    Column("controls", LargeBinary, nullable=True),
 )
 
 engine_snapshot_orders: Final = Table(

@@ -305,15 +305,13 @@ class _Work:
             else:
                 orders = records(connection.execute(loads.open_orders, ids), OrderRecord)
             engine, journal = (connection.execute(sql, shard).fetchone() for sql in (loads.engine, loads.journal))
-            instruments, positions, balances, assets = (
-                connection.execute(sql, shard) for sql in (loads.instruments, loads.positions, loads.balances, loads.assets)
-            )
+            wanted_rows = (loads.instruments, loads.positions, loads.balances, loads.assets, loads.controls)
+            instruments, positions, balances, assets, controls = (connection.execute(sql, shard) for sql in wanted_rows)
             made = PositionsOfTrades()
             if lacks_positions(engine):
                 made.add(connection.execute(loads.traders, ids))
-            return stored_rows(
-                Read(engine, journal, extent, instruments, positions, balances, assets), made.records(), orders, more
-            )
+            read = Read(engine, journal, extent, instruments, positions, balances, assets, controls)
+            return stored_rows(read, made.records(), orders, more)
         finally:
             connection.execute("ROLLBACK")
 

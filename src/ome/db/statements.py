@@ -20,6 +20,7 @@ from sqlalchemy import (
     Dialect,
     Integer,
     Select,
+    SmallInteger,
     Table,
     and_,
     bindparam,
@@ -37,7 +38,18 @@ from sqlalchemy.sql.selectable import CTE
 
 from ome.db import schema
 from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, chain_hash, hash_text
-from ome.domain.records import AssetRecord, BalanceRecord, EngineSettings, InstrumentRecord, OrderRecord, PositionRecord
+from ome.domain.enums import (
+    Switch,
+)
+from ome.domain.records import (
+    AssetRecord,
+    BalanceRecord,
+    ControlRecord,
+    EngineSettings,
+    InstrumentRecord,
+    OrderRecord,
+    PositionRecord,
+)
 
 Row = Sequence[Any]
 """Plain values, one for each column."""
@@ -75,6 +87,7 @@ _WRITES: Final[tuple[tuple[Table, Sequence[str]], ...]] = (
     (schema.stored_balances, ("total", "reserved")),
     (schema.stored_assets, ("external", "fees")),
     (schema.stored_transfers, ()),
+    (schema.stored_controls, ("switch", "changed_at", "until", "limits")),
     (schema.event_users, ()),
     (schema.event_orders, ()),
     (schema.event_batches, ()),
@@ -139,6 +152,7 @@ def rows_of(change: Change) -> list[list[Row]]:
         balance_rows(batch.balances, shard),
         asset_rows(batch.assets, shard),
         to_builtins(batch.transfers),
+        control_rows(batch.controls, shard),
         [(user_id, shard, last, int(user_id in traded)) for user_id in batch.user_ids],
         [(order_id, last) for order_id in batch.touched_order_ids],
         [(shard, batch.first_position, last, batch.events)],
@@ -177,6 +191,11 @@ def asset_rows(assets: Sequence[AssetRecord], shard: int) -> list[Row]:
     return [(each.asset, each.external, each.fees, shard) for each in assets]
 
 
+def control_rows(controls: Sequence[ControlRecord], shard: int) -> list[Row]:
+    """The rows of `stored_controls` for a shard's limits, kills and timers."""
+    return [[*row, None if limits is None else _json(limits), shard] for *row, limits in to_builtins(list(controls))]
+
+
 def columns_of(change: Change) -> list[list[Any]]:
     """The rows of a change column by column, table after table: the array parameters of `postgresql_commit`."""
     arrays: list[list[Any]] = []
@@ -205,7 +224,7 @@ def _users_who_traded(batch: Batch) -> set[str]:
 
 
 class Loads(NamedTuple):
-    """What recovery reads. The first nine take the shard, the others the lowest id of the shard and of the next one.
+    """What recovery reads. The first ten take the shard, the others the lowest id of the shard and of the next one.
 
     `journal` gives the newest row first, and only that one is read; `journaled` counts the positions that the journal holds.
     `open_orders_by_level` gives those of a price together, in order of priority; `traders` the price, the quantity, the symbol,
@@ -221,6 +240,7 @@ class Loads(NamedTuple):
     positions: str
     balances: str
     assets: str
+    controls: str
     last_trade: str
     trade_count: str
     open_orders: str
@@ -282,6 +302,10 @@ def loads(dialect: Dialect) -> Loads:
         positions=_sql(select(*list(schema.stored_positions.c)[:-1]).where(_of_shard(schema.stored_positions)), dialect),
         balances=_sql(select(*list(schema.stored_balances.c)[:-1]).where(_of_shard(schema.stored_balances)), dialect),
         assets=_sql(select(*list(schema.stored_assets.c)[:-1]).where(_of_shard(schema.stored_assets)), dialect),
+        controls=_sql(
+            select(*list(schema.stored_controls.c)[:-1]).where(_of_shard(schema.stored_controls), _is_on()),
+            dialect,
+        ),
         last_trade=_sql(select(func.max(trades.c.id)).where(*_between(trades.c.id)), dialect),
         journaled=_sql(
             select(_sum(journal.c.last_position - journal.c.first_position + literal_column("1"))).where(_of_shard(journal)),
@@ -322,6 +346,10 @@ def _traders() -> Select[Any]:
         .where(*_between(trades.c.id))
         .order_by(trades.c.id)
     )
+
+
+def _is_on() -> ColumnElement[bool]:
+    return schema.stored_controls.c.switch == literal_column(str(int(Switch.ON)), SmallInteger)
 
 
 def _snapshot_before(journal: Table) -> ColumnElement[bool]:

@@ -16,6 +16,7 @@ from ome.domain.records import (
     AssetRecord,
     AuditEntry,
     BalanceRecord,
+    ControlRecord,
     EngineSettings,
     InstrumentRecord,
     OrderRecord,
@@ -33,9 +34,9 @@ CHAIN_START: Final = bytes(32)
 class Batch(Struct, frozen=True):
     """One transaction's worth: positions `first_position` to `last_position`, all or nothing.
 
-    `orders`, `instruments`, `positions`, `balances` and `assets` hold the last state in the batch of each that changed;
-    `user_ids` everybody who has an event in it; `touched_order_ids` the orders from before this batch that have one (a new
-    order's batch is known by its id); `audit` what was written down of operators.
+    `orders`, `instruments`, `positions`, `balances`, `assets` and `controls` hold the last state in the batch of each that
+    changed; `user_ids` everybody who has an event in it; `touched_order_ids` the orders from before this batch that have one (a
+    new order's batch is known by its id); `audit` what was written down of operators.
     """
 
     first_position: int
@@ -57,6 +58,7 @@ class Batch(Struct, frozen=True):
     balances: Sequence[BalanceRecord] = ()
     assets: Sequence[AssetRecord] = ()
     transfers: Sequence[TransferRecord] = ()
+    controls: Sequence[ControlRecord] = ()
 
 
 def chain_hash(before: bytes, batch: Batch) -> bytes:

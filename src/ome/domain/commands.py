@@ -9,8 +9,20 @@ from __future__ import annotations
 
 from msgspec import Struct, msgpack
 
-from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
-from ome.domain.records import EngineSettings, PositionRecord, SpecialTerms
+from ome.domain.enums import (
+    MarketState,
+    OrderType,
+    SelfTradePrevention,
+    Side,
+    TimeInForce,
+    TransferKind,
+)
+from ome.domain.records import (
+    EngineSettings,
+    Limits,
+    PositionRecord,
+    SpecialTerms,
+)
 
 
 class _Command(Struct, frozen=True, array_like=True, gc=False, tag_field="kind"):
@@ -135,6 +147,29 @@ class Transfer(_Command, frozen=True, tag=21):
     client_transfer_id: str
 
 
+class SetLimits(_Command, frozen=True, tag=9):
+    """Give a user these limits in a symbol, in the place of those before; `symbol` "": in every symbol (R1)."""
+
+    user_id: str
+    symbol: str
+    limits: Limits
+
+
+class SetKill(_Command, frozen=True, tag=10):
+    """Stop a user, a symbol, or, where both are "", everybody; or let them go on."""
+
+    user_id: str
+    symbol: str
+    is_active: bool
+
+
+class CancelAllAfter(_Command, frozen=True, tag=11):
+    """Cancel all of a user's orders so many seconds from now, unless it says this again before; 0 disarms (I3)."""
+
+    user_id: str
+    seconds: int
+
+
 Command = (
     NewOrder
     | ModifyOrder
@@ -146,6 +181,9 @@ Command = (
     | AdoptPositions
     | Administered
     | Transfer
+    | SetLimits
+    | SetKill
+    | CancelAllAfter
 )
 
 

@@ -55,6 +55,24 @@ class OrderStatus(IntEnum):
 LAST_OPEN = OrderStatus.PENDING_TRIGGER
 
 
+class ControlKind(IntEnum):
+    """What an operator, or a user, has laid down for orders to come."""
+
+    LIMITS = 0
+    """Of a user, in a symbol or in every one."""
+    KILL = 1
+    """Of a user, of a symbol, or of all: nothing is taken, and what is open is cancelled."""
+    TIMER = 2
+    """Of a user: when all of its orders are cancelled unless it says something before."""
+
+
+class Switch(IntEnum):
+    """Whether a control is in force."""
+
+    OFF = 0
+    ON = 1
+
+
 class MarketState(IntEnum):
     """What a symbol takes (rule H1)."""
 

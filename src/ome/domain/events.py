@@ -11,7 +11,13 @@ from msgspec import Struct, msgpack
 
 from ome.domain.enums import Side
 from ome.domain.reasons import Reason
-from ome.domain.records import InstrumentRecord, OrderRecord, TradeRecord, TransferRecord
+from ome.domain.records import (
+    ControlRecord,
+    InstrumentRecord,
+    OrderRecord,
+    TradeRecord,
+    TransferRecord,
+)
 
 
 class OrderAccepted(Struct, frozen=True, array_like=True, tag=1):
@@ -125,14 +131,23 @@ class FundsTransferred(Struct, frozen=True, array_like=True, tag=20):
     transfer: TransferRecord
 
 
+class ControlChanged(Struct, frozen=True, array_like=True, tag=14):
+    """Limits, a kill switch or a timer were set or lifted, or a timer has come; `open_orders` is how many orders a kill finds
+    open: they are cancelled from here on.
+    """
+
+    control: ControlRecord
+    open_orders: int = 0
+
+
 OrderEvent = OrderAccepted | OrderRejected | OrderFilled | OrderModified | OrderCancelled | OrderExpired | OrderTriggered
 """The events that carry a whole order."""
 PrivateEvent = OrderEvent | Traded | SelfTradePrevented | CommandRefused
 """The events that belong to users: they are stored with their batch, for ever (D6)."""
-Event = PrivateEvent | InstrumentChanged | BookChanged | AuctionIndicated | FundsTransferred
+Event = PrivateEvent | InstrumentChanged | BookChanged | AuctionIndicated | FundsTransferred | ControlChanged
 
-UNSTORED_EVENTS = (InstrumentChanged, BookChanged, AuctionIndicated, FundsTransferred)
-"""The events that are not stored with their batch: those about a symbol and nobody's; transfers have their own rows."""
+UNSTORED_EVENTS = (InstrumentChanged, BookChanged, AuctionIndicated, FundsTransferred, ControlChanged)
+"""The events that are not stored with their batch: those about a symbol and nobody's; transfers and controls have own rows."""
 
 
 class CommandEvents(Struct, frozen=True, array_like=True):

@@ -13,17 +13,44 @@ from typing import Protocol
 from msgspec import Struct
 
 from ome.domain.batch import Batch
-from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, Stamped, Transfer
-from ome.domain.enums import MarketState, OrderStatus, Side
-from ome.domain.errors import OmeError
-from ome.domain.events import BookChanged, CommandEvents, CommandRefused, Event, UserEvent
+from ome.domain.commands import (
+    CancelAllAfter,
+    CancelOrder,
+    Command,
+    DefineInstrument,
+    ModifyOrder,
+    NewOrder,
+    SetKill,
+    SetLimits,
+    Stamped,
+    Transfer,
+)
+from ome.domain.enums import (
+    ControlKind,
+    MarketState,
+    OrderStatus,
+    Side,
+)
+from ome.domain.errors import (
+    OmeError,
+)
+from ome.domain.events import (
+    BookChanged,
+    CommandEvents,
+    CommandRefused,
+    ControlChanged,
+    Event,
+    UserEvent,
+)
 from ome.domain.records import (
     AuditEntry,
     BalanceRecord,
     BookSnapshot,
     CandleRecord,
+    ControlRecord,
     EngineState,
     InstrumentRecord,
+    Limits,
     OrderRecord,
     PositionRecord,
     TradeRecord,
@@ -137,6 +164,12 @@ class ReadModels(Protocol):
     async def transfer_of_user(self, user_id: str, client_transfer_id: str) -> TransferRecord | None:
         """The deposit or withdrawal of a user with this client id, or None."""
 
+    async def positions_of_user(self, user_id: str) -> list[PositionRecord]:
+        """What a user holds, or has held, of each symbol, by name."""
+
+    async def controls(self, kind: ControlKind, user_id: str | None = None) -> list[ControlRecord]:
+        """The controls of a kind that are in force, of a user or of all, by user and symbol."""
+
     async def ping(self) -> None:
         """Ask the database for a sign of life; raises what it raises."""
 
@@ -208,6 +241,42 @@ class Archive(Protocol):
         """The time from before which candles of a length were forgotten; 0 where none were."""
 
 
+class SymbolRisk(Struct, frozen=True):
+    """What a user may still do in a symbol. Quantities are exact decimal text, `bought` and `sold` what open orders would trade;
+    `room_to_buy` and `room_to_sell` are what a position limit leaves, None without one, and may be below zero.
+
+    `limits` are those in force here, `open_orders_left` of the symbol's own limit; `highest_buy` and `lowest_sell` are the edges
+    of the collar now, numbers, None without a collar or a reference.
+    """
+
+    symbol: str
+    is_killed: bool
+    position: str
+    bought: str
+    sold: str
+    open_orders: int
+    limits: Limits
+    room_to_buy: str | None
+    room_to_sell: str | None
+    open_orders_left: int | None
+    highest_buy: int | None
+    lowest_sell: int | None
+
+
+class UserRisk(Struct, frozen=True):
+    """What a user may still do: `is_killed` says of a kill of the user or of all, `open_orders_left` is of the limit over all
+    symbols; `symbols` has every listed one in which the user has a position, an open order or a limit, by name.
+    """
+
+    user_id: str
+    is_killed: bool
+    cancel_at: int | None
+    open_orders: int
+    max_open_orders: int | None
+    open_orders_left: int | None
+    symbols: list[SymbolRisk]
+
+
 class CommandBus(Protocol):
     """The way to the engine, for every command alike."""
 
@@ -230,6 +299,9 @@ class CommandBus(Protocol):
 
         Raises Overloaded or NotAccepting.
         """
+
+    async def risk(self, user_id: str) -> UserRisk:
+        """What a user may still do after all commands that wait now, once these are durable. Raises as `preview` does."""
 
     def is_open(self, order_id: int, account: str | None = None) -> bool:
         """Whether the engine holds this order, of this account, now; a hint for what to look up, never an answer."""
@@ -272,6 +344,8 @@ class Timely(Struct, frozen=True):
     command: NewOrder | ModifyOrder
     valid_for_ms: int
 
+
+ControlCommand = SetLimits | SetKill | CancelAllAfter
 
 Operation = NewOrder | ModifyOrder | CancelOrder | Timely
 """What a batch is made of."""
@@ -318,6 +392,11 @@ class OrderEntry(Protocol):
     async def wait_for_fate(self, user_id: str, client_order_id: str, symbol: str | None = None) -> None:
         """Return once no command with this client order id is worked on: what the database says then is definite for every one
         that was taken before the call (HOLE4). Raises Pending where that takes longer than an answer may.
+        """
+
+    async def control(self, command: ControlCommand) -> ControlChanged:
+        """Set or lift limits, a kill switch or a timer. A kill passes all that waits; what is open is cancelled from then on, in
+        chunks, also where nobody waits for it any more (R1, I2, I3).
         """
 
     async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:

@@ -69,6 +69,10 @@ class Position:
         self.volume = units_of(record.volume, QUANTITY_DECIMALS)
 
 
+PRICE_UNITS: Final = 10**MAX_DECIMALS
+"""How many units a price, a quantity, of one is."""
+
+
 def units_of_number(number: int) -> int:
     """A price or a quantity, a number as in `domain.numbers`, counted in 10**-9."""
     mantissa, decimals = unpack(number)

@@ -59,6 +59,8 @@ class Reason(IntEnum):
     SEQUENCE_EVICTED = 412
     KEY_ENDED = 413
     CLIENT_TRANSFER_ID_CONFLICT = 420
+    # 440: the kill switch
+    KILL_SWITCH = 440
     # 450: the market's state
     MARKET_HALTED = 450
     MARKET_CANCEL_ONLY = 451
@@ -82,6 +84,12 @@ class Reason(IntEnum):
     EXPIRES_AT_IN_PAST = 600
     # 650: what it would do
     POST_ONLY_WOULD_TAKE = 650
+    # 660: what the user may, in the order of the checks
+    PRICE_OUTSIDE_COLLAR = 660
+    TOO_MANY_OPEN_ORDERS = 661
+    ORDER_QUANTITY_LIMIT = 662
+    ORDER_NOTIONAL_LIMIT = 663
+    POSITION_LIMIT = 664
     # 700: what it would need
     INSUFFICIENT_FUNDS = 700
     # 900: why an accepted order ended
@@ -96,6 +104,9 @@ class Reason(IntEnum):
     MIN_QUANTITY_UNFILLABLE = 908
     SLIPPAGE_BOUND = 909
     PRICE_BAND_REACHED = 910
+    PRICE_COLLAR_REACHED = 911
+    CANCELLED_BY_KILL_SWITCH = 912
+    CANCEL_ALL_AFTER = 913
 
     @property
     def code(self) -> str:
@@ -205,6 +216,9 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.CLIENT_TRANSFER_ID_CONFLICT: ReasonInfo(
         409, "F2", "This client_transfer_id belongs to another transfer", "Take a new one; it is unique per user, for ever."
     ),
+    Reason.KILL_SWITCH: ReasonInfo(
+        422, "R1", "The kill switch is on", "Only cancels, and changes that only lower a quantity, are taken now."
+    ),
     Reason.MARKET_HALTED: ReasonInfo(422, "H1", "The symbol is halted", "Only cancels are taken now."),
     Reason.MARKET_CANCEL_ONLY: ReasonInfo(422, "H1", "The symbol takes cancels only", "Wait until it is open again."),
     Reason.MARKET_POST_ONLY: ReasonInfo(
@@ -247,6 +261,21 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
         "The account has not enough",
         "{limit} is available; ask for less, cancel other orders, or have more deposited.",
     ),
+    Reason.PRICE_OUTSIDE_COLLAR: ReasonInfo(
+        422, "R1", "The price is outside the user's price collar", "The collar ends at {limit}."
+    ),
+    Reason.TOO_MANY_OPEN_ORDERS: ReasonInfo(
+        422, "R1", "The user has too many open orders", "At most {limit}; cancel some first."
+    ),
+    Reason.ORDER_QUANTITY_LIMIT: ReasonInfo(
+        422, "R1", "The quantity is above the user's limit for an order", "At most {limit} per order."
+    ),
+    Reason.ORDER_NOTIONAL_LIMIT: ReasonInfo(
+        422, "R1", "Price times quantity is above the user's limit for an order", "At most {limit} per order."
+    ),
+    Reason.POSITION_LIMIT: ReasonInfo(
+        422, "R2", "It could take the position beyond the user's limit", "Position and open orders together: at most {limit}."
+    ),
     Reason.CANCELLED_BY_USER: ReasonInfo(200, "M3", "Cancelled on request", "Nothing to do."),
     Reason.IOC_REMAINDER: ReasonInfo(200, "T1", "Nothing more could be filled at once", "IOC never rests; use GTC to wait."),
     Reason.FOK_UNFILLABLE: ReasonInfo(
@@ -265,5 +294,14 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.SLIPPAGE_BOUND: ReasonInfo(200, "T3", "Its slippage bound was reached", "Allow more slippage, or use a LIMIT order."),
     Reason.PRICE_BAND_REACHED: ReasonInfo(
         200, "H2", "The edge of the price band was reached", "Wait until the price has settled."
+    ),
+    Reason.PRICE_COLLAR_REACHED: ReasonInfo(
+        200, "R1", "The edge of the user's price collar was reached", "Wait until the price has settled."
+    ),
+    Reason.CANCELLED_BY_KILL_SWITCH: ReasonInfo(
+        200, "R1", "The kill switch was set", "Nothing is taken until an operator lifts it."
+    ),
+    Reason.CANCEL_ALL_AFTER: ReasonInfo(
+        200, "I3", "The user's cancel_all_after ran out", "Send cancel_all_after again before its time is over."
     ),
 }

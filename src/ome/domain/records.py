@@ -10,11 +10,13 @@ from msgspec import Struct
 
 from ome.domain.enums import (
     LAST_OPEN,
+    ControlKind,
     MarketState,
     OrderStatus,
     OrderType,
     SelfTradePrevention,
     Side,
+    Switch,
     TimeInForce,
     TransferKind,
 )
@@ -170,6 +172,31 @@ class PositionRecord(Struct, frozen=True, array_like=True, gc=False):
     volume: str
 
 
+class Limits(Struct, frozen=True, omit_defaults=True, gc=False):
+    """What an operator allows a user; None for no limit. Numbers, but for `max_open_orders`, which is a count (R1, R2)."""
+
+    max_order_quantity: int | None = None
+    max_order_notional: int | None = None
+    max_open_orders: int | None = None
+    max_position: int | None = None
+    price_collar_percent: int | None = None
+
+
+class ControlRecord(Struct, frozen=True, array_like=True, gc=False):
+    """Limits, a kill switch or a dead-man timer as it stands; `switch` says whether it is in force.
+
+    `user_id` "" is everybody, `symbol` "" every symbol. `until` is a timer's deadline, `limits` what LIMITS allow.
+    """
+
+    kind: ControlKind
+    user_id: str
+    symbol: str
+    switch: Switch
+    changed_at: int
+    until: int | None = None
+    limits: Limits | None = None
+
+
 class CandleRecord(Struct, frozen=True, array_like=True, gc=False):
     """What a symbol traded in the `seconds` from `open_time` on, its first microsecond included, its last excluded (D4).
 
@@ -262,6 +289,7 @@ class EngineState(Struct, frozen=True, array_like=True):
     positions: list[PositionRecord] = []
     balances: list[BalanceRecord] = []
     assets: list[AssetRecord] = []
+    controls: list[ControlRecord] = []
 
 
 class AuditEntry(Struct, frozen=True, array_like=True, gc=False):

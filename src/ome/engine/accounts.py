@@ -167,6 +167,10 @@ class Accounts:
         user = self._users.get(order.user_id)
         return user is not None and order.id in user.orders and user.accounts.get(order.instrument.symbol) is order.account
 
+    def count_open(self, user_ids: Iterable[str]) -> int:
+        """How many orders these users have open."""
+        return sum(user.open_orders for user_id in user_ids if (user := self._users.get(user_id)) is not None)
+
     def orders_of(self, user_id: str) -> Iterable[Order]:
         """A user's open orders."""
         user = self._users.get(user_id)

@@ -15,16 +15,8 @@ from ome.engine import time_in_force
 from ome.engine.matching import would_take
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
+from ome.engine.refusal import Refusal
 from ome.engine.special import STOP_TYPES, Special
-
-
-class Refusal(Exception):
-    """Why a command can't be carried out; raised before anything has changed, and never out of the engine."""
-
-    def __init__(self, reason: Reason, limit: int | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.limit = limit
 
 
 class Admitted(NamedTuple):
@@ -66,8 +58,11 @@ def admit(command: NewOrder, book: OrderBook, time: int) -> Admitted:
     return Admitted(price, quantity, expires_at, special)
 
 
-def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int) -> Change:
-    """Check a change of an open order: every field, before any of it is made. Raises Refusal."""
+def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int, *, is_killed: bool) -> Change:
+    """Check a change of an open order: every field, before any of it is made. Raises Refusal.
+
+    `is_killed`: whether the kill switch is on for it; then only what lowers a quantity passes (R3).
+    """
     if command.expected_version is not None and command.expected_version != order.version:
         raise Refusal(Reason.VERSION_CONFLICT, pack(order.version, 0))
     _check_applicable(command, order)
@@ -76,8 +71,7 @@ def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int)
     quantity = order.quantity if command.quantity is None else instrument.quantities.steps(command.quantity)
     special = _changed_special(command, order)
     requeues = not order.is_waiting and (price != order.price or quantity > order.quantity or quantity < 0)
-    if requeues and book.state in _STATE_REASONS:
-        raise Refusal(_STATE_REASONS[book.state])
+    _check_taken(book, requeues=requeues, is_killed=is_killed and not only_lowers(command, order, price, quantity))
     _check_steps(instrument, [price, *_prices(special)], [quantity, *_quantities(special)])
     used = order.filled + order.prevented
     if quantity < used:
@@ -98,31 +92,10 @@ def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int)
     return Change(price, quantity, order.expires_at if command.expires_at is None else command.expires_at, special)
 
 
-def rejected(command: NewOrder, order_id: int, reason: Reason, time: int) -> OrderRecord:
-    """A new order that did not pass, as it was sent."""
-    return OrderRecord(
-        order_id,
-        command.user_id,
-        command.symbol,
-        command.side,
-        command.type,
-        command.time_in_force,
-        command.quantity,
-        command.price,
-        0,
-        "0",
-        0,
-        OrderStatus.REJECTED,
-        reason,
-        1,
-        0,
-        command.self_trade_prevention,
-        command.client_order_id,
-        command.expires_at,
-        time,
-        time,
-        command.terms,
-    )
+def only_lowers(command: ModifyOrder, order: Order, price: int | None, quantity: int) -> bool:
+    """Whether a change, of an order's price and quantity to these, does no more than lower its quantity, or nothing (R3)."""
+    others = (command.expires_at, command.stop_price, command.trail_amount, command.trail_percent, command.display_quantity)
+    return price == order.price and 0 <= quantity <= order.quantity and all(field is None for field in others)
 
 
 MAX_SLICES: Final = 1000
@@ -148,6 +121,14 @@ def _check_state(command: NewOrder, book: OrderBook) -> None:
         raise Refusal(Reason.MARKET_POST_ONLY)
     if state is MarketState.AUCTION and (at_once or (command.terms is not None and command.terms.post_only)):
         raise Refusal(Reason.MARKET_IN_AUCTION)
+
+
+def _check_taken(book: OrderBook, *, requeues: bool, is_killed: bool) -> None:
+    """Whether a change is taken at all now (R1, H1)."""
+    if is_killed:
+        raise Refusal(Reason.KILL_SWITCH)
+    if requeues and book.state in _STATE_REASONS:
+        raise Refusal(_STATE_REASONS[book.state])
 
 
 def _check_applicable(command: ModifyOrder, order: Order) -> None:
@@ -286,3 +267,30 @@ def refused(command: CancelOrder | ModifyOrder, refusal: Refusal) -> CommandRefu
     """The event of a refusal. Of an order that isn't the account's it says nothing: it is no part of that order's history."""
     named = command.order_id if command.account is None or refusal.reason is not Reason.ORDER_NOT_FOUND else None
     return CommandRefused(named, refusal.reason, refusal.limit)
+
+
+def rejected(order_id: int, command: NewOrder, reason: Reason, time: int) -> OrderRecord:
+    """The record of an order that is refused, as it was sent."""
+    return OrderRecord(
+        order_id,
+        command.user_id,
+        command.symbol,
+        command.side,
+        command.type,
+        command.time_in_force,
+        command.quantity,
+        command.price,
+        0,
+        "0",
+        0,
+        OrderStatus.REJECTED,
+        reason,
+        1,
+        0,
+        command.self_trade_prevention,
+        command.client_order_id,
+        command.expires_at,
+        time,
+        time,
+        command.terms,
+    )

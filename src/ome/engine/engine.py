@@ -21,6 +21,7 @@ from ome.domain.commands import (
     Administered,
     AdoptPositions,
     AdvanceTime,
+    CancelAllAfter,
     CancelOrder,
     CancelOrders,
     Command,
@@ -28,15 +29,18 @@ from ome.domain.commands import (
     DefineInstrument,
     ModifyOrder,
     NewOrder,
+    SetKill,
+    SetLimits,
     Stamped,
     Transfer,
 )
 from ome.domain.digests import digest
-from ome.domain.enums import LAST_OPEN, MarketState, OrderStatus, Side
+from ome.domain.enums import MarketState, OrderStatus, Side
 from ome.domain.errors import InvariantBroken
 from ome.domain.events import (
     AuctionIndicated,
     CommandRefused,
+    ControlChanged,
     Event,
     InstrumentChanged,
     OrderAccepted,
@@ -50,44 +54,47 @@ from ome.domain.events import (
 from ome.domain.ids import make_id
 from ome.domain.instrument import DEFAULT_LOT_SIZE, DEFAULT_TICK_SIZE, Instrument
 from ome.domain.numbers import pack
-from ome.domain.ports import OpenOrders
+from ome.domain.ports import OpenOrders, UserRisk
 from ome.domain.reasons import Reason
 from ome.domain.records import (
     AssetRecord,
     BalanceRecord,
+    ControlRecord,
     EngineSettings,
     EngineState,
     InstrumentRecord,
     OrderRecord,
     PositionRecord,
 )
-from ome.engine import time_in_force
+from ome.engine import invariants, time_in_force
 from ome.engine.accounts import Accounts
-from ome.engine.admission import Change, Refusal, admit, check_change, refused, rejected
+from ome.engine.admission import Change, admit, check_change, only_lowers, refused, rejected
 from ome.engine.auction import auction_indicated
-from ome.engine.expiry import Deadlines
 from ome.engine.funds import Funds
+from ome.engine.headroom import risk_of
 from ome.engine.instrument_rules import changed_rules
+from ome.engine.limits import Ask, check_limits
 from ome.engine.matching import Matcher, MatcherHooks, Outcome, reachable, would_take
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
 from ome.engine.reach import is_stopped_by_bound, limit_of
+from ome.engine.refusal import Refusal
 from ome.engine.snapshot import MASK, counters_digest
 from ome.engine.special import STOP_TYPES
+from ome.engine.withdrawals import EXPIRY_CHUNK, Withdrawals, acceptance
 
 _FILLED: Final = frozenset({OrderStatus.PARTIALLY_FILLED, OrderStatus.FILLED})
-EXPIRY_CHUNK: Final = 500
-"""Orders that one passing of time ends: a few milliseconds of the engine's time. Other commands end all that are due."""
 
 
 class Changes(Struct, frozen=True):
-    """The last state of every order, instrument, position and balance that changed."""
+    """The last state of every order, instrument, position, balance and control that changed."""
 
     orders: list[OrderRecord]
     instruments: list[InstrumentRecord]
     positions: list[PositionRecord]
     balances: list[BalanceRecord]
     assets: list[AssetRecord]
+    controls: list[ControlRecord]
 
 
 class Engine:
@@ -102,8 +109,9 @@ class Engine:
         self._orders: dict[int, Order] = {}
         self._accounts = Accounts()
         self._books: dict[str, OrderBook] = {}
-        self._deadlines = Deadlines()
-        self._funds = Funds()
+        self._withdrawals = Withdrawals(self._orders, self._books, self._accounts, self._end)
+        self._controls, self._deadlines = self._withdrawals.controls, self._withdrawals.deadlines
+        self._funds = Funds(self._limit_of)
         accounts, funds = self._accounts, self._funds
         hooks = MatcherHooks(
             self._maker_filled,
@@ -136,7 +144,7 @@ class Engine:
             raise InvariantBroken(f"command {stamped.position} at {stamped.time} cannot follow {self.position} at {self.time}")
         self.position, self.time = stamped.position, stamped.time
         events = self._events = []
-        self._expire_due(EXPIRY_CHUNK if isinstance(stamped.command, AdvanceTime) else None)
+        events.extend(self._withdrawals.pass_time(self.time, EXPIRY_CHUNK if isinstance(stamped.command, AdvanceTime) else None))
         self._resume_due()
         self._carry_out(stamped.command)
         if self._stirred_books:
@@ -168,12 +176,27 @@ class Engine:
                 self._configure(command.settings)
             case CancelOrders():
                 self._cancel_orders(command)
-            case Transfer():
-                self._events.append(self._funds.transfer(command, make_id(self.shard, self.position), self.time))
-            case AdvanceTime() | Administered():
-                pass
+            case AdvanceTime():
+                self._withdrawals.sweep(EXPIRY_CHUNK)
+            case SetLimits() | SetKill() | CancelAllAfter() | AdoptPositions() | Administered() | Transfer():
+                self._control(command)
+
+    def _control(self, command: SetLimits | SetKill | CancelAllAfter | AdoptPositions | Administered | Transfer) -> None:
+        """Lay down what holds for orders from now on; a kill cancels a chunk of what is open at once (R1, I3)."""
+        match command:
             case AdoptPositions():
                 self._digest_sum += self._accounts.adopt(command.positions)
+            case SetKill():
+                self._events.append(self._withdrawals.set_kill(command, self.time))
+                self._withdrawals.sweep(EXPIRY_CHUNK)
+            case SetLimits():
+                self._events.append(ControlChanged(self._controls.set_limits(command, self.time)))
+            case CancelAllAfter():
+                self._events.append(ControlChanged(self._controls.set_timer(command, self.time)))
+            case Transfer():
+                self._events.append(self._funds.transfer(command, make_id(self.shard, self.position), self.time))
+            case Administered():
+                pass
 
     def _configure(self, settings: EngineSettings) -> None:
         self.settings = settings
@@ -195,16 +218,21 @@ class Engine:
     def next_deadline(self) -> int | None:
         """When something becomes due without a command, in microseconds; None for never.
 
-        Stops that were over the bound of the last cascade are due at once (S3).
+        Stops that were over the bound of the last cascade are due at once (S3), and so is what a kill has yet to cancel.
         """
-        if self._stirred_books:
+        if self._stirred_books or self.is_sweeping:
             return self.time
-        soonest = [until for until in (self._deadlines.soonest, *self._halts.values()) if until is not None]
+        soonest = [until for until in (self._withdrawals.next_moment(), *self._halts.values()) if until is not None]
         return min(soonest, default=None)
 
     def has_crowd_due(self, time: int) -> bool:
         """Whether so many deadlines have come by `time` that they should end in chunks, each by a command of its own (I2)."""
-        return self._deadlines.has_due(time, EXPIRY_CHUNK)
+        return self._withdrawals.has_crowd_due(time)
+
+    @property
+    def is_sweeping(self) -> bool:
+        """Whether a kill has yet to cancel something: each AdvanceTime cancels a chunk of it (I2)."""
+        return self._withdrawals.is_sweeping
 
     @property
     def trade_count(self) -> int:
@@ -220,7 +248,8 @@ class Engine:
         """What has changed since the last call, each once, as it is now."""
         self._fold_changes()
         orders, instruments = list(self._order_pictures.values()), list(self._instrument_pictures.values())
-        changes = Changes(orders, instruments, self._accounts.take_pictures(), *self._funds.take_pictures())
+        funds, controls = self._funds.take_pictures(), self._controls.take_pictures()
+        changes = Changes(orders, instruments, self._accounts.take_pictures(), *funds, controls)
         self._order_pictures, self._instrument_pictures = {}, {}
         return changes
 
@@ -228,7 +257,7 @@ class Engine:
         """64 bits over all that the engine knows."""
         self._fold_changes()
         counters = counters_digest(self.shard, self.position, self.time, self.trade_count, self._priority_count, self.settings)
-        return (self._digest_sum + counters) & MASK
+        return (self._digest_sum + self._controls.digest + counters) & MASK
 
     def state(self) -> EngineState:
         """All that the engine knows; `Engine.restore` makes an equal one of it."""
@@ -244,6 +273,7 @@ class Engine:
             self._accounts.positions(),
             self._funds.balances(),
             self._funds.assets(),
+            self._controls.active(),
         )
 
     def balances(self, user_ids: frozenset[str]) -> list[BalanceRecord]:
@@ -268,7 +298,7 @@ class Engine:
         for order in sorted(waiting, key=lambda order: order.priority):
             engine._books[order.instrument.symbol].stops.add(order)
         engine._stirred_books = {symbol: book for symbol, book in engine._books.items() if book.has_due_stop}
-        engine._deadlines.restore(engine._orders.values())
+        engine._withdrawals.restore(state.controls)
         return engine
 
     def _restore_books(self, state: EngineState) -> None:
@@ -311,6 +341,14 @@ class Engine:
         """Count for these users, and those of open orders, all that counts in `other`, of which this is an excerpt (dry runs)."""
         self._accounts.copy_from(other._accounts, {*user_ids, *(order.user_id for order in self._orders.values())})
 
+    def risk_of(self, user_id: str) -> UserRisk:
+        """What a user may still do."""
+        return risk_of(user_id, self._books, self._accounts, self._controls)
+
+    def controls_of(self, user_ids: set[str]) -> list[ControlRecord]:
+        """What decides about orders of these users (dry runs)."""
+        return self._controls.concerning(user_ids)
+
     def books(self) -> list[OrderBook]:
         """Every book, in the order of listing; to look at, not to change."""
         return list(self._books.values())
@@ -322,39 +360,20 @@ class Engine:
 
     def check_invariants(self) -> None:
         """INV1 and INV3 to INV5 over everything; InvariantBroken says which doesn't hold. Slow: for tests and recovery."""
-        orders, accounts = self._orders, self._accounts
-        found = watched = 0
-        for book in self._books.values():
-            book.check_invariants()
-            for order in (*book.orders(), *book.stops):
-                found += 1
-                watched += order.expires_at is not None
-                held = orders.get(order.id)
-                if held is None or order is not held:
-                    raise InvariantBroken(f"order {order.id} is in a book and not open")
-                if not accounts.holds(order):
-                    raise InvariantBroken(f"order {order.id} is in a book and not among its user's open orders")
-                remaining = order.remaining
-                if order.filled + order.prevented + remaining != order.quantity or not 0 <= order.hidden < remaining:
-                    raise InvariantBroken(f"order {order.id}: {order.filled} filled and {remaining} open of {order.quantity}")
-                if order.status > LAST_OPEN or order.is_waiting is (order.level is not None):
-                    raise InvariantBroken(f"order {order.id} is {order.status.name} in a book")
-        if len(orders) != found:  # a level holds an order once, and none that waits: nothing was counted twice
-            raise InvariantBroken("the open orders are not those in the books")
-        if accounts.open_orders != found:
-            raise InvariantBroken("the users' open orders are not those in the books")
-        if watched != len(self._deadlines):
-            raise InvariantBroken(f"{len(self._deadlines)} deadlines are watched for {watched} orders that have one")
-        accounts.check_invariants()
-        self._funds.check_invariants(orders.values())
+        invariants.check(self._books.values(), self._orders, self._accounts, self._deadlines)
+        self._funds.check_invariants(self._orders.values())
 
     # Submit
 
     def _new_order(self, command: NewOrder) -> None:
         order_id = make_id(self.shard, self.position)
         try:
+            if self._controls.is_killed(command.user_id, command.symbol):
+                raise Refusal(Reason.KILL_SWITCH)
             book = self._books.get(command.symbol) or self._unlisted_book(command.symbol)
-            price, quantity, expires_at, special = admit(command, book, self.time)
+            price, quantity, expires_at, special = admitted = admit(command, book, self.time)
+            if command.user_id in self._controls.limits:
+                self._check_limits(Ask.of_new(command, admitted), command.user_id, book)
             order = Order(
                 order_id,
                 book.instrument,
@@ -385,6 +404,20 @@ class Engine:
             self._events.append(OrderAccepted(order.record()))
             self._enter(book, order)
 
+    def _check_limits(self, ask: Ask, user_id: str, book: OrderBook) -> None:
+        """What the user of an order may (R1, R2)."""
+        limits = self._controls.limits_of(user_id, book.instrument.symbol)
+        if limits is not None:
+            check_limits(ask, limits, self._controls.most_open(user_id), self._accounts.user(user_id), book)
+
+    def _limit_of(self, book: OrderBook, order: Order) -> tuple[int | None, Reason | None]:
+        """How far an order may trade now, and why what that leaves over is cancelled (T3, H2, R1)."""
+        percent = None
+        if order.user_id in self._controls.limits:
+            limits = self._controls.limits_of(order.user_id, book.instrument.symbol)
+            percent = None if limits is None else limits.price_collar_percent
+        return limit_of(book, order.side, order.price, order.special, percent)
+
     def _next_priority(self) -> int:
         self._priority_count += 1
         return self._priority_count
@@ -408,7 +441,7 @@ class Engine:
 
     def _reject(self, order_id: int, command: NewOrder, refusal: Refusal) -> None:
         """Record a refused order as it was sent: the audit trail has it (HOLE25)."""
-        record = rejected(command, order_id, refusal.reason, self.time)
+        record = rejected(order_id, command, refusal.reason, self.time)
         self._order_pictures[order_id] = record
         self._events.append(OrderRejected(record, refusal.limit))
 
@@ -417,7 +450,7 @@ class Engine:
         if book.state is MarketState.AUCTION:
             self._rest(book, order)
             return
-        limit, reason = limit_of(book, order)
+        limit, reason = self._limit_of(book, order)
         special = order.special
         wanted = order.remaining if time_in_force.must_fill_at_once(order) else 0
         if special is not None and special.min_quantity is not None:
@@ -486,22 +519,10 @@ class Engine:
 
     def _cancel_orders(self, command: CancelOrders) -> None:
         """Cancel what the command names in the order of acceptance, waiting stops included, up to its limit (I2)."""
-        if command.user_id is not None:
-            orders = self._accounts.orders_of(command.user_id)
-        elif command.symbol is None:
-            orders = self._orders.values()
-        else:
-            book = self._books.get(command.symbol)
-            orders = () if book is None else chain(book.orders(), book.stops)
+        orders = self._withdrawals.orders_in(command.user_id or "", command.symbol or "")
         named = (order for order in orders if _is_named(order, command))
-        for order in sorted(named, key=_acceptance)[: command.limit]:
+        for order in sorted(named, key=acceptance)[: command.limit]:
             self._end(order, OrderStatus.CANCELLED, Reason.CANCELLED_BY_USER)
-
-    def _expire_due(self, most: int | None) -> None:
-        """End the orders whose deadline has come, before the command itself, at most so many of them (T5, I2)."""
-        while most != 0 and (order := self._deadlines.pop_due(self.time)) is not None:
-            self._end(order, OrderStatus.EXPIRED, Reason.EXPIRED)
-            most = None if most is None else most - 1
 
     def _end(self, order: Order, status: OrderStatus, reason: Reason, *, holds: bool = True) -> None:
         """End an order with some of it unfilled, taking it out of the book if it is in it, and what it holds out of its hold."""
@@ -537,7 +558,10 @@ class Engine:
         try:
             order = self._order_for(command)
             book = self._books[order.instrument.symbol]
-            change = check_change(command, order, book, self.time)
+            symbol = book.instrument.symbol
+            change = check_change(command, order, book, self.time, is_killed=self._controls.is_killed(order.user_id, symbol))
+            if order.user_id in self._controls.limits and not only_lowers(command, order, change.price, change.quantity):
+                self._check_limits(Ask.of_change(order, change), order.user_id, book)
             self._funds.change(order, change.price, change.quantity - order.filled - order.prevented)
         except Refusal as refusal:
             self._events.append(refused(command, refusal))
@@ -594,7 +618,7 @@ class Engine:
         if book.state is MarketState.AUCTION:
             self._rest(book, order)
         else:
-            self._match_and_settle(book, order, *limit_of(book, order))
+            self._match_and_settle(book, order, *self._limit_of(book, order))
 
     # Stops
 
@@ -649,6 +673,9 @@ class Engine:
         special = order.special
         if special is None or special.stop is None:
             raise InvariantBroken(f"order {order.id} fires without a stop price")
+        if self._controls.is_killed(order.user_id, order.instrument.symbol):
+            self._end(order, OrderStatus.CANCELLED, Reason.CANCELLED_BY_KILL_SWITCH)
+            return
         book.stops.remove(order)
         self._deadlines.drop(order)
         special.is_due = False
@@ -762,10 +789,6 @@ class Engine:
 def _first_due_id(book: OrderBook) -> int:
     first: int = book.stops.due.peekitem(0)[0]
     return first
-
-
-def _acceptance(order: Order) -> int:
-    return order.id
 
 
 def _is_named(order: Order, command: CancelOrders) -> bool:

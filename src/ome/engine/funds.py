@@ -16,7 +16,7 @@ prevented, reduced, ended. Symbols without assets cost one look-up in an empty d
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from ome.domain.amounts import AMOUNT_DECIMALS, atoms_of, fee_of, number_below
@@ -31,7 +31,6 @@ from ome.engine.admission import Refusal
 from ome.engine.ledger import Key, Ledger, Payment
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
-from ome.engine.reach import limit_of
 
 _PRICED_LATER: Final = frozenset({OrderType.STOP, OrderType.TRAILING_STOP})
 """The types that have no price before they fire."""
@@ -68,7 +67,9 @@ class Terms(NamedTuple):
 class Funds:
     """The ledger of a shard, as its orders use it."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_of: Callable[[OrderBook, Order], tuple[int | None, Reason | None]]) -> None:
+        """`limit_of` says how far an order may trade now, and why no further."""
+        self._limit_of = limit_of
         self._ledger = Ledger()
         self._terms: dict[str, Terms] = {}
         self._balance_pictures: dict[Key, BalanceRecord] = {}
@@ -218,7 +219,7 @@ class Funds:
         """Whether there is what an order needs now; it is held, but for what is spent at once."""
         asset = terms.pays_with(order.side)
         if order.side is Side.BUY and order.price is None:
-            most = _cost_of_taking(terms, book, order, limit_of(book, order)[0])
+            most = _cost_of_taking(terms, book, order, self._limit_of(book, order)[0])
             return most <= self._ledger.available(order.user_id, asset)
         return self._ledger.reserve(order.user_id, asset, terms.held(order.side, order.price, order.remaining))
 

@@ -18,10 +18,10 @@ from msgspec import structs
 from ome.domain.commands import CancelOrder, CancelOrders, Command, DefineInstrument, ModifyOrder, NewOrder
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.errors import OmeError, OutcomeUnknown, Pending, StateMismatch
-from ome.domain.events import CommandRefused, Event, OrderAccepted, OrderCancelled, OrderRejected
+from ome.domain.events import CommandRefused, ControlChanged, Event, OrderAccepted, OrderCancelled, OrderRejected
 from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import canonical
-from ome.domain.ports import Answer, CommandBus, Operation, ReadModels, Timely, command_of
+from ome.domain.ports import Answer, CommandBus, ControlCommand, Operation, ReadModels, Timely, command_of
 from ome.domain.reasons import Reason
 from ome.domain.records import OrderRecord, SpecialTerms
 
@@ -92,6 +92,11 @@ class OrderEntryDesk:
             _, still_open = await asyncio.wait(open_now, timeout=self._wait_s)
             if still_open:
                 raise Pending
+
+    async def control(self, command: ControlCommand) -> ControlChanged:
+        """See OrderEntry."""
+        events = await self._bus.send(command)
+        return [event for event in events if isinstance(event, ControlChanged)][-1]  # timers that were due come before its own
 
     async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
         """See OrderEntry."""

@@ -6,6 +6,7 @@ from asyncio import Future
 from collections.abc import Callable, Sequence
 from itertools import chain
 from math import inf
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, structs
 
@@ -64,17 +65,20 @@ class Waiting(Struct, eq=False):
         return self.future is not None and self.future.done()
 
 
-class Preview(Struct, eq=False):
-    """Commands that are to be carried out for the look of it, and who waits for what they would lead to."""
+Seen = TypeVar("Seen")
 
-    commands: Sequence[Command]
-    future: Future[list[list[Event]]]
+
+class Preview(Struct, Generic[Seen], eq=False):
+    """A look at the engine as it is when its turn comes, which changes nothing, and who waits for what there is to see."""
+
+    look: Callable[[Engine], Seen]
+    future: Future[Seen]
     since: float = 0.0
 
-    def answer(self, events: list[list[Event]]) -> None:
-        """Hand over what the commands would lead to."""
+    def answer(self, seen: Seen) -> None:
+        """Hand over what was seen."""
         if not self.future.done():
-            self.future.set_result(events)
+            self.future.set_result(seen)
 
     def fail(self, error: Exception) -> None:
         """Tell whoever waits that there is no answer."""
@@ -91,7 +95,9 @@ class PendingBatch:
         self.waiting: list[Waiting] = []
         self.private: list[CommandEvents] = []
         """The stored events of its commands, once it is sealed."""
-        self._previews: list[tuple[Preview, list[list[Event]]]] = []
+        self._previews: list[tuple[Preview[Any], Any]] = []
+        self.sweeps = 0
+        """How many chunks of a kill it holds (I2)."""
 
     def __len__(self) -> int:
         return len(self._stamped)
@@ -107,9 +113,9 @@ class PendingBatch:
         """When the first of those who wait began to; infinity where nobody waits."""
         return min((waiting.since for waiting in self.waiting), default=inf)
 
-    def add_preview(self, preview: Preview, events: list[list[Event]]) -> None:
-        """Keep the result of a dry run back until what it has seen is durable (D3)."""
-        self._previews.append((preview, events))
+    def add_preview(self, preview: Preview[Seen], seen: Seen) -> None:
+        """Keep back what a look has seen until that is durable (D3)."""
+        self._previews.append((preview, seen))
 
     def events(self) -> list[Event]:
         """Every event of the batch, in order."""
@@ -119,8 +125,8 @@ class PendingBatch:
         """Give every waiting command its events; the batch is durable."""
         for waiting, events in zip(self.waiting, self._events, strict=True):
             waiting.answer(events)
-        for preview, previewed in self._previews:
-            preview.answer(previewed)
+        for preview, seen in self._previews:
+            preview.answer(seen)
 
     def fail(self, error: OmeError, since: float = inf) -> None:
         """Tell everybody who waits, `since` this moment or longer, that there is no answer."""
@@ -176,6 +182,7 @@ class PendingBatch:
             balances=changes.balances,
             assets=changes.assets,
             transfers=transfers,
+            controls=changes.controls,
         )
 
 

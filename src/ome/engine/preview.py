@@ -59,6 +59,7 @@ def _excerpt(engine: Engine, commands: Sequence[Command]) -> EngineState:
         [book.record() for book in books],
         list(orders.values()),
         balances=engine.balances(frozenset({order.user_id for order in orders.values()} | _users(asking))),
+        controls=engine.controls_of({order.user_id for order in orders.values()} | _users(asking)),
     )
 
 

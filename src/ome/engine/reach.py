@@ -1,4 +1,4 @@
-"""How far an order may trade at the moment: its own limit, its slippage bound or a bound of its symbol, whichever is nearest."""
+"""How far an order may trade now: its own limit, its slippage bound, its symbol's band or its user's collar, the nearest."""
 
 from __future__ import annotations
 
@@ -7,27 +7,40 @@ from ome.domain.reasons import Reason
 from ome.engine.matching import would_take
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
-from ome.engine.price_bounds import slippage_bound
+from ome.engine.price_bounds import Band, price_band, slippage_bound
+from ome.engine.special import Special
 
 
-def limit_of(book: OrderBook, order: Order) -> tuple[int | None, Reason | None]:
-    """The furthest price, in ticks; None for no bound (T3, H2).
+def limit_of(
+    book: OrderBook, side: Side, price: int | None, special: Special | None, collar_percent: int | None
+) -> tuple[int | None, Reason | None]:
+    """The furthest price, in ticks; None for no bound (T3, H2, R1). `price` is the order's own limit.
 
     With it the reason to cancel what a bound leaves over; None where that is the order's own limit.
     """
-    limit, reason = order.price, None
-    best = book.opposite(order.side).best
+    limit, reason = price, None
+    best = book.opposite(side).best
     bounds: list[tuple[int, Reason]] = []
-    special = order.special
     if special is not None and special.max_slippage_bps is not None and best is not None:
-        bounds.append((slippage_bound(best.price, order.side, special.max_slippage_bps), Reason.SLIPPAGE_BOUND))
+        bounds.append((slippage_bound(best.price, side, special.max_slippage_bps), Reason.SLIPPAGE_BOUND))
     band = book.band
     if band is not None:
-        bounds.append((band.worst(order.side), Reason.PRICE_BAND_REACHED))
+        bounds.append((band.worst(side), Reason.PRICE_BAND_REACHED))
+    if collar_percent is not None and (own := collar(book, collar_percent)) is not None:
+        bounds.append((own.worst(side), Reason.PRICE_COLLAR_REACHED))
     for bound, its_reason in bounds:
-        if limit is None or (bound < limit if order.side is Side.BUY else bound > limit):
+        if limit is None or (bound < limit if side is Side.BUY else bound > limit):
             limit, reason = bound, its_reason
     return limit, reason
+
+
+def collar(book: OrderBook, percent: int) -> Band | None:
+    """The prices within so many percent of the reference that bands have, too; None where there is none (H2, R1)."""
+    reference_twice = book.reference_twice
+    if reference_twice is None:
+        return None
+    band = price_band(reference_twice, percent)
+    return Band(band.lowest, min(band.highest, book.instrument.prices.most_steps))
 
 
 def is_stopped_by_bound(book: OrderBook, order: Order) -> bool:

@@ -15,17 +15,29 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, pairwise
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from msgspec import Struct
 
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.commands import Administered, AdoptPositions, AdvanceTime, CancelOrder, CancelOrders, Command, Configure, Stamped
+from ome.domain.commands import (
+    Administered,
+    AdoptPositions,
+    AdvanceTime,
+    CancelAllAfter,
+    CancelOrder,
+    CancelOrders,
+    Command,
+    Configure,
+    SetKill,
+    Stamped,
+)
 from ome.domain.errors import (
     InvariantBroken,
     NotAccepting,
@@ -37,10 +49,10 @@ from ome.domain.errors import (
     TooLate,
 )
 from ome.domain.events import Event
-from ome.domain.ports import CommandListener, EngineMetrics, EventListener, Recovered, Repository
+from ome.domain.ports import CommandListener, EngineMetrics, EventListener, Recovered, Repository, UserRisk
 from ome.domain.records import EngineSettings, PositionRecord
 from ome.engine.engine import Engine
-from ome.engine.pending_batch import PendingBatch, Preview, Waiting
+from ome.engine.pending_batch import PendingBatch, Preview, Seen, Waiting
 from ome.engine.preview import preview
 
 CLOCK_STEP_US: Final = MICROSECONDS
@@ -48,6 +60,8 @@ CLOCK_STEP_US: Final = MICROSECONDS
 
 _SPARE_SLOTS: Final = 64
 """Room in the queue beside commands, for ended commits and the stop: those must always fit."""
+SWEEPS_IN_A_BATCH: Final = 4
+"""Chunks of a kill in one transaction: with 500 orders each it takes a tenth of a second."""
 ADOPTED_AT_ONCE: Final = 1_000
 """Positions from before any were kept, in one command; more where that would be more commands than there is room for."""
 _ADOPTIONS: Final = _SPARE_SLOTS // 2
@@ -82,8 +96,12 @@ class RunnerLimits(Struct, frozen=True):
     drain_s: float = 10.0
 
 
-_Note = Waiting | Preview | asyncio.Task[None] | None
-"""What the queue holds: a command, a dry run, a commit that has ended, or None to stop."""
+class _Wake:
+    """Something stands in front of an empty queue."""
+
+
+_Note = Waiting | Preview[Any] | asyncio.Task[None] | _Wake | None
+"""What the queue holds: a command, a dry run, a commit that has ended, that something stands in front, or None to stop."""
 
 
 class EngineRunner:
@@ -110,6 +128,7 @@ class EngineRunner:
         self._monotonic_s = monotonic_s
         self._listeners: list[EventListener] = []
         self._command_listeners: list[CommandListener] = []
+        self._front: deque[Waiting] = deque()
         self._queue: asyncio.Queue[_Note] = asyncio.Queue(maxsize=limits.queue + _SPARE_SLOTS)
         self._engine = Engine()
         self._to_adopt: Sequence[PositionRecord] = ()
@@ -135,7 +154,7 @@ class EngineRunner:
         self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf
     ) -> asyncio.Future[Sequence[Event]]:
         """See CommandBus: the command's events, once they are durable."""
-        cancels = isinstance(command, CancelOrder | CancelOrders | Administered)
+        cancels = isinstance(command, CancelOrder | CancelOrders | SetKill | CancelAllAfter | Administered)
         try:
             self._check_room(self._limits.queue if cancels else self._limits.queue - self._limits.cancel_slots, cancels=cancels)
         except OmeError:
@@ -143,8 +162,18 @@ class EngineRunner:
             raise
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Sequence[Event]] = loop.create_future()
-        self._queue.put_nowait(Waiting(command, future, settled, loop.time(), deadline_s))
+        waiting = Waiting(command, future, settled, loop.time(), deadline_s)
+        if isinstance(command, SetKill | Administered):  # what an operator does is written down before it is done
+            self._put_in_front(waiting)
+        else:
+            self._queue.put_nowait(waiting)
         return future
+
+    def _put_in_front(self, waiting: Waiting) -> None:
+        """Let a command pass all that wait: whoever stops a runaway must not stand behind it."""
+        self._front.append(waiting)
+        if self._queue.empty():
+            self._queue.put_nowait(_Wake())
 
     async def send(self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf) -> Sequence[Event]:
         """See CommandBus."""
@@ -152,10 +181,18 @@ class EngineRunner:
 
     async def preview(self, commands: Sequence[Command]) -> list[list[Event]]:
         """See CommandBus."""
+        return await self._look(lambda engine: preview(engine, commands, self._clock_us()))
+
+    async def risk(self, user_id: str) -> UserRisk:
+        """See CommandBus."""
+        return await self._look(lambda engine: engine.risk_of(user_id))
+
+    async def _look(self, look: Callable[[Engine], Seen]) -> Seen:
+        """What there is to see of the engine when the turn comes, once all of that is durable (D3)."""
         self._check_room(self._limits.queue - self._limits.cancel_slots)
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[list[list[Event]]] = loop.create_future()
-        self._queue.put_nowait(Preview(commands, future, loop.time()))
+        future: asyncio.Future[Seen] = loop.create_future()
+        self._queue.put_nowait(Preview(look, future, loop.time()))
         return await future
 
     def _check_room(self, room: int, *, cancels: bool = False) -> None:
@@ -187,7 +224,7 @@ class EngineRunner:
     @property
     def waiting(self) -> int:
         """How many commands have been taken and aren't durable yet."""
-        return self._queue.qsize() + len(self._pending) + len(self._in_flight)
+        return self._queue.qsize() + len(self._front) + len(self._pending) + len(self._in_flight)
 
     def stalled(self, stalled: bool) -> None:  # noqa: FBT001  the repository's callback
         """The repository tells when the database stops answering and when it answers again."""
@@ -343,6 +380,8 @@ class EngineRunner:
             self._take(note)
 
     def _take(self, note: _Note) -> None:
+        while self._front:
+            self._apply(self._front.popleft())
         if note is None:
             self._stopping = True
         elif isinstance(note, Waiting):
@@ -367,9 +406,22 @@ class EngineRunner:
         now = max(now, engine.time)
         while engine.has_crowd_due(now):
             self._stamp(Waiting(AdvanceTime()), now)
+        if engine.is_sweeping and not self._sweep(now, is_tick=isinstance(waiting.command, AdvanceTime)):
+            return
         self._stamp(waiting, now)
         if engine.next_deadline() != self._alarm_at:
             self._set_alarm()
+
+    def _sweep(self, now: int, *, is_tick: bool) -> bool:
+        """Let a kill go on by a chunk before each command, a few in a batch; whether the command itself is to be applied: not a
+        tick, which there would be nothing else for, once the batch has enough.
+        """
+        if self._pending.sweeps >= SWEEPS_IN_A_BATCH:
+            return not is_tick
+        self._pending.sweeps += 1
+        if not is_tick:
+            self._stamp(Waiting(AdvanceTime()), now)
+        return True
 
     def _stamp(self, waiting: Waiting, now: int) -> None:
         """Give a command its place and time, and apply it."""
@@ -381,19 +433,19 @@ class EngineRunner:
             waiting.fail(OutcomeUnknown("the engine stopped"))
             raise
 
-    def _preview(self, request: Preview) -> None:
-        """Carry out a dry run in its turn; a bug in it harms nobody but whoever asked."""
+    def _preview(self, request: Preview[Seen]) -> None:
+        """Look at the engine in its turn; a bug in that harms nobody but whoever asked."""
         try:
-            events = preview(self._engine, request.commands, self._clock_us())
+            seen = request.look(self._engine)
         except Exception as error:  # noqa: BLE001  the engine itself is untouched
             request.fail(error)
             return
         if self._pending:
-            self._pending.add_preview(request, events)
+            self._pending.add_preview(request, seen)
         elif self._committing is not None:
-            self._in_flight.add_preview(request, events)
+            self._in_flight.add_preview(request, seen)
         else:
-            request.answer(events)
+            request.answer(seen)
 
     def _begin_commit(self) -> None:
         if not self._pending:
@@ -420,6 +472,8 @@ class EngineRunner:
         if self._is_stalled:
             self.stalled(stalled=False)
             self._set_alarm()
+        elif self._engine.is_sweeping:
+            self._set_alarm()
 
     # When things go wrong
 
@@ -437,6 +491,10 @@ class EngineRunner:
 
     def _withdraw_queued(self, error: OmeError, since: float = inf) -> None:
         """Take the commands that somebody has waited for since this moment or longer out of the queue; the rest stays in it."""
+        for waiting in [waiting for waiting in self._front if waiting.since <= since]:
+            self._front.remove(waiting)
+            waiting.fail(error)
+            waiting.settle()
         for _ in range(self._queue.qsize()):
             note = self._queue.get_nowait()
             if isinstance(note, Waiting | Preview) and note.future is not None and note.since <= since:

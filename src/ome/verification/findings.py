@@ -24,6 +24,7 @@ _NAMES: Final = {
     schema.stored_balances: "the balance of user {user_id} in {asset}",
     schema.stored_assets: "the venue's accounts of {asset}",
     schema.stored_transfers: "transfer {id}",
+    schema.stored_controls: "the control of kind {kind} for user {user_id!r} and symbol {symbol!r}",
     schema.event_users: f"the index row of user {{user_id}} {_INDEX}",
     schema.event_orders: f"the index row of order {{order_id}} {_INDEX}",
     schema.event_batches: "the row of events of the batch that ends with position {last_position}",

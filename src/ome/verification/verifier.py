@@ -7,8 +7,8 @@ What is compared, of one moment of the database:
   and times as in the commands, epochs that don't fall;
 - after each batch its events, byte for byte, its trades, its entries of the audit and the index rows of users and orders;
 - each order, every column, when it has ended, and the open ones at the end;
-- at the end the instruments, the positions, the engine row with its counters, settings and hashes, the invariants of the books,
-  and that no table has a row more.
+- at the end the instruments, positions and controls, the engine row with its counters, settings and hashes, the invariants of
+  the books, and that no table has a row more.
 
 Every table is read once, in the order of the journal, beside the replay. What is held is the open orders: each as the engine has
 it, and the bytes of its stored row. A wrong row doesn't end the verification; a journal that can't be followed does.
@@ -32,7 +32,17 @@ from ome.db import schema
 from ome.db.engine_snapshots import SnapshotRow, recovered
 from ome.db.history import ORDERED_BY, History, Row, Unreadable, open_history
 from ome.db.recovery import EngineRow, JournalRow, hash_of, records
-from ome.db.statements import Head, asset_rows, balance_rows, change_of, instrument_rows, order_rows, position_rows, rows_by_table
+from ome.db.statements import (
+    Head,
+    asset_rows,
+    balance_rows,
+    change_of,
+    control_rows,
+    instrument_rows,
+    order_rows,
+    position_rows,
+    rows_by_table,
+)
 from ome.db.url import parse_url
 from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, hash_text
 from ome.domain.commands import AdvanceTime, NewOrder, Stamped, decode_commands
@@ -177,12 +187,14 @@ class ShardReplay:
         self._balances = Stream(history, schema.stored_balances, shard)
         self._assets = Stream(history, schema.stored_assets, shard)
         self._transfers = Stream(history, schema.stored_transfers, shard)
+        self._controls = Stream(history, schema.stored_controls, shard)
+        self._control_rows: dict[Any, Any] = {}
 
     @property
     def streams(self) -> list[Stream]:
         """Every table's."""
         made = [self._journal, self._orders, self._trades, self._events, *self._indexes, self._transfers]
-        return [*made, self._instruments, self._positions, self._balances, self._assets]
+        return [*made, self._instruments, self._positions, self._balances, self._assets, self._controls]
 
     def run(self) -> Iterator[int]:
         """Replay and compare, batch by batch: the position after each. Raises CannotFollow, Unreadable."""
@@ -224,6 +236,7 @@ class ShardReplay:
             text = f"The snapshot of the engine at position {position} is not what its state hash was made of."
             raise CannotFollow(position, schema.engine_snapshots.name, text, "state_hash")
         self._engine, self._chain, self._begins_after = engine, row.chain_hash, position
+        self._put_controls(control_rows(start.state.controls, self._shard))
         is_open = {order.id for order in start.state.orders}
         for stored in self._orders.until(make_id(self._shard, position)):
             if stored[0] in is_open:
@@ -302,6 +315,7 @@ class ShardReplay:
                 last, schema.journal, name_of(schema.journal, rows[schema.journal][0]), "time", journal.time, batch.time
             )
         self._compare_events(batch)
+        self._put_controls(rows[schema.stored_controls])
         trades = rows[schema.stored_trades]
         self._findings.rows(last, schema.stored_trades, self._trades.until(make_id(self._shard, batch.trade_count)), trades)
         self._counts.trades += len(trades)
@@ -312,6 +326,10 @@ class ShardReplay:
             self._findings.rows(last, index.table, index.until(last), rows[index.table])
         self._take_in([make_id(self._shard, each.position) for each in stamped if isinstance(each.command, NewOrder)], last)
         self._compare_orders(last, (row for row in rows[schema.stored_orders] if row[_STATUS] > LAST_OPEN))
+
+    def _put_controls(self, rows: Iterable[Any]) -> None:
+        """Rows of controls as a batch leaves them: those that are lifted stay, and the engine knows nothing of them."""
+        self._control_rows.update((tuple(row[:3]), row) for row in rows)
 
     def _compare_events(self, batch: Batch) -> None:
         last = batch.last_position
@@ -370,6 +388,7 @@ class ShardReplay:
         )
         positions = position_rows(state.positions, self._shard)
         self._findings.rows(position, schema.stored_positions, self._positions.rest(), positions)
+        self._findings.rows(position, schema.stored_controls, self._controls.rest(), self._control_rows.values())
         balances, assets = balance_rows(state.balances, self._shard), asset_rows(state.assets, self._shard)
         self._findings.rows(position, schema.stored_balances, self._balances.rest(), balances)
         self._findings.rows(position, schema.stored_assets, self._assets.rest(), assets)

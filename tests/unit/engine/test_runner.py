@@ -10,13 +10,26 @@ from dataclasses import dataclass, field
 import pytest
 
 from ome.domain.batch import CHAIN_START, chain_hash
-from ome.domain.commands import CancelOrder, NewOrder, decode_commands
+from ome.domain.commands import CancelOrder, DefineInstrument, NewOrder, SetKill, SetLimits, decode_commands
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.errors import Fenced, NotAccepting, OutcomeUnknown, Overloaded, StorageAway
-from ome.domain.events import CommandEvents, Event, OrderAccepted, OrderExpired, Traded, decode_events
-from ome.domain.records import EngineSettings
+from ome.domain.events import (
+    BookChanged,
+    CommandEvents,
+    ControlChanged,
+    Event,
+    OrderAccepted,
+    OrderCancelled,
+    OrderExpired,
+    OrderRejected,
+    Traded,
+    decode_events,
+)
+from ome.domain.reasons import Reason
+from ome.domain.records import EngineSettings, Limits
 from ome.engine.engine import Engine
-from ome.engine.runner import EngineRunner, RunnerLimits
+from ome.engine.runner import SWEEPS_IN_A_BATCH, EngineRunner, RunnerLimits
+from ome.engine.withdrawals import EXPIRY_CHUNK
 from stores import MemoryRepository
 
 
@@ -200,7 +213,7 @@ async def test_a_commit_that_takes_too_long_leaves_its_commands_unknown_and_the_
             await runner.send(buy(1, 97))
         rig.repository.gate.set()
         while runner.state != "RUNNING" or runner.position < 2:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
         assert fates == ["queued", "in flight", "pending"]
         await runner.send(buy(1, 96))
     assert sum(rig.committed_sizes) == 3
@@ -338,7 +351,8 @@ async def test_deadlines_go_on_after_a_stall() -> None:
 
 async def test_mass_expiries_go_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """I2: what is due at once ends in bounded chunks, each a command of its own, all before the next order trades."""
-    monkeypatch.setattr("ome.engine.engine.EXPIRY_CHUNK", 10)
+    for module in ("engine", "withdrawals"):
+        monkeypatch.setattr(f"ome.engine.{module}.EXPIRY_CHUNK", 10)
     rig = Rig()
     async with rig.running() as runner:
         deadline, tif = rig.clock_us + 3_600_000_000, TimeInForce.GTD
@@ -478,3 +492,54 @@ async def test_a_database_that_is_away_is_waited_for(monkeypatch: pytest.MonkeyP
     assert runner.reason == ""
     await runner.stop()
     assert rig.states == ["RECOVERING", "DRAINING"]
+
+
+async def test_a_kill_passes_all_that_wait() -> None:
+    """R1: what waits when a kill comes is not taken any more, and what the kill finds open is cancelled."""
+    rig = Rig()
+    async with rig.running() as runner:
+        await runner.send(buy(1, 100))
+        waiting = [asyncio.create_task(runner.send(buy(1, 90 - number))) for number in range(10)]
+        kill = asyncio.create_task(runner.send(SetKill("ann", "", is_active=True)))
+        await asyncio.sleep(0)
+        first, *_, cancelled = await kill
+        assert isinstance(first, ControlChanged)
+        assert first.open_orders == 1
+        assert isinstance(cancelled, OrderCancelled | BookChanged)
+        answers = await asyncio.gather(*waiting)
+        reasons = [event.order.reason for events in answers for event in events if isinstance(event, OrderRejected)]
+        assert reasons == [Reason.KILL_SWITCH] * 10
+
+
+async def test_a_large_kill_goes_on_by_itself_a_few_chunks_a_batch() -> None:
+    """I2: nobody need wait for it, no batch holds more than a few chunks, and others are served between them."""
+    rig = Rig()
+    async with rig.running() as runner:
+        await asyncio.gather(*(runner.send(buy(1, 100 + number % 7)) for number in range(EXPIRY_CHUNK * 6 + 1)))
+        rig.seen.clear()
+        before = len(rig.repository.batches)
+        (changed, *_) = await runner.send(SetKill("", "ABC", is_active=True))
+        assert isinstance(changed, ControlChanged)
+        assert changed.open_orders == EXPIRY_CHUNK * 6 + 1
+        await runner.send(DefineInstrument("OTHER"))
+        while runner.waiting or sum(isinstance(event, OrderCancelled) for event in rig.seen) <= EXPIRY_CHUNK * 6:
+            await asyncio.sleep(0.001)
+        ended = [len(batch.orders) for batch in rig.repository.batches[before:]]
+    assert sum(ended) == EXPIRY_CHUNK * 6 + 1
+    assert max(ended) <= EXPIRY_CHUNK * (SWEEPS_IN_A_BATCH + 1)
+
+
+async def test_a_look_at_risk_waits_until_what_it_saw_is_durable() -> None:
+    """D3: the room that is left is told behind the commands before it, once these are committed."""
+    rig = Rig()
+    async with rig.running() as runner:
+        await runner.send(SetLimits("ann", "ABC", Limits(max_open_orders=3, max_position=100)))
+        rig.repository.gate.clear()
+        order = asyncio.create_task(runner.send(buy(4, 100)))
+        look = asyncio.create_task(runner.risk("ann"))
+        await settle()
+        assert not look.done()
+        rig.repository.gate.set()
+        await order
+        (symbol,) = (await look).symbols
+        assert (symbol.bought, symbol.room_to_buy, symbol.room_to_sell, symbol.open_orders_left) == ("4", "6", "10", 2)

@@ -11,14 +11,7 @@ from ome.api.problems import Problem
 from ome.domain.access import Access
 from ome.domain.reasons import Reason
 
-NOT_BUILT: Final[tuple[tuple[str, str, str, Access], ...]] = (
-    ("PUT", "/users/{user_id}/limits", "Set a user's limits", Access.OPERATOR),
-    ("GET", "/users/{user_id}/limits", "Read a user's limits", Access.READ),
-    ("GET", "/users/{user_id}/positions", "Read a user's positions", Access.READ),
-    ("GET", "/users/{user_id}/risk", "Read a user's headroom", Access.READ),
-    ("POST", "/users/{user_id}/cancel_all_after", "Arm or disarm the dead-man timer", Access.TRADE),
-    ("PUT", "/admin/kill", "Stop all, a user or a symbol", Access.OPERATOR),
-)
+NOT_BUILT: Final[tuple[tuple[str, str, str, Access], ...]] = ()
 """Method, path, what it is for, and the scope that it will ask for. A route that is built leaves this list."""
 
 
