@@ -27,10 +27,10 @@ from ome.domain.events import CommandRefused, Event, FundsTransferred
 from ome.domain.numbers import POWER_OF_TEN
 from ome.domain.reasons import Reason
 from ome.domain.records import AssetRecord, BalanceRecord, TransferRecord
-from ome.engine.admission import Refusal
 from ome.engine.ledger import Key, Ledger, Payment
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
+from ome.engine.refusal import Refusal
 
 _PRICED_LATER: Final = frozenset({OrderType.STOP, OrderType.TRAILING_STOP})
 """The types that have no price before they fire."""
