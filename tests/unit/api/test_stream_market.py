@@ -166,6 +166,19 @@ def test_server_sent_events_say_the_same() -> None:
     assert trades == rig.tape[start:]
 
 
+def test_an_event_id_says_which_history_it_is_of() -> None:
+    """HOLE12: whoever comes back goes on where he was in the same history, and starts anew in another one."""
+    rng, rig = random.Random(15), Rig()
+    rig.topics = MarketTopics(rig.view, rig.feed, rig.pump, WIDE, lambda: "0123456789abcdef")
+    rig.run(rng, 50)
+    topic, sequence = rig.topics.open(STREAM, "AAA")
+    rig.run(rng, 50)
+    assert b".01234567\n" in (rig.topics.beginning(topic) or b"")
+    assert rig.topics.resumption(topic, f"{sequence}.01234567") is not None
+    for other in (f"{sequence}", f"{sequence}.89abcdef", "", f"{sequence}.", "x", f"{10**9}.01234567"):
+        assert rig.topics.resumption(topic, other) is None, other
+
+
 async def joined_when_made(rig: Rig, channel: str, limits: QueueLimits) -> FakeSocket:
     """A reader of a book that is large, as sessions and event streams join it."""
     socket, (topic, _) = FakeSocket(), rig.topics.open(channel, "AAA")

@@ -22,12 +22,12 @@ from ome.domain.reasons import Reason
 LAST_EVENT_ID: Final[dict[str, Any]] = {
     "name": "Last-Event-ID",
     "in": "header",
-    "schema": {"type": "string", "pattern": "^[0-9]{1,15}$"},
+    "schema": {"type": "string", "pattern": "^[0-9]{1,15}(\\.[0-9a-f]{1,8})?$"},
     "description": "The id of the last event seen: go on behind it where that is still kept, else start with a snapshot",
 }
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "Events `depth`, `trade` and `ticker` without end; `data` is JSON, `id` the sequence",
+        "description": "Events `depth`, `trade` and `ticker` without end; `data` is JSON, `id` the place to resume from",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     **PROBLEMS,
@@ -70,7 +70,7 @@ class StreamRoutes:
         `curl -N` shows them; a browser's `EventSource` reconnects by itself and goes on where it was. The data is that of the
         WebSocket's channels: a `depth` event of type `snapshot`, then updates with `sequence` and `previous_sequence`.
         """
-        return EventStream(self._streams, folded(symbol), request.headers.get("last-event-id", "").encode("latin-1") or None)
+        return EventStream(self._streams, folded(symbol), request.headers.get("last-event-id"))
 
     async def list_events(self, user_id: UserIdPath, query: EventsParameters, request: Request) -> Response:
         """Every event of a user's orders, oldest first, from a cursor on.

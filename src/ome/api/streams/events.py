@@ -1,15 +1,14 @@
 """GET /market/{symbol}/stream: depth, trades and ticker of a symbol as server-sent events, for a browser or curl.
 
 Events `depth` (a snapshot first, then updates), `trade` and `ticker` have in `data` what the WebSocket's channels have; `id` is
-the sequence. A reader that comes back with Last-Event-ID goes on right behind it where everything since is still kept; where it
-isn't, or where none is given, it starts with a snapshot: the first event's `type` says which. The ticker is told anew either
-way. Comments are heartbeats. A reader that falls too far behind is disconnected.
+the sequence and, behind a dot, which history it is of. A reader that comes back with Last-Event-ID goes on right behind it where
+everything since is still kept; where it isn't, or where none is given, it starts with a snapshot: the first event's `type` says
+which. The ticker is told anew either way. Comments are heartbeats. A reader that falls too far behind is disconnected.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from time import monotonic
 from typing import Final
 
@@ -23,7 +22,6 @@ from ome.api.streams.outlet import Outlet
 from ome.api.streams.pump import Topic
 
 CONTENT_TYPE: Final = "text/event-stream"
-_SEQUENCE: Final = re.compile(rb"[0-9]{1,15}")
 _HEADERS: Final = [
     (b"content-type", CONTENT_TYPE.encode()),
     (b"cache-control", b"no-store"),
@@ -71,7 +69,7 @@ class EventStream(Response):
 
     media_type = CONTENT_TYPE
 
-    def __init__(self, streams: Streams, symbol: str, last_event_id: bytes | None) -> None:
+    def __init__(self, streams: Streams, symbol: str, last_event_id: str | None) -> None:
         """Raises Problem where the symbol isn't listed or no further stream can be opened."""
         super().__init__()
         streams.check_room()
@@ -109,7 +107,7 @@ class EventStream(Response):
         """Say where the reader is, and let it hear the rest, both in one go, so that nothing can come between."""
         market, seen = self._streams.market, self._last_event_id
         topic, _ = market.open(STREAM, self._symbol)
-        beginning = market.resumption(topic, int(seen)) if seen is not None and _SEQUENCE.fullmatch(seen) else None
+        beginning = None if seen is None else market.resumption(topic, seen)
         while beginning is None and (beginning := market.beginning(topic)) is None:
             await market.prepare(topic)
         self._streams.open_events(outlet)

@@ -81,7 +81,7 @@ class Streams:
     ) -> None:
         queues = QueueLimits(settings.queue_messages, settings.queue_bytes)
         self.pump = Pump()
-        self.market = MarketTopics(ports.market, ports.feed, self.pump, queues)
+        self.market = MarketTopics(ports.market, ports.feed, self.pump, queues, lambda: lineage()[1])
         self.orders = OrderEvents(ports.reads, self.pump, queues, Cursors(lineage, lambda: ports.bus.position))
         self.limits = queues
         self.settings = settings

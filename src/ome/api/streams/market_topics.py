@@ -7,7 +7,9 @@ interval, and `stream`: the first three as server-sent events.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
@@ -36,22 +38,22 @@ STREAM: Final = "stream"
 """The topic of a symbol's server-sent events."""
 
 
-def _depth_event(payload: bytes, sequence: int) -> bytes:
-    return as_event(payload, b"depth", sequence)
-
-
 def _ticker_event(quote: Quote) -> bytes:
     return as_event(encode(ticker_message(quote, None)), b"ticker", None)
 
 
-_BOOKS: Final[dict[str, Wrap]] = {"depth": lambda payload, _: as_frame(payload), STREAM: _depth_event}
-"""The channels that begin with a book, and how each puts it."""
+_EVENT_ID: Final = re.compile(r"([0-9]{1,15})(?:\.([0-9a-f]{1,8}))?", re.ASCII)
+HISTORY_DIGITS: Final = 8
+"""Of the incarnation: enough to tell the few histories that a reader meets apart."""
 
 
 class MarketTopics:
     """The FeedSink of the edge. Lives on the event loop."""
 
-    def __init__(self, market: MarketData, feed: MarketFeed, pump: Pump, limits: QueueLimits) -> None:
+    def __init__(
+        self, market: MarketData, feed: MarketFeed, pump: Pump, limits: QueueLimits, incarnation: Callable[[], str] = str
+    ) -> None:
+        """`incarnation` tells the history: a sequence means the same only in the same one (HOLE12)."""
         self._market = market
         self._feed = feed
         self._pump = pump
@@ -59,6 +61,12 @@ class MarketTopics:
         self._topics: dict[tuple[str, str, str], Topic] = {}
         self._of_symbol: Counter[str] = Counter()  # how many of them
         self._books = BookSnapshots(market)
+        self._incarnation = incarnation
+        self._beginnings: dict[str, Wrap] = {
+            "depth": lambda payload, _: as_frame(payload),
+            STREAM: lambda payload, sequence: as_event(payload, b"depth", self._event_id(sequence)),
+        }
+        """The channels that begin with a book, and how each puts it."""
         feed.attach(self)
 
     def open(self, channel: str, symbol: str, interval: str = "") -> tuple[Topic, int]:
@@ -81,8 +89,8 @@ class MarketTopics:
         quote = self._market.quote(symbol)
         if quote is None or channel == "trades":
             return b""
-        if channel in _BOOKS:
-            book = self._books.beginning(topic, quote.sequence, _BOOKS[channel])
+        if channel in self._beginnings:
+            book = self._books.beginning(topic, quote.sequence, self._beginnings[channel])
             return book if book is None or channel != STREAM else book + _ticker_event(quote)
         if channel == "ticker":
             return as_frame(encode(ticker_message(quote, None)))
@@ -91,13 +99,16 @@ class MarketTopics:
 
     async def prepare(self, topic: Topic) -> None:
         """Make what `beginning` of a large book needs."""
-        await self._books.make(topic, _BOOKS[topic.key[0]])
+        await self._books.make(topic, self._beginnings[topic.key[0]])
 
-    def resumption(self, topic: Topic, seen: int) -> bytes | None:
-        """What a reader of server-sent events that has seen a sequence begins with: everything since, and the ticker; None where
-        that isn't kept, or hasn't come yet.
+    def resumption(self, topic: Topic, event_id: str) -> bytes | None:
+        """What a reader of server-sent events that has seen an id begins with: everything since, and the ticker; None where that
+        isn't kept, hasn't come yet, is of another history, or where it is no id.
         """
-        quote = self._market.quote(topic.key[1])
+        quote, found = self._market.quote(topic.key[1]), _EVENT_ID.fullmatch(event_id)
+        if found is None or (found[2] or "") != self._history:
+            return None
+        seen = int(found[1])
         index = None if quote is None or seen > quote.sequence else topic.ring.after(seen)
         return None if quote is None or index is None else topic.ring.since(index) + _ticker_event(quote)
 
@@ -159,5 +170,14 @@ class MarketTopics:
             self._pump.mark(topic)
         if stream is not None:
             # a ticker has the sequence of the last change that it follows from: only that one is resumed from
-            stream.ring.append(as_event(payload, name, None if name == b"ticker" else sequence), sequence)
+            event_id = None if name == b"ticker" else self._event_id(sequence)
+            stream.ring.append(as_event(payload, name, event_id), sequence)
             self._pump.mark(stream)
+
+    @property
+    def _history(self) -> str:
+        return self._incarnation()[:HISTORY_DIGITS]
+
+    def _event_id(self, sequence: int) -> str:
+        """A place that a reader of server-sent events comes back with."""
+        return f"{sequence}.{self._history}" if self._history else str(sequence)

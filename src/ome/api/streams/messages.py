@@ -146,10 +146,10 @@ def as_frame(payload: bytes) -> bytes:
     return Frame(Opcode.TEXT, payload).serialize(mask=False)
 
 
-def as_event(payload: bytes, name: bytes, sequence: int | None) -> bytes:
-    """JSON as one server-sent event; without a sequence it has no id, and so can't be resumed from."""
-    place = b"" if sequence is None else b"id: %d\n" % sequence
-    return b"event: %b\n%bdata: %b\n\n" % (name, place, payload)
+def as_event(payload: bytes, name: bytes, event_id: str | None) -> bytes:
+    """JSON as one server-sent event; without an id it can't be resumed from."""
+    place = "" if event_id is None else f"id: {event_id}\n"
+    return b"event: %b\n%bdata: %b\n\n" % (name, place.encode(), payload)
 
 
 def notice(kind: str, moment_us: int, **more: Any) -> bytes:
