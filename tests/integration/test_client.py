@@ -138,9 +138,12 @@ def test_the_blocking_twin_does_the_same(tmp_path: Path) -> None:
         client.submit(user_id="alice", symbol="AAPL", side="BUY", quantity=5, price="99.50")
         with client.book("AAPL") as book:
             client.submit(user_id="alice", symbol="AAPL", side="SELL", quantity=7, price="100.50")
-            while book.best_ask is None:
-                book.changed()
+            assert book.wait_for(lambda book: book.best_ask is not None)
+            while book.changed(timeout_seconds=0):
+                pass
+            assert not book.wait_for(lambda book: book.best_ask is None, timeout_seconds=0)
             assert book.best_bid is not None
+            assert book.best_ask is not None
             assert [book.best_bid.quantity, book.best_ask.quantity] == [Decimal(5), Decimal(7)]
             assert book.is_live
             assert [level.price for level in (*book.bids(1), *book.asks(1))] == [Decimal("99.50"), Decimal("100.50")]

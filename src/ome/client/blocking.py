@@ -79,17 +79,28 @@ class BlockingClient:
     order = _waiting(Client.order)
     orders = _waiting(Client.orders)
     history = _waiting(Client.history)
+    events = _waiting(Client.events)
     explain = _waiting(Client.explain)
     trades = _waiting(Client.trades)
     market = _waiting(Client.market)
     markets = _waiting(Client.markets)
     depth = _waiting(Client.depth)
     candles = _waiting(Client.candles)
+    auction = _waiting(Client.auction)
+    snapshots = _waiting(Client.snapshots)
+    snapshot = _waiting(Client.snapshot)
     instruments = _waiting(Client.instruments)
 
-    def stream(self, channel: ChannelName, symbol: str, *, interval: IntervalName | None = None) -> Iterator[Message]:
+    def stream(
+        self,
+        channel: ChannelName,
+        symbol: str,
+        *,
+        interval: IntervalName | None = None,
+        after_sequence: int | None = None,
+    ) -> Iterator[Message]:
         """See `Client.stream`."""
-        return self._each(self.client.stream(channel, symbol, interval=interval))
+        return self._each(self.client.stream(channel, symbol, interval=interval, after_sequence=after_sequence))
 
     def order_events(self, user_id: str | None = None, *, cursor: str | None = None) -> Iterator[OrderEvent]:
         """See `Client.order_events`."""
@@ -141,9 +152,24 @@ class BlockingBook:
 
         return self._client.wait(answer())
 
-    def changed(self) -> None:
-        """Wait until it has changed since this was last asked."""
-        self._client.wait(self._followed.changed())
+    def changed(self, *, timeout_seconds: float | None = None) -> bool:
+        """Wait until it has changed since this was last asked; False where it hasn't within that time."""
+        return self._in_time(self._followed.changed(), timeout_seconds)
+
+    def wait_for(self, holds: Callable[[Book], Any], *, timeout_seconds: float | None = None) -> bool:
+        """As `Book.wait_for`; False where it doesn't hold within that time. `holds` is called in the client's thread."""
+        return self._in_time(self._followed.wait_for(holds), timeout_seconds)
+
+    def _in_time(self, waiting: Coroutine[Any, Any, None], seconds: float | None) -> bool:
+        async def attempt() -> bool:
+            try:
+                async with asyncio.timeout(seconds):
+                    await waiting
+            except TimeoutError:
+                return False
+            return True
+
+        return self._client.wait(attempt())
 
     @property
     def best_bid(self) -> Level | None:

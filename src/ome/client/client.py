@@ -17,6 +17,7 @@ from msgspec import structs
 
 from ome.client.book import Book
 from ome.client.models import (
+    Auction,
     BatchAnswer,
     CandleList,
     Change,
@@ -35,8 +36,10 @@ from ome.client.models import (
     OperationResult,
     Order,
     OrderEvent,
+    OrderEventList,
     OrderList,
     SideName,
+    SnapshotList,
     TradeList,
 )
 from ome.client.streams import Connector, order_events, stream
@@ -98,9 +101,9 @@ class Client:
             f"/orders/{quote(order_id, safe='')}",
             body=change,
             parameters={"dry_run": dry_run or None},
-            repeatable=dry_run or "expected_version" in change,
+            repeatable=dry_run or change.get("expected_version") is not None,
         )
-        if _was_perhaps_us(answer) and not dry_run:
+        if _was_perhaps_us(answer) and not dry_run and change.get("expected_version") is not None:
             modified = await self._modified(order_id, change)
             if modified is not None:
                 return modified
@@ -174,6 +177,12 @@ class Client:
             history.events.extend(part.events)
         return structs.replace(history, next_cursor=None)
 
+    async def events(self, user_id: str, *, limit: int | None = None, cursor: str | None = None) -> OrderEventList:
+        """A user's own events that there are, oldest first; cursors are those of `order_events`, which waits for more."""
+        return await self._transport.ask(
+            OrderEventList, f"/orders/user/{quote(user_id, safe='')}/events", limit=limit, cursor=cursor
+        )
+
     async def explain(self, order_id: str) -> Explanation:
         """Where an order stands, and why."""
         return await self._transport.ask(Explanation, f"/orders/{quote(order_id, safe='')}/explain")
@@ -235,19 +244,41 @@ class Client:
             CandleList, f"{_market(symbol)}/candles", interval=interval, start=start, end=end, **page
         )
 
+    async def auction(self, symbol: str) -> Auction:
+        """What the running auction would give now; refused as `not_in_auction` where there is none."""
+        return await self._transport.ask(Auction, f"{_market(symbol)}/auction")
+
+    async def snapshots(self, symbol: str, *, limit: int | None = None, cursor: str | None = None) -> SnapshotList:
+        """Stored snapshots of a book, newest first."""
+        return await self._transport.ask(SnapshotList, f"{_market(symbol)}/snapshots", limit=limit, cursor=cursor)
+
+    async def snapshot(self, symbol: str, snapshot_id: str) -> Depth:
+        """A stored snapshot of a book in full."""
+        return await self._transport.ask(Depth, f"{_market(symbol)}/snapshots/{quote(snapshot_id, safe='')}")
+
     async def instruments(self, *, limit: int | None = None, cursor: str | None = None) -> InstrumentList:
         """Every listed symbol, by name."""
         return await self._transport.ask(InstrumentList, "/instruments", limit=limit, cursor=cursor)
 
     # Streams
 
-    def stream(self, channel: ChannelName, symbol: str, *, interval: IntervalName | None = None) -> AsyncGenerator[Message]:
+    def stream(
+        self,
+        channel: ChannelName,
+        symbol: str,
+        *,
+        interval: IntervalName | None = None,
+        after_sequence: int | None = None,
+    ) -> AsyncGenerator[Message]:
         """A channel's messages, over a connection of its own that is made again whenever it breaks.
 
-        Depth, ticker and candles start anew with a snapshot then; trades go on without a gap. Raises Refused, as for a symbol
-        that isn't listed.
+        Depth, ticker and candles start anew with a snapshot then; trades go on without a gap, from now on or behind
+        `after_sequence`, 0 for the first of all; only where the service has another history than before, its database having
+        been restored, they start anew too. Raises Refused, as for a symbol that isn't listed.
         """
-        return stream(self._connector, self.trades, channel, symbol.upper(), interval)
+        if after_sequence is not None and channel != "trades":
+            raise ValueError("after_sequence is for the channel trades; the others start with a snapshot")
+        return stream(self._connector, self.trades, channel, symbol.upper(), interval, after_sequence)
 
     def order_events(self, user_id: str | None = None, *, cursor: str | None = None) -> AsyncGenerator[OrderEvent]:
         """The events of a user, or of the key's own, each once and none left out, across broken connections and restarts: from

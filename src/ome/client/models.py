@@ -248,6 +248,39 @@ class Depth(Struct, frozen=True, kw_only=True):
     asks: list[Level]
 
 
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """A stored snapshot of a book, at a glance."""
+
+    snapshot_id: str
+    sequence: int
+    timestamp: datetime
+    best_bid: Quote | None
+    best_ask: Quote | None
+    bid_levels: int
+    ask_levels: int
+
+
+class SnapshotList(Struct, frozen=True, kw_only=True):
+    """Snapshots of a symbol's book, newest first; `next_cursor` goes on, None at the end."""
+
+    snapshots: list[Snapshot]
+    count: int
+    next_cursor: str | None
+
+
+class Auction(Struct, frozen=True, kw_only=True):
+    """What an uncross would give now; no price where nothing would trade, no side where both are even."""
+
+    symbol: str
+    state: str
+    indicative_price: Decimal | None
+    indicative_volume: Decimal
+    imbalance: Decimal
+    imbalance_side: str | None
+    sequence: int
+    timestamp: datetime
+
+
 class Candle(Struct, frozen=True, kw_only=True):
     """What traded from `open_time`, inclusive, to `close_time`, exclusive; `vwap` is None where nothing did."""
 
@@ -425,3 +458,11 @@ class OrderEvent(Struct, frozen=True, kw_only=True):
     other_order_id: str | None = None
     prevented_price: Decimal | None = None
     prevented_quantity: Decimal | None = None
+
+
+class OrderEventList(Struct, frozen=True, kw_only=True):
+    """A user's own events, oldest first; `next_cursor` goes on, None at the end: then the last event's `cursor` does, later."""
+
+    events: list[OrderEvent]
+    count: int
+    next_cursor: str | None

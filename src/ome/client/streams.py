@@ -17,7 +17,7 @@ from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from ome.client.errors import NOT_EXECUTED, Problem, Refused
+from ome.client.errors import NOT_EXECUTED, Problem, Refused, Unavailable
 from ome.client.models import (
     CandleMessage,
     ChannelName,
@@ -53,10 +53,13 @@ _FORMS: Final[dict[str, type[Message]]] = {
 
 
 class Started(Struct, frozen=True, kw_only=True):
-    """The service has taken the subscription: `sequence` is the symbol's, `cursor` the place in a user's events."""
+    """The service has taken the subscription: `sequence` is the symbol's, `cursor` the place in a user's events, both of the
+    history `incarnation`.
+    """
 
     sequence: int = 0
     cursor: str | None = None
+    incarnation: str = ""
 
 
 class Lost(Struct, frozen=True):
@@ -71,6 +74,7 @@ class _Envelope(Struct, frozen=True, kw_only=True):
     status: int | None = None
     sequence: int = 0
     cursor: str | None = None
+    incarnation: str = ""
     problem: Problem | None = None
 
 
@@ -182,7 +186,9 @@ def _read(text: str | bytes) -> Heard | None:
         if said.problem.status in _LASTING:
             raise Refused(said.problem)
         return Lost()
-    return Started(sequence=said.sequence, cursor=said.cursor) if said.type == "subscribed" else None
+    if said.type != "subscribed":
+        return None
+    return Started(sequence=said.sequence, cursor=said.cursor, incarnation=said.incarnation)
 
 
 def _raise_if_lasting(error: Exception) -> None:
@@ -208,16 +214,25 @@ class ReadTrades(Protocol):
 
 
 async def stream(
-    connector: Connector, trades: ReadTrades, channel: ChannelName, symbol: str, interval: IntervalName | None
+    connector: Connector,
+    trades: ReadTrades,
+    channel: ChannelName,
+    symbol: str,
+    interval: IntervalName | None,
+    start: int | None = None,
 ) -> AsyncGenerator[Message]:
     """See `Client.stream`."""
-    form = _FORMS[channel]
+    form = _FORMS.get(channel)
+    if form is None:
+        raise ValueError(f"the channel must be one of {', '.join(_FORMS)}, not {channel!r}; order_events has a user's own")
     request = {"channel": channel, "symbol": symbol, "interval": interval}
-    seen: int | None = None
+    seen, history = start, ""
     async with aclosing(Subscription(connector, lambda: request).heard()) as conversation:
         async for heard in conversation:
             if isinstance(heard, Started) and channel == "trades":
-                seen = heard.sequence if seen is None else seen
+                if seen is None or history not in {"", heard.incarnation}:  # sequences of another history mean nothing here
+                    seen = heard.sequence
+                history = heard.incarnation
                 for trade in await _missed(trades, symbol, seen, heard.sequence):
                     yield _message(trade, seen)
                     seen = trade.sequence
@@ -228,7 +243,16 @@ async def stream(
 
 
 async def _missed(trades: ReadTrades, symbol: str, after: int, upto: int) -> list[Trade]:
-    """The trades that nobody listened to, oldest first."""
+    """The trades that nobody listened to, oldest first; asked for until they are there. Raises Refused."""
+    pauses = Pauses(LONGEST_PAUSE_SECONDS)
+    while True:
+        try:
+            return await _between(trades, symbol, after, upto)
+        except Unavailable:
+            await asyncio.sleep(pauses.next())
+
+
+async def _between(trades: ReadTrades, symbol: str, after: int, upto: int) -> list[Trade]:
     found: list[Trade] = []
     cursor: str | None = None
     while after < upto:

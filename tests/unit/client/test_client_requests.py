@@ -93,12 +93,13 @@ async def test_an_unclear_attempt_stays_unclear_whatever_503_says_later() -> Non
     assert (caught.value.outcome, caught.value.client_order_id) == ("unknown", "mine")
 
 
-async def test_a_change_without_a_version_is_not_repeated_once_it_may_have_been_made() -> None:
-    """What certainly wasn't executed is sent again; what may have been isn't."""
+@pytest.mark.parametrize("version", [{}, {"expected_version": None}])
+async def test_a_change_without_a_version_is_not_repeated_once_it_may_have_been_made(version: Any) -> None:
+    """What certainly wasn't executed is sent again; what may have been isn't; a version of None is none."""
     script = Script(AWAY, LOST)
     async with client_of(script) as client:
         with pytest.raises(Unknown):
-            await client.modify("1", quantity=5)
+            await client.modify("1", quantity=5, **version)
     assert script.asked == ["PUT /orders/1"] * 2
 
 
@@ -199,6 +200,35 @@ async def test_names_in_a_path_are_escaped() -> None:
         with pytest.raises(Refused):
             await client.depth("../a?b", levels=5, as_of_sequence=7)
     assert script.asked == ["GET /market/..%2Fa%3Fb/depth?levels=5&as_of_sequence=7"]
+
+
+async def test_what_is_stored_is_read_by_its_own_calls() -> None:
+    """Auctions, snapshots and a user's events, each from its path, with its own form."""
+    market = {"symbol": "AAPL", "sequence": 7, "timestamp": TIME}
+    auction = market | {"state": "AUCTION", "indicative_price": None, "indicative_volume": "0", "imbalance": "3"}
+    glance = {"snapshot_id": "7", "sequence": 7, "timestamp": TIME, "best_bid": {"price": "1", "quantity": "2"}, "best_ask": None}
+    listed = {"snapshots": [glance | {"bid_levels": 1, "ask_levels": 0}], "count": 1, "next_cursor": None}
+    level = {"price": "1", "quantity": "2", "orders": 1}
+    event = {"cursor": "c", "position": 1, "time": TIME, "type": "ACCEPTED", "order": order()}
+    replies = (
+        auction | {"imbalance_side": "BUY"},
+        listed,
+        market | {"snapshot_id": "7", "bids": [level], "asks": []},
+        {"events": [event], "count": 1, "next_cursor": None},
+    )
+    script = Script(*(httpx.Response(200, json=reply) for reply in replies))
+    async with client_of(script) as client:
+        assert (await client.auction("AAPL")).imbalance == 3
+        assert [each.snapshot_id for each in (await client.snapshots("AAPL", limit=5)).snapshots] == ["7"]
+        assert [each.quantity for each in (await client.snapshot("AAPL", "7")).bids] == [2]
+        assert [each.cursor for each in (await client.events("al", cursor="b")).events] == ["c"]
+    market_path = "GET /market/AAPL"
+    assert script.asked == [
+        f"{market_path}/auction",
+        f"{market_path}/snapshots?limit=5",
+        f"{market_path}/snapshots/7",
+        "GET /orders/user/al/events?cursor=b",
+    ]
 
 
 def test_values_go_out_in_plain_digits_and_with_a_zone() -> None:

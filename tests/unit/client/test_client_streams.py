@@ -1,7 +1,7 @@
 """Streams: the book, and channels that go on where they were."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -117,37 +117,84 @@ async def test_leaving_a_busy_stream_does_not_wait_for_its_end(venue: SocketVenu
     assert update.channel == "depth"
 
 
-async def test_trades_go_on_without_a_gap(venue: SocketVenue) -> None:
-    """Those that happened while nobody listened are read from the list, up to where the channel starts again."""
+def trade(sequence: int) -> dict[str, Any]:
+    """A trade as lists and messages show it."""
+    ids = {"trade_id": str(sequence), "buy_order_id": "1", "sell_order_id": "2", "maker_order_id": "1", "taker_side": "SELL"}
+    return ids | {"symbol": "AAPL", "price": "1.00", "quantity": "2", "executed_at": TIME, "sequence": sequence}
 
-    def trade(sequence: int) -> dict[str, Any]:
-        ids = {"trade_id": str(sequence), "buy_order_id": "1", "sell_order_id": "2", "maker_order_id": "1", "taker_side": "SELL"}
-        return ids | {"symbol": "AAPL", "price": "1.00", "quantity": "2", "executed_at": TIME, "sequence": sequence}
 
-    def message(sequence: int, previous: int) -> dict[str, Any]:
-        return {"channel": "trades", "type": "update", "symbol": "AAPL", "sequence": sequence, "trade": trade(sequence)} | {
-            "previous_sequence": previous
-        }
+def traded(sequence: int, previous: int) -> dict[str, Any]:
+    """A message of the channel `trades`."""
+    about = {"channel": "trades", "type": "update", "symbol": "AAPL", "sequence": sequence, "previous_sequence": previous}
+    return about | {"trade": trade(sequence)}
 
-    def page(request: httpx.Request) -> httpx.Response:
-        if "cursor" not in request.url.params:
-            return httpx.Response(200, json={"trades": [trade(s) for s in (17, 15)], "count": 2, "next_cursor": "c"})
-        return httpx.Response(200, json={"trades": [trade(s) for s in (13, 12, 3)], "count": 3, "next_cursor": "d"})
+
+def page(request: httpx.Request) -> httpx.Response:
+    """The list of trades, in two pages."""
+    if "cursor" not in request.url.params:
+        return httpx.Response(200, json={"trades": [trade(s) for s in (17, 15)], "count": 2, "next_cursor": "c"})
+    return httpx.Response(200, json={"trades": [trade(s) for s in (13, 12, 3)], "count": 3, "next_cursor": None})
+
+
+def tell_the_next(venue: SocketVenue, incarnation: Callable[[], str] = str) -> None:
+    """Let the venue take a subscription and tell the trade behind its sequence: 12 behind 10, else 17."""
 
     def answer(_: dict[str, Any]) -> list[dict[str, Any]]:
-        ack = {"status": 200, "type": "subscribed", "sequence": venue.sequence}
-        first = message(12, 3) if venue.sequence == 10 else message(17, 15)
+        ack = {"status": 200, "type": "subscribed", "sequence": venue.sequence, "incarnation": incarnation()}
+        first = traded(12, 3) if venue.sequence == 10 else traded(17, 15)
         return [ack, {"type": "heartbeat", "timestamp": TIME}, first]
 
     venue.answer = answer
-    async with Client(venue.url, transport=httpx.MockTransport(page)) as client:
+
+
+async def test_trades_go_on_without_a_gap(venue: SocketVenue) -> None:
+    """Those that happened while nobody listened are read from the list, up to where the channel starts again, however often
+    the list has to be asked for.
+    """
+    tell_the_next(venue)
+    failures = [httpx.ConnectError("away"), httpx.ConnectError("away")]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if failures:
+            raise failures.pop()
+        return page(request)
+
+    async with Client(venue.url, transport=httpx.MockTransport(answer), deadline_seconds=0.01) as client:
         tape = client.stream("trades", "AAPL")
         seen = [(await anext(tape)).sequence]
         venue.sequence = 16
         await venue.drop()
         seen += [(await anext(tape)).sequence for _ in range(3)]
         await tape.aclose()
-    assert seen == [12, 13, 15, 17]
+    assert (seen, failures) == ([12, 13, 15, 17], [])
+
+
+async def test_trades_begin_behind_a_sequence(venue: SocketVenue) -> None:
+    """What was traded since is read from the list first; other channels begin with a snapshot and with nothing else."""
+    tell_the_next(venue)
+    venue.sequence = 16
+    async with Client(venue.url, transport=httpx.MockTransport(page)) as client:
+        tape = client.stream("trades", "AAPL", after_sequence=3)
+        assert [(await anext(tape)).sequence for _ in range(4)] == [12, 13, 15, 17]
+        await tape.aclose()
+        with pytest.raises(ValueError, match="after_sequence"):
+            client.stream("depth", "AAPL", after_sequence=3)
+        with pytest.raises(ValueError, match="must be one of depth, trades"):
+            await anext(client.stream("tocker", "AAPL"))  # type: ignore[arg-type]  # as somebody mistypes it
+
+
+async def test_trades_of_another_history_are_no_gap(venue: SocketVenue) -> None:
+    """HOLE12: a restored database has sequences of its own; the tape goes on from where the channel starts."""
+    incarnations = iter("ab")
+    tell_the_next(venue, lambda: next(incarnations))
+    async with Client(venue.url, transport=httpx.MockTransport(page)) as client:
+        tape = client.stream("trades", "AAPL")
+        seen = [(await anext(tape)).sequence]
+        venue.sequence = 16
+        await venue.drop()
+        seen.append((await anext(tape)).sequence)
+        await tape.aclose()
+    assert seen == [12, 17]
 
 
 async def test_private_events_resume_from_the_last_cursor(venue: SocketVenue) -> None:
