@@ -266,7 +266,9 @@ def export_command(
     what: Annotated[ExportKind, typer.Argument(help="What to write.")],
     *,
     out: Annotated[str, typer.Option(help="The file; - is standard output.")],
-    form: Annotated[ExportForm | None, typer.Option("--format", help="By the file's name if left out; else csv.")] = None,
+    form: Annotated[
+        ExportForm | None, typer.Option("--format", help="By the ending of the file's name if left out; csv where it has none.")
+    ] = None,
     symbol: Annotated[str, typer.Option(help="Only of this symbol.")] = "",
     start: Annotated[str, typer.Option(help="Only from this time on, RFC 3339.")] = "",
     end: Annotated[str, typer.Option(help="Only before this time.")] = "",
@@ -279,11 +281,15 @@ def export_command(
     """
     from ome import export as exports  # noqa: PLC0415  likewise
 
-    by_name = ExportForm.PARQUET if out.endswith(".parquet") else ExportForm.CSV
+    ending = Path(out).suffix.lower().removeprefix(".") or ExportForm.CSV.value
+    if form is None and ending not in set(ExportForm):
+        raise typer.BadParameter(f"{out} is no name of a form that there is; name it .csv or .parquet, or give --format")
     wanted = exports.Wanted(symbol.upper() or None, _moment("--start", start), _moment("--end", end), interval.seconds)
     try:
         with progress_bar("export") as progress:
-            rows = exports.export(database_url, exports.Export(what.value, out, (form or by_name).value, wanted), progress)
+            rows = exports.export(
+                database_url, exports.Export(what.value, out, ending if form is None else form.value, wanted), progress
+            )
     except exports.ExportError as error:
         _fail(str(error))
     except StorageError as error:

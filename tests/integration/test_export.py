@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import histories
 from candles import FREQUENCIES, check_candles, exported
 from histories import write_history
+from ome.cli import app
 from ome.client import BlockingClient
 from ome.client.models import IntervalName
 from ome.export import Export, ExportError, Wanted, export
@@ -121,3 +123,11 @@ def test_an_export_that_fails_leaves_no_file(server: Server, tmp_path: Path, mon
         with pytest.raises(ExportError, match=words):
             export(server.database_url, Export("trades", out if out == "-" else str(folder / out), "parquet", Wanted()))
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["trades.xlsx", "trades.csv.gz", "trades.txt"])
+def test_a_name_that_promises_another_form_is_refused(tmp_path: Path, name: str) -> None:
+    """Rather than CSV under a name that says something else; a usage error, and no file."""
+    result = CliRunner().invoke(app, ["export", "trades", "--out", str(tmp_path / name)])
+    assert result.exit_code == 2
+    assert list(tmp_path.iterdir()) == []
