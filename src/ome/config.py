@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=65_536, ge=1024, description="largest request body, in bytes")
     max_batch_bytes: int = Field(default=1_048_576, ge=1024, description="largest body of POST /orders/batch, in bytes")
     max_header_bytes: int = Field(default=16_384, ge=1024, description="largest path, query and headers together, in bytes")
-    max_connections: int = Field(default=10_000, ge=1, description="connections at the same time; beyond it 503")
+    max_connections: int = Field(default=12_000, ge=1, description="connections at the same time; beyond it 503")
     max_connections_per_address: int = Field(
         default=1000, ge=0, description="connections at the same time from one address, loopback excepted; 0: no limit"
     )
@@ -89,7 +89,9 @@ class Settings(BaseSettings):
         description="seconds without a sign of life after which a PostgreSQL engine is taken for gone",
     )
     standby: bool = Field(default=False, description="whether to wait where another engine is running, instead of exit status 3")
-    max_streams: int = Field(default=20_000, ge=1, description="open WebSockets and event streams; beyond it 503")
+    max_streams: int = Field(
+        default=11_000, ge=1, description="open WebSockets and event streams, fewer than MAX_CONNECTIONS; beyond it 503"
+    )
     stream_heartbeat_sec: float = Field(
         default=30.0, gt=0, le=3600, allow_inf_nan=False, description="seconds of silence after which a stream gets a heartbeat"
     )

@@ -97,3 +97,9 @@ def test_it_names_the_python_that_the_package_needs() -> None:
     """The README's version of Python is the package's lower bound."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert f"Python {project['requires-python'].removeprefix('>=')} or later" in README
+
+
+def test_streams_leave_room_for_orders() -> None:
+    """However many of them are open, as many as there may be, there are connections left."""
+    settings = Settings()
+    assert settings.max_connections - settings.max_streams >= 1000

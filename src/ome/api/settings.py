@@ -39,7 +39,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
 class StreamSettings(Struct, frozen=True, kw_only=True):
     """Bounds of streams, for WebSockets and server-sent events alike."""
 
-    max_connections: int = 20_000
+    max_connections: int = 11_000
     """Open streams; an idle one costs some twenty kilobytes."""
     max_subscriptions: int = 1000
     """Of one connection: more than anybody watches, and bounded."""
