@@ -32,9 +32,10 @@ from ome.domain.events import (
     Traded,
     decode_events,
 )
+from ome.domain.intervals import INTERVALS
 from ome.domain.numbers import MAX_DECIMALS, POWER_OF_TEN, ratio_text, unpack
 from ome.domain.records import OrderRecord, SpecialTerms, TradeRecord
-from ome.marketdata.candles import INTERVALS, Bar
+from ome.marketdata.candles import Bar
 
 BATCH: Final = 1_000
 """Rows that are made into records at a time."""

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from ome.domain.clock import MICROSECONDS
+from ome.domain.intervals import INTERVALS
 from ome.domain.numbers import MAX_DECIMALS
 from ome.domain.ports import Archive
 from ome.domain.records import CandleRecord, TradeRecord
-from ome.marketdata.candles import INTERVALS, Bar
+from ome.marketdata.candles import Bar
 
 TRADES_AT_ONCE: Final = 1_000
 LENGTHS: Final = tuple(INTERVALS.values())

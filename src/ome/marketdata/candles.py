@@ -12,13 +12,12 @@ from copy import copy
 from typing import Final
 
 from ome.domain.clock import MICROSECONDS
+from ome.domain.intervals import INTERVALS
 from ome.domain.numbers import MAX_DECIMALS, canonical, pack, ratio_text
 from ome.domain.ports import Candle
 from ome.domain.records import TradeRecord
 from ome.marketdata.statistics import units
 
-INTERVALS: Final[dict[str, int]] = {"1s": 1, "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14_400, "1d": 86_400}
-"""What candles there are, with their length in seconds."""
 _LONGER: Final = tuple(seconds for seconds in INTERVALS.values() if seconds > 1)
 
 

@@ -7,10 +7,11 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from ome.domain.clock import MICROSECONDS
 from ome.domain.enums import Side
+from ome.domain.intervals import INTERVALS
 from ome.domain.numbers import format_number, pack, value_of
 from ome.domain.ports import Candle
 from ome.domain.records import TradeRecord
-from ome.marketdata.candles import INTERVALS, RunningCandles
+from ome.marketdata.candles import RunningCandles
 
 START_US = 1_795_341_600 * MICROSECONDS
 

@@ -17,13 +17,12 @@ from ome.api.views import depth_view, quote_view
 from ome.domain.access import Access
 from ome.domain.clock import MICROSECONDS, format_time, now_us
 from ome.domain.ids import parse_id
+from ome.domain.intervals import INTERVALS
 from ome.domain.numbers import format_number, ratio_text
 from ome.domain.ports import Depth
 from ome.domain.reasons import Reason
 from ome.domain.records import BookSnapshot, CandleRecord, InstrumentRecord
 
-SECONDS: Final = {"1s": 1, "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14_400, "1d": 86_400}
-"""The intervals, in seconds."""
 _EVER: Final = 2**62
 
 
@@ -50,14 +49,14 @@ class PastRoutes:
         """
         record = self._listed(symbol)
         start, end = _window(query)
-        length = SECONDS[query.interval] * MICROSECONDS
+        length = INTERVALS[query.interval] * MICROSECONDS
         first = -(-(start or 0) // length) * length  # a candle that opens before the start has trades from before it
         asked_from = end if start is None else first
         if asked_from is not None:
-            _raise_if_evicted(record, asked_from, await self._past.candles_trimmed_before(SECONDS[query.interval]))
+            _raise_if_evicted(record, asked_from, await self._past.candles_trimmed_before(INTERVALS[query.interval]))
         find = self._filled if query.empty else self._past.candles
         until, newest = _EVER if end is None else end, start is None
-        page = await find(record.symbol, SECONDS[query.interval], first, until, query.limit + 1, newest=newest)
+        page = await find(record.symbol, INTERVALS[query.interval], first, until, query.limit + 1, newest=newest)
         next_cursor = None
         if len(page) > query.limit:
             further = page.pop(0 if newest else -1)

@@ -28,12 +28,12 @@ from ome.api.streams.messages import (
 from ome.api.streams.pump import Pump, Topic
 from ome.api.streams.ring import QueueLimits
 from ome.domain.events import BookChanged
+from ome.domain.intervals import INTERVALS
 from ome.domain.ports import MarketData, MarketFeed, Quote
 from ome.domain.reasons import Reason
 from ome.domain.records import TradeRecord
 
 CHANNELS: Final = ("depth", "trades", "ticker", "candles")
-INTERVALS: Final = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
 STREAM: Final = "stream"
 """The topic of a symbol's server-sent events."""
 

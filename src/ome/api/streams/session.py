@@ -31,7 +31,7 @@ from ome.api.failures import problem_of
 from ome.api.problems import FieldError, Problem
 from ome.api.services import Lineage
 from ome.api.settings import StreamSettings
-from ome.api.streams.market_topics import CHANNELS, INTERVALS, MarketTopics
+from ome.api.streams.market_topics import CHANNELS, MarketTopics
 from ome.api.streams.messages import Reply, Subscription, as_frame, encode, retry_after
 from ome.api.streams.order_events import START, OrderEvents
 from ome.api.streams.order_lane import OPERATIONS, Desk, OrderLane, check_size
@@ -39,6 +39,7 @@ from ome.api.streams.outlet import Outlet
 from ome.api.streams.pump import Topic
 from ome.domain.access import Access
 from ome.domain.clock import format_time, now_us
+from ome.domain.intervals import INTERVALS
 from ome.domain.numbers import pack
 from ome.domain.reasons import Reason
 
