@@ -150,7 +150,7 @@ def usage() -> int:
 TARGETS: dict[str, Callable[[], int]] = {
     "help": usage,
     "run": python("-m", "ome", "serve", lock=RUNTIME),
-    "test": python("-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile"),
+    "test": python("-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "worksteal"),
     "check": each(
         python("-m", "ruff", "check"),
         python("-m", "ruff", "format", "--check"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ome.db import open_storage
-from ome.domain.commands import AdvanceTime, Command, Stamped
+from ome.domain.commands import AdvanceTime, Command, Configure, Stamped
 from ome.domain.events import Event
+from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Waiting
 from ome.history.books import BookKeeper
@@ -28,6 +29,10 @@ class _Recorder(EngineDriver):
         super().__init__(market, engine)
         self.pending = PendingBatch()
         self.time_us = 0
+
+    def keep_positions(self) -> None:
+        """Begin as the service does: a history without them gets them adopted at its first start."""
+        self._apply(Configure(EngineSettings(keeps_positions=True)))
 
     def _apply(self, command: Command) -> list[Event]:
         stamped = Stamped(self.engine.position + 1, max(self.engine.time, self.time_us), command)
@@ -54,6 +59,7 @@ async def write_flow(url: str, market: Market, rows: Iterable[Row], expected: Ex
             driver.pending = PendingBatch()
             view.committed(events)
 
+        driver.keep_positions()
         await driver.open()
         for number, row in enumerate(rows, start=1):
             driver.time_us = row.ts_ns // 1000

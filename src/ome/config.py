@@ -67,7 +67,12 @@ class Settings(BaseSettings):
     max_connections_per_address: int = Field(
         default=1000, ge=0, description="connections at the same time from one address, loopback excepted; 0: no limit"
     )
-    max_requests: int = Field(default=1024, ge=16, description="requests that are worked on at the same time; beyond it 503")
+    max_requests: int = Field(
+        default=1024,
+        ge=16,
+        description="requests that are worked on at the same time; beyond it 503, but for a tenth more of cancels (`DELETE`)"
+        " and `/health`",
+    )
     receive_timeout_sec: float = Field(
         default=10.0, gt=0, le=3600, allow_inf_nan=False, description="seconds that a request may take to arrive; then 408"
     )

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from sqlalchemy import LargeBinary, Table, Text
+from sqlalchemy import LargeBinary, SmallInteger, Table, Text
 
 from databases import Database
 from histories import write_history
@@ -39,10 +39,8 @@ def edits_of(table: Table) -> Iterator[tuple[str, str]]:
         elif isinstance(column.type, LargeBinary):
             yield name, BLOBS
         else:
-            yield (
-                name,
-                f"coalesce({name}, 0) + {10**7 if column.primary_key and name != 'shard' else 1}",
-            )  # another key that nobody has
+            of_key = 10**4 if isinstance(column.type, SmallInteger) else 10**7  # another key that nobody has
+            yield name, f"coalesce({name}, 0) + {of_key if column.primary_key and name != 'shard' else 1}"
         if column.nullable:
             yield name, "NULL"
 

@@ -26,6 +26,7 @@ BEYOND_SCHEMA: Final[tuple[tuple[str, str], ...]] = (
     ),
     ("OpenAPI can't say that one of two parameters is required", r"or symbol is required, or both"),
     ("nor that one is required of whoever's key belongs to no user", r"is required: the key belongs to no user"),
+    ("nor that one goes with some values of another", r"^goes with the scopes|^is required with the scopes|^with the scope"),
     ("nor that a time must not have passed", r"^must be in the future$"),
     ("nor that two of them exclude each other, or have an order", r"goes without as_of|with detail=orders|must be after start"),
     ("an id is below 2^63, which a pattern of digits can't say", r"must be an order id, as answers show it"),

@@ -109,7 +109,7 @@ class Flow:
         draw = self.random.random()
         if self.funded and self.random.random() < 0.12:
             return self._of_funds(position)
-        if (self.killed or self.closed) and self.random.random() < 0.06:
+        if (self.killed and self.random.random() < 0.3) or (self.closed and self.random.random() < 0.06):
             return self._reopening()
         if draw < 0.60 or not self.ids:
             return self._new(position, time)

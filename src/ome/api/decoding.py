@@ -580,7 +580,8 @@ def read_kill(body: bytes) -> SetKill:
         return SetKill("", "", values["active"])
     pattern, words = (USER_ID, USER_ID_WORDS) if scope == "user" else (SYMBOL, SYMBOL_WORDS)
     if name is None or re.fullmatch(pattern, name, re.ASCII) is None:
-        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("id", "is required" if name is None else words)])
+        message = "is required with the scopes user and symbol" if name is None else f"with the scope {scope} it {words}"
+        raise Problem(Reason.INVALID_REQUEST, errors=[FieldError("id", message)])
     return SetKill(name, "", values["active"]) if scope == "user" else SetKill("", name.upper(), values["active"])
 
 

@@ -255,12 +255,6 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.POST_ONLY_WOULD_TAKE: ReasonInfo(
         422, "T4", "It would take liquidity", "The best price on the other side is {limit}; stay behind it, or drop post_only."
     ),
-    Reason.INSUFFICIENT_FUNDS: ReasonInfo(
-        422,
-        "F1",
-        "The account has not enough",
-        "{limit} is available; ask for less, cancel other orders, or have more deposited.",
-    ),
     Reason.PRICE_OUTSIDE_COLLAR: ReasonInfo(
         422, "R1", "The price is outside the user's price collar", "The collar ends at {limit}."
     ),
@@ -275,6 +269,12 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     ),
     Reason.POSITION_LIMIT: ReasonInfo(
         422, "R2", "It could take the position beyond the user's limit", "Position and open orders together: at most {limit}."
+    ),
+    Reason.INSUFFICIENT_FUNDS: ReasonInfo(
+        422,
+        "F1",
+        "The account has not enough",
+        "{limit} is available; ask for less, cancel other orders, or have more deposited.",
     ),
     Reason.CANCELLED_BY_USER: ReasonInfo(200, "M3", "Cancelled on request", "Nothing to do."),
     Reason.IOC_REMAINDER: ReasonInfo(200, "T1", "Nothing more could be filled at once", "IOC never rests; use GTC to wait."),
