@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from datetime import datetime
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from ome import key_commands
 from ome.config import Settings, SettingsError, load_settings
 from ome.domain.clock import parse_time
 from ome.domain.errors import StorageError
-from ome.replay import FlowError, ReplayError, generate, print_report, progress_bar, replay_file
+from ome.replay import FlowError, FlowFormat, ReplayError, generate, print_report, progress_bar, replay_file
 from ome.replay.generate import FlowKind
 
 EXIT_USAGE = 2
@@ -109,18 +110,24 @@ def serve_command(context: typer.Context) -> None:
 
 
 @app.command("replay")
-def replay_command(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Order flow: .csv or .csv.gz.")],
+def replay_command(  # noqa: PLR0913  as replay_file
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Order flow: CSV, LOBSTER, NASDAQ ITCH 5.0 or Databento MBO.")
+    ],
     *,
     url: Annotated[str, typer.Option(help="The server to drive.")] = "http://127.0.0.1:5000",
     in_process: Annotated[bool, typer.Option("--in-process", help="Drive the engine itself, without a server.")] = False,
     api_key: Annotated[str, typer.Option(envvar="API_KEY", help="The operator's key, if the server has one.")] = "",
-    symbol: Annotated[str, typer.Option(help="Symbol to trade; the file's name by default.")] = "",
+    form: Annotated[FlowFormat | None, typer.Option("--format", help="The file's format; by its name if left out.")] = None,
+    symbol: Annotated[str, typer.Option(help="Symbol to trade; what the file names by default.")] = "",
+    date: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Trading day in New York, where the file can't say.")
+    ] = None,
     tick: Annotated[str, typer.Option(help="What the file's prices are counts of.")] = "0.01",
     lot: Annotated[str, typer.Option(help="What the file's quantities are counts of.")] = "1",
     rows: Annotated[int, typer.Option(min=0, help="Stop after so many rows; 0 for all.")] = 0,
 ) -> None:
-    """Drive a server, or the engine, with recorded order flow and verify tape and book against the files beside it."""
+    """Drive a server, or the engine, with recorded order flow and verify every fill, and tape and book by the files beside it."""
     try:
         with progress_bar(file.name) as progress:
             report = asyncio.run(
@@ -129,7 +136,9 @@ def replay_command(
                     url=url,
                     in_process=in_process,
                     api_key=api_key or None,
+                    form=form,
                     symbol=symbol or None,
+                    day=date.date() if date else None,
                     tick=tick,
                     lot=lot,
                     progress=progress,

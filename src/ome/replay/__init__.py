@@ -4,8 +4,9 @@ Imports `domain`, and the engine's public surface for replays in process. `cli` 
 """
 
 from ome.replay.errors import FlowError, ReplayError
+from ome.replay.formats import FlowFormat
 from ome.replay.generate import generate
 from ome.replay.replayer import replay_file
 from ome.replay.report import ReplayReport, print_report, progress_bar
 
-__all__ = ["FlowError", "ReplayError", "ReplayReport", "generate", "print_report", "progress_bar", "replay_file"]
+__all__ = ["FlowError", "FlowFormat", "ReplayError", "ReplayReport", "generate", "print_report", "progress_bar", "replay_file"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,8 @@ from ome.domain.enums import Side
 from ome.replay.digest import Book, Level, Resting
 from ome.replay.driver import Driver, Entry, Market, Outcome
 from ome.replay.errors import FlowError, ReplayError
-from ome.replay.flow import Fill, Op, Row, count_rows, flow_name, read_rows
+from ome.replay.flow import Fill, Op, Row, count_rows
+from ome.replay.formats import FlowFormat, format_of, named, read
 from ome.replay.report import Progress, ReplayReport
 from ome.replay.verify import Expected, Verifier, read_expected
 
@@ -39,7 +41,9 @@ async def replay_file(  # noqa: PLR0913  what a command line can say
     url: str | None = None,
     in_process: bool = False,
     api_key: str | None = None,
+    form: FlowFormat | None = None,
     symbol: str | None = None,
+    day: date | None = None,
     tick: str = DEFAULT_TICK,
     lot: str = DEFAULT_LOT,
     progress: Progress | None = None,
@@ -47,17 +51,21 @@ async def replay_file(  # noqa: PLR0913  what a command line can say
 ) -> ReplayReport:
     """Replay a file of order flow, over HTTP (at `url`) or `in_process`, and verify it by the files beside it.
 
-    `symbol` is the file's name up to its first point, if not given; its book must be empty. `tick` and `lot` are what the file's
-    counts are counts of. `limit_rows` stops after that many. Raises FlowError or ReplayError; results that differ are no
-    errors but the report's disagreements.
+    `form`, `symbol` and `day` (in New York, for the formats that count from midnight) are what the file says of itself, if not
+    given. The symbol's book must be empty. `tick` and `lot` are what the rows' counts are counts of. `limit_rows` stops after
+    that many. Raises FlowError or ReplayError; results that differ are no errors but the report's disagreements.
     """
     path = Path(path)
-    market = Market.of_text(symbol or symbol_of(path), tick, lot)
+    form = form or format_of(path)
+    own = named(path, form)
+    market = Market.of_text(symbol or symbol_of(path, own.symbol), tick, lot)
     driver = await _driver(market, url or DEFAULT_URL, in_process=in_process, api_key=api_key)
-    total = count_rows(path)
-    total = total if limit_rows is None else min(total, limit_rows)
+    is_own_format = form is FlowFormat.CSV
+    total = count_rows(path) if is_own_format else 0
+    total = min(total, limit_rows or total)
+    rows = islice(read(path, form, market, day or own.day), limit_rows)
     try:
-        return await replay(islice(read_rows(path), limit_rows), driver, read_expected(path), progress=progress, total=total)
+        return await replay(rows, driver, read_expected(path) if is_own_format else Expected(), progress=progress, total=total)
     finally:
         await driver.close()
 
@@ -65,7 +73,10 @@ async def replay_file(  # noqa: PLR0913  what a command line can say
 async def replay(
     rows: Iterable[Row], driver: Driver, expected: Expected, *, progress: Progress | None = None, total: int = 0
 ) -> ReplayReport:
-    """Replay rows through a driver, which is opened here and closed by the caller; `total` is for the progress callable alone."""
+    """Replay rows through a driver, which is opened here and closed by the caller.
+
+    `total` is for the progress callable alone, 0 for unknown.
+    """
     verifier = Verifier(expected)
     replayer = Replayer(driver, verifier)
     await driver.open()
@@ -80,11 +91,11 @@ async def replay(
     return ReplayReport.of(verifier, seconds=time.perf_counter() - started)
 
 
-def symbol_of(path: Path) -> str:
-    """The symbol that a file is named for: GOOG for GOOG.replay.csv.gz."""
-    symbol = _NOT_SYMBOL.sub("", flow_name(path).partition(".")[0].upper())[:_SYMBOL_LENGTH]
+def symbol_of(path: Path, name: str | None) -> str:
+    """The symbol to trade as: what the file names, in the letters that a symbol may have."""
+    symbol = _NOT_SYMBOL.sub("", (name or "").upper())[:_SYMBOL_LENGTH]
     if not symbol:
-        raise ReplayError(f"{path.name} names no symbol; say which one it is to trade as")
+        raise ReplayError(f"{path.name} names no symbol, or several; give the one to trade with --symbol")
     return symbol
 
 

@@ -15,7 +15,7 @@ SHOWN: Final = 20
 """How many disagreements the printed report spells out."""
 
 Progress = Callable[[int, int], None]
-"""Told now and then how many rows are done, of how many."""
+"""Told now and then how many rows are done, of how many (0 where that is not known before the end)."""
 
 
 class ReplayReport(Struct, frozen=True):
@@ -95,6 +95,6 @@ def progress_bar(description: str) -> Iterator[Progress | None]:
         task = bar.add_task(description, total=None)
 
         def moved(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+            bar.update(task, completed=done, total=total or None)
 
         yield moved

@@ -12,6 +12,7 @@ from ome.domain.numbers import parse
 from ome.replay import FlowError, ReplayError, generate, print_report, progress_bar, replay_file
 from ome.replay.driver import Entry, Market
 from ome.replay.engine_driver import EngineDriver
+from ome.replay.formats import FlowFormat, named
 from ome.replay.generate import FlowKind
 from ome.replay.replayer import symbol_of
 
@@ -71,7 +72,7 @@ async def test_what_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
 )
 def test_a_file_is_traded_as_what_it_is_named(name: str, symbol: str) -> None:
     """The symbol is the file's name up to its first point."""
-    assert symbol_of(Path(name)) == symbol
+    assert symbol_of(Path(name), named(Path(name), FlowFormat.CSV).symbol) == symbol
 
 
 async def test_an_engine_with_orders_is_not_replayed_into() -> None:
