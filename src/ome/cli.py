@@ -221,6 +221,26 @@ def conformance_command(
     raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
 
 
+@app.command("top")
+def top_command(
+    symbol: Annotated[str, typer.Argument(help="The market; the one that most was traded of if left out.")] = "",
+    *,
+    url: Annotated[str, typer.Option(help="The server to watch.")] = "http://127.0.0.1:5000",
+    api_key: Annotated[str, typer.Option(envvar="API_KEY", help="A key, if reading needs one there.")] = "",
+    per_second: Annotated[float, typer.Option(min=0.1, max=60, help="How often to draw.")] = 8.0,
+    once: Annotated[bool, typer.Option("--once", help="Draw once and leave, as where there is no terminal.")] = False,
+) -> None:
+    """Watch a market live in the terminal: ladder, trades, rates. Ctrl-C leaves."""
+    from ome.terminal import WatchError, watch  # noqa: PLC0415  likewise
+
+    try:
+        asyncio.run(watch(url, api_key or None, symbol, per_second=per_second, is_once=once))
+    except WatchError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
 @app.command("backup")
 def backup_command(
     file: Annotated[Path, typer.Argument(help="Where to write; never overwritten. PostgreSQL: pg_dump's custom format.")],

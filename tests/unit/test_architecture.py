@@ -23,6 +23,7 @@ ALLOWED = {
     "verification": {"domain", "engine", "db"},
     "conformance": {"domain"},
     "client": set[str](),
+    "terminal": {"client"},
     "export": {"db", "domain", "marketdata"},
     "observability": {"domain"},
     "config": set[str](),
