@@ -18,6 +18,9 @@ class Mistake(NamedTuple):
 
 
 MATCHING, ENGINE, ADMISSION = "engine/matching.py", "engine/engine.py", "engine/admission.py"
+SUBMITTING, MODIFYING, TRADING = "engine/submitting.py", "engine/modifying.py", "engine/trading.py"
+INSTRUMENTS, FIRING, MARKET = "engine/instruments.py", "engine/stop_firing.py", "engine/market.py"
+RESTORING = "engine/restoring.py"
 AUCTION, STOPS, SPECIAL = "engine/auction.py", "engine/stop_book.py", "engine/special.py"
 BOOK, BOUNDS, ORDER = "engine/order_book.py", "engine/price_bounds.py", "engine/order.py"
 FUNDS, LEDGER, AMOUNTS = "engine/funds.py", "engine/ledger.py", "domain/amounts.py"
@@ -69,9 +72,9 @@ MISTAKES = [
     ),
     Mistake(
         "what a taker leaves over is forgotten",
-        ENGINE,
-        "        elif time_in_force.rests(order):\n            self._rest(book, order)",
-        "        elif time_in_force.rests(order) and not order.filled:\n            self._rest(book, order)",
+        TRADING,
+        "    elif time_in_force.rests(order):\n        market.rest(book, order)",
+        "    elif time_in_force.rests(order) and not order.filled:\n        market.rest(book, order)",
     ),
     Mistake("trade ids begin anew", MATCHING, "self.trade_count += 1", "self.trade_count = max(1, self.trade_count)"),
     Mistake("the last price is not kept", BOOK, "self.last_ticks = price\n", "self.last_ticks = self.last_ticks or price\n"),
@@ -121,9 +124,9 @@ MISTAKES = [
     Mistake(
         "deadlines are swept after the command",
         ENGINE,
-        "        self._resume_due()\n        self._carry_out(stamped.command)\n",
-        "        late, self._events = self._events, []\n        self._resume_due()\n        self._carry_out(stamped.command)\n"
-        "        events[:] = [*self._events, *late]\n        self._events = events\n",
+        "        resume_due(market)\n        self._carry_out(command)\n",
+        "        late, market.events = market.events, []\n        resume_due(market)\n        self._carry_out(command)\n"
+        "        events[:] = [*market.events, *late]\n        market.events = events\n",
     ),
     Mistake(
         "a DAY order at the close lives another minute",
@@ -134,23 +137,23 @@ MISTAKES = [
     # Modify
     Mistake(
         "a smaller order loses its place",
-        ENGINE,
+        MODIFYING,
         "elif change.price == order.price and change.quantity <= order.quantity:",
         "elif change.price == order.price and change.quantity == order.quantity:",
     ),
     Mistake(
         "a larger order keeps its place",
-        ENGINE,
+        MODIFYING,
         "elif change.price == order.price and change.quantity <= order.quantity:",
         "elif change.price == order.price:",
     ),
     Mistake(
         "the new quantity counts without what is filled",
-        ENGINE,
+        MODIFYING,
         "order.remaining = change.quantity - order.filled - order.prevented",
         "order.remaining = change.quantity",
     ),
-    Mistake("a change does not make a version", ENGINE, "order.version += 1", "order.version += 0"),
+    Mistake("a change does not make a version", MODIFYING, "order.version += 1", "order.version += 0"),
     Mistake(
         "the expected version is not looked at",
         ADMISSION,
@@ -165,16 +168,16 @@ MISTAKES = [
     ),
     Mistake(
         "a changed order that crosses does not trade",
-        ENGINE,
-        "        if book.state is MarketState.AUCTION:\n            self._rest(book, order)\n        else:\n"
-        "            self._match_and_settle(book, order, *self._limit_of(book, order))",
-        "        self._rest(book, order)",
+        MODIFYING,
+        "    if book.state is MarketState.AUCTION:\n        market.rest(book, order)\n    else:\n"
+        "        match_and_settle(market, book, order, *market.limit_of(book, order))",
+        "    market.rest(book, order)",
     ),
     Mistake(
         "the old deadline still counts after a change",
-        ENGINE,
-        "            self._deadlines.drop(order)\n            order.expires_at = change.expires_at",
-        "            order.expires_at = change.expires_at",
+        MODIFYING,
+        "        market.deadlines.drop(order)\n        order.expires_at = change.expires_at",
+        "        order.expires_at = change.expires_at",
     ),
     # Positions
     Mistake("a seller's position does not fall", ACCOUNTS, "sold.fill(-quantity, price)", "sold.fill(quantity, price)"),
@@ -204,8 +207,8 @@ MISTAKES = [
     Mistake("what a filled order had open still counts", ACCOUNTS, "        bought.buying -= lots\n", ""),
     Mistake(
         "changes are not held to limits",
-        ENGINE,
-        "if order.user_id in self._controls.limits and not only_lowers(",
+        MODIFYING,
+        "if order.user_id in market.controls.limits and not only_lowers(",
         "if False and not only_lowers(",
     ),
     Mistake(
@@ -228,15 +231,15 @@ MISTAKES = [
     ),
     Mistake(
         "the kill switch takes new orders",
-        ENGINE,
-        "if self._controls.is_killed(command.user_id, command.symbol):",
+        SUBMITTING,
+        "if market.controls.is_killed(command.user_id, command.symbol):",
         "if False:",
     ),
     Mistake(
         "a kill leaves what is open",
         ENGINE,
-        "set_kill(command, self.time))\n                self._withdrawals.sweep(EXPIRY_CHUNK)\n",
-        "set_kill(command, self.time))\n",
+        "set_kill(command, time))\n                self._withdrawals.sweep(EXPIRY_CHUNK)\n",
+        "set_kill(command, time))\n",
     ),
     Mistake("a kill of a symbol stops nobody", CONTROLS, ' or ("", symbol) in kills', ""),
     Mistake(
@@ -249,7 +252,7 @@ MISTAKES = [
     Mistake(
         "a timer goes on after it has cancelled all",
         WITHDRAWALS,
-        "            ended.append(ControlChanged(self.controls.disarm(user_id, time)))\n",
+        "            ended.append(ControlChanged(self._controls.disarm(user_id, time)))\n",
         "            break\n",
     ),
     # Post-only, icebergs, minimum, slippage
@@ -284,13 +287,13 @@ MISTAKES = [
     ),
     Mistake(
         "a larger slice is shown at once, in front of those behind",
-        ENGINE,
-        "            now_shown = min(now_shown, order.special.display)",
-        "            now_shown = min(order.remaining, order.special.display)",
+        MODIFYING,
+        "        now_shown = min(now_shown, order.special.display)",
+        "        now_shown = min(order.remaining, order.special.display)",
     ),
     Mistake(
         "a minimum is met by less",
-        ENGINE,
+        TRADING,
         "wanted = max(wanted, special.min_quantity)",
         "wanted = max(wanted, special.min_quantity - 1)",
     ),
@@ -321,26 +324,26 @@ MISTAKES = [
     ),
     Mistake(
         "a stop that is through at entry waits",
-        ENGINE,
-        "        self._deadlines.add(order)\n        self._stirred_books[book.instrument.symbol] = book\n"
-        "        self._events.append(OrderAccepted(order.record()))",
-        "        self._deadlines.add(order)\n        self._events.append(OrderAccepted(order.record()))",
+        FIRING,
+        "    market.deadlines.add(order)\n    market.stirred_books[book.instrument.symbol] = book\n"
+        "    market.events.append(OrderAccepted(order.record()))",
+        "    market.deadlines.add(order)\n    market.events.append(OrderAccepted(order.record()))",
     ),
     Mistake(
         "of due stops the last that came fires first",
-        ENGINE,
-        "self._fire(book, book.stops.due.peekitem(0)[1])",
-        "self._fire(book, book.stops.due.peekitem(-1)[1])",
+        FIRING,
+        "_fire(market, book, book.stops.due.peekitem(0)[1])",
+        "_fire(market, book, book.stops.due.peekitem(-1)[1])",
     ),
-    Mistake("a cascade has no bound", ENGINE, "            left -= 1\n", "            left -= 0\n"),
+    Mistake("a cascade has no bound", FIRING, "        left -= 1\n", "        left -= 0\n"),
     Mistake(
         "a fired stop has the priority of its entry",
-        ENGINE,
-        "        order.status = OrderStatus.PENDING\n        order.priority = self._next_priority()\n",
-        "        order.status = OrderStatus.PENDING\n",
+        FIRING,
+        "    order.status = OrderStatus.PENDING\n    order.priority = market.next_priority()\n",
+        "    order.status = OrderStatus.PENDING\n",
     ),
     Mistake(
-        "what sets a stop off is not written down", ENGINE, "special.triggered_at = self.time", "special.triggered_at = None"
+        "what sets a stop off is not written down", FIRING, "special.triggered_at = market.time", "special.triggered_at = None"
     ),
     Mistake(
         "a trail goes back with the price",
@@ -428,17 +431,17 @@ MISTAKES = [
     ),
     Mistake("a limit price outside the band is taken", ADMISSION, "not band.holds(price)", "band.lowest > band.highest"),
     Mistake("a taker goes through the band", REACH, "bounds.append((band.worst(side), Reason.PRICE_BAND_REACHED))", "pass"),
-    Mistake("nobody ends a halt", ENGINE, "            if until <= self.time:\n", "            if until < 0:\n"),
+    Mistake("nobody ends a halt", INSTRUMENTS, "        if until <= market.time:\n", "        if until < 0:\n"),
     Mistake(
         "an auction is left without an uncross",
-        ENGINE,
+        INSTRUMENTS,
         "if book.state is MarketState.AUCTION and state is not MarketState.AUCTION:",
         "if book.state is MarketState.AUCTION and state is MarketState.AUCTION:",
     ),
     Mistake(
         "an auction matches at once",
-        ENGINE,
-        "        if book.state is MarketState.AUCTION:\n            self._rest(book, order)\n            return\n",
+        TRADING,
+        "    if book.state is MarketState.AUCTION:\n        market.rest(book, order)\n        return\n",
         "",
     ),
     Mistake(
@@ -469,7 +472,7 @@ MISTAKES = [
     Mistake("a price off the tick is rounded", "domain/instrument.py", "return OFF_GRID if rest else count", "return count"),
     Mistake(
         "a cancelled order stays in the book",
-        ENGINE,
+        MARKET,
         "        if order.level is not None:\n            book.remove(order)\n",
         "        if order.level is not None and order.filled:\n            book.remove(order)\n",
     ),
@@ -479,20 +482,20 @@ MISTAKES = [
     Mistake("a mass cancel leaves the waiting stops", WITHDRAWALS, "chain(book.orders(), book.stops)", "chain(book.orders())"),
     Mistake(
         "every order is restored at the back of its queue",
-        ENGINE,
+        RESTORING,
         "sorted(state.orders, key=lambda order: order.priority)",
         "sorted(state.orders, key=lambda order: -order.id)",
     ),
     Mistake(
         "the tick changes under open orders",
-        ENGINE,
+        INSTRUMENTS,
         "if (is_redefined or is_refunded) and not book.is_empty:",
         "if is_refunded and not book.is_empty:",
     ),
     # Funds
     Mistake(
         "fees change under open orders",
-        ENGINE,
+        INSTRUMENTS,
         "if (is_redefined or is_refunded) and not book.is_empty:",
         "if is_redefined and not book.is_empty:",
     ),
@@ -540,9 +543,9 @@ MISTAKES = [
     ),
     Mistake(
         "what has ended holds on",
-        ENGINE,
-        "            self._funds.reduced(order, order.remaining)\n",
-        "            self._funds.reduced(order, 0)\n",
+        MARKET,
+        "            self.funds.reduced(order, order.remaining)\n",
+        "            self.funds.reduced(order, 0)\n",
     ),
     Mistake(
         "a raised order holds no more than before",
@@ -580,7 +583,7 @@ MISTAKES = [
         "lots = min(left, maker.remaining)",
         "lots = min(left, maker.shown)",
     ),
-    Mistake("a fired stop need not pay", ENGINE, "if not self._funds.fire(", "if False and not self._funds.fire("),
+    Mistake("a fired stop need not pay", FIRING, "if not market.funds.fire(", "if False and not market.funds.fire("),
     Mistake(
         "a fired stop limit holds twice",
         FUNDS,

@@ -7,7 +7,7 @@ with its own command, the rest with each AdvanceTime.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from itertools import chain
 from typing import Final
 
@@ -16,30 +16,25 @@ from ome.domain.enums import OrderStatus
 from ome.domain.events import ControlChanged
 from ome.domain.reasons import Reason
 from ome.domain.records import ControlRecord
-from ome.engine.accounts import Accounts
-from ome.engine.controls import Controls
-from ome.engine.expiry import Deadlines
+from ome.engine.market import Market
 from ome.engine.order import Order
-from ome.engine.order_book import OrderBook
 from ome.engine.sweeps import Sweeps
 
 EXPIRY_CHUNK: Final = 500
 """Orders that one passing of time ends: a few milliseconds of the engine's time. Other commands end all that are due."""
 
-End = Callable[[Order, OrderStatus, Reason], None]
-
 
 class Withdrawals:
-    """Looks after the open `orders` of an engine, which ends one when it is told to by `end`."""
+    """Looks after the open orders of a market."""
 
-    def __init__(self, orders: Mapping[int, Order], books: Mapping[str, OrderBook], accounts: Accounts, end: End) -> None:
-        self._orders = orders
-        self._books = books
-        self._accounts = accounts
-        self._end = end
+    def __init__(self, market: Market) -> None:
+        self._orders = market.orders
+        self._books = market.books
+        self._accounts = market.accounts
+        self._controls = market.controls
+        self._deadlines = market.deadlines
+        self._end = market.end
         self._sweeps = Sweeps()
-        self.deadlines = Deadlines()
-        self.controls = Controls()
 
     def orders_in(self, user_id: str, symbol: str) -> Iterable[Order]:
         """The open orders of a user, or else of a symbol, or else all of them; "" for any."""
@@ -55,25 +50,25 @@ class Withdrawals:
 
         A timer is over once it has cancelled everything.
         """
-        while most != 0 and (order := self.deadlines.pop_due(time)) is not None:
+        while most != 0 and (order := self._deadlines.pop_due(time)) is not None:
             self._end(order, OrderStatus.EXPIRED, Reason.EXPIRED)
             most = None if most is None else most - 1
         ended: list[ControlChanged] = []
-        for user_id in self.controls.due_timers(time):
+        for user_id in self._controls.due_timers(time):
             theirs = sorted(self._accounts.orders_of(user_id), key=acceptance)
             for order in theirs[:most]:
                 self._end(order, OrderStatus.CANCELLED, Reason.CANCEL_ALL_AFTER)
             if most is not None and len(theirs) > most:
                 break
             most = None if most is None else most - len(theirs)
-            ended.append(ControlChanged(self.controls.disarm(user_id, time)))
+            ended.append(ControlChanged(self._controls.disarm(user_id, time)))
         return ended
 
     def set_kill(self, command: SetKill, time: int) -> ControlChanged:
         """Stop a scope, to be swept from here on; or let it go on."""
         scope = (command.user_id, command.symbol)
-        is_new = scope not in self.controls.kills
-        record = self.controls.set_kill(command, time)
+        is_new = scope not in self._controls.kills
+        record = self._controls.set_kill(command, time)
         if not command.is_active:
             self._sweeps.stop(scope)
             return ControlChanged(record)
@@ -97,21 +92,21 @@ class Withdrawals:
 
     def next_moment(self) -> int | None:
         """The soonest deadline, of an order or of a user, in microseconds; None for never."""
-        moments = [until for until in (self.deadlines.soonest, self.controls.next_timer) if until is not None]
+        moments = [until for until in (self._deadlines.soonest, self._controls.next_timer) if until is not None]
         return min(moments, default=None)
 
     def has_crowd_due(self, time: int) -> bool:
         """Whether more than a chunk of orders has come to its end by `time`."""
-        if self.deadlines.has_due(time, EXPIRY_CHUNK):
+        if self._deadlines.has_due(time, EXPIRY_CHUNK):
             return True
-        timer = self.controls.next_timer
-        return timer is not None and timer <= time and self._accounts.count_open(self.controls.users_due(time)) > EXPIRY_CHUNK
+        timer = self._controls.next_timer
+        return timer is not None and timer <= time and self._accounts.count_open(self._controls.users_due(time)) > EXPIRY_CHUNK
 
     def restore(self, controls: Iterable[ControlRecord]) -> None:
         """Watch all that is open, under these controls (recovery)."""
-        self.deadlines.restore(self._orders.values())
-        self.controls.restore(controls)
-        for scope in self.controls.kills:
+        self._deadlines.restore(self._orders.values())
+        self._controls.restore(controls)
+        for scope in self._controls.kills:
             self._sweeps.begin(scope, (order.id for order in self.orders_in(*scope)))
 
 

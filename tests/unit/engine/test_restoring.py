@@ -65,15 +65,15 @@ def test_an_order_that_fits_nowhere_is_named(changed: dict[str, Any], sentence: 
 
 
 def _lose_from_user(engine: Engine, order: Order) -> None:
-    del engine._accounts._users[order.user_id].orders[order.id]
+    del engine._market.accounts._users[order.user_id].orders[order.id]
 
 
 def _lose_user(engine: Engine, order: Order) -> None:
-    del engine._accounts._users[order.user_id]
+    del engine._market.accounts._users[order.user_id]
 
 
 def _lose_from_orders(engine: Engine, order: Order) -> None:
-    del engine._orders[order.id]
+    del engine._market.orders[order.id]
 
 
 def _lose_from_book(engine: Engine, order: Order) -> None:
@@ -81,7 +81,7 @@ def _lose_from_book(engine: Engine, order: Order) -> None:
 
 
 def _give_to_another(engine: Engine, order: Order) -> None:
-    zoe = engine._accounts._users["zoe"] = User("zoe")
+    zoe = engine._market.accounts._users["zoe"] = User("zoe")
     zoe.orders[order.id] = order
     zoe.accounts["AAPL"] = Account(zoe, "AAPL")
     zoe.open_orders = 1
@@ -104,7 +104,7 @@ def _wait(_: Engine, order: Order) -> None:
 
 
 def _forget_deadline(engine: Engine, _: Order) -> None:
-    engine._deadlines.restore([])
+    engine._market.deadlines.restore([])
 
 
 @pytest.mark.parametrize(
