@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from fuzz.__main__ import run
+from fuzz.__main__ import a_part, run, share
 from fuzz.accepted import why_accepted
 
 QUICK: Final = ("--workers", "2", "--no-shrink")
@@ -22,6 +22,13 @@ def refused(code: str, *messages: str) -> bytes:
 def test_a_few_examples_of_every_operation_pass_every_check() -> None:
     """The same ones each time."""
     assert run([*QUICK, "--max-examples", "3", "--phases", "examples,fuzzing", "--generation-deterministic"]) == 0
+
+
+def test_every_operation_is_in_one_of_the_parts() -> None:
+    """As many parts as one likes."""
+    names = [f"GET /{number}" for number in range(11)]
+    assert sorted(name for number in range(1, 5) for name in share(names, number, 4)) == sorted(names)
+    assert a_part("3/4") == (3, 4)
 
 
 @pytest.mark.long
