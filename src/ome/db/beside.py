@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import asyncpg
 
-from ome.db.postgres import connect
+from ome.db.connection import connect
 from ome.db.statements import Row
 from ome.db.url import DatabaseUrl
 
@@ -47,15 +47,24 @@ class PostgresBeside:
         """See `Beside`."""
         async with self._turn:
             if self._connection is None or self._connection.is_closed():
-                self._connection = await connect(self._url)
-            async with self._connection.transaction():
-                if guard is not None:
-                    done = await self._connection.execute(guard[0], *guard[1][0], timeout=TIMEOUT_S)
-                    if done.endswith(" 0"):
-                        return False
-                for statement, rows in writes:
-                    await self._connection.executemany(statement, rows, timeout=TIMEOUT_S)
-            return True
+                self._connection = await connect(self._url.target)
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    return await self._write(self._connection, guard, writes)
+            except BaseException:  # ended without a word: one that doesn't answer would not hear it
+                self._connection.terminate()
+                raise
+
+    async def _write(self, connection: asyncpg.Connection, guard: Write | None, writes: Sequence[Write]) -> bool:
+        transaction = connection.transaction()
+        await transaction.start()
+        if guard is not None and (await connection.execute(guard[0], *guard[1][0])).endswith(" 0"):
+            await transaction.rollback()
+            return False
+        for statement, rows in writes:
+            await connection.executemany(statement, rows)
+        await transaction.commit()
+        return True
 
     async def close(self) -> None:
         """See `Beside`."""

@@ -18,7 +18,7 @@ from msgspec import Struct, msgpack
 
 from ome.db import archive_sql, schema
 from ome.db.beside import Beside, Write
-from ome.db.postgres import connect
+from ome.db.connection import connect
 from ome.db.recovery import EngineRow, records, shard_ids
 from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl
@@ -209,7 +209,7 @@ def _picture_of_sqlite(path: str, shard: int, least: int) -> Picture | None:
 
 async def _picture_of_postgres(url: DatabaseUrl, shard: int, least: int) -> Picture | None:
     sql = archive_sql.snapshot_sources(POSTGRESQL)
-    connection = await connect(url)
+    connection = await connect(url.target)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             (engine,) = records(map(tuple, await connection.fetch(sql.engine, shard)), EngineRow)

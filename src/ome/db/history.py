@@ -28,8 +28,8 @@ import asyncpg
 from sqlalchemy import Column, Dialect, StaticPool, Table, create_engine, func, select
 
 from ome.db import schema
+from ome.db.connection import connect
 from ome.db.migrate import check_revision, migrate
-from ome.db.postgres import connect
 from ome.db.recovery import shard_ids
 from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl, parse_url
@@ -258,7 +258,7 @@ def open_snapshot(url: DatabaseUrl) -> Iterator[PostgresHistory]:
     loop = asyncio.new_event_loop()
     try:
         try:
-            connection = loop.run_until_complete(connect(url))
+            connection = loop.run_until_complete(connect(url.target, statement_timeout_s=None))
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             reason = str(error) or type(error).__name__
             raise StorageUnusable(f"PostgreSQL can't be reached at {url.shown}: {reason}. Check DATABASE_URL.") from error

@@ -90,7 +90,9 @@ async def read_postgres(job: Job, out: BinaryIO) -> Verdict:
     """Read from PostgreSQL, in one snapshot."""
     import asyncpg  # noqa: PLC0415  takes a while, and SQLite doesn't need it
 
-    connection = await asyncpg.connect(job.target)
+    from ome.db.connection import connect  # noqa: PLC0415  likewise
+
+    connection = await connect(job.target)
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             row = await connection.fetchrow(job.head, job.shard)

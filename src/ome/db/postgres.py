@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ome.db import statements
+from ome.db.connection import CONNECT_TIMEOUT_S, connect
 from ome.db.lease import Lease
 from ome.db.migrate import migrate
 from ome.db.order_stream import open_orders
@@ -32,15 +33,12 @@ from ome.db.url import DatabaseUrl
 from ome.domain.errors import EngineRunning, InvariantBroken, StorageAway, StorageUnusable
 from ome.domain.records import OrderRecord
 
-CONNECT_TIMEOUT_S: Final = 10.0
 PROBE_TIMEOUT_S: Final = 1.5
 """How long looking up a commit's outcome may take, from connecting to the engine row under its lock: a look that is begun just
 before the database, or the way to it, comes back must not be what trading waits for.
 """
 FENCE_TIMEOUT_S: Final = 30.0
 """How long taking the fence may take; longer than an older engine's backend keeps the row."""
-STATEMENT_TIMEOUT_S: Final = 300.0
-"""How long any other statement may take; the longest read all of a large database at start."""
 CLOSE_TIMEOUT_S: Final = 1.0
 COMMIT_TIMEOUT_S: Final = 10.0
 """How long a commit may take before its outcome is looked up over another connection."""
@@ -72,20 +70,13 @@ _BUG_CLASSES: Final = frozenset({"22", "23", "42"})
 _log = logging.getLogger(__name__)
 
 
-async def connect(
-    url: DatabaseUrl, timeout_s: float = CONNECT_TIMEOUT_S, statement_timeout_s: float | None = None
-) -> asyncpg.Connection:
-    """A connection of its own to the database that `url` names; raises what asyncpg raises."""
-    return await asyncpg.connect(url.target, timeout=timeout_s, command_timeout=statement_timeout_s)
-
-
 class PostgresSession:
     """The `Session` of a PostgreSQL database; see `repository.Session` for what each method promises."""
 
     def __init__(self, url: DatabaseUrl, shard: int, lease_s: float, lost: Callable[[], None]) -> None:
         """`lost` is called when another engine has taken the lease of `lease_s` seconds."""
         self._url = url
-        self._lease = Lease(shard, lease_s, lambda: connect(url), lost, self._hold)
+        self._lease = Lease(shard, lease_s, lambda: connect(url.target), lost, self._hold)
         self._shard = shard
         self._connection: asyncpg.Connection | None = None
         self._has_lock = False
@@ -112,7 +103,8 @@ class PostgresSession:
 
     async def migrate(self) -> None:
         """Over a connection of SQLAlchemy's, which alembic wants; one engine at a time, whatever its shard."""
-        engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: connect(self._url), poolclass=NullPool)
+        made = partial(connect, self._url.target, statement_timeout_s=None)  # a new index may take hours
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=made, poolclass=NullPool)
         try:
             async with engine.begin() as connection:
                 await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, {_MIGRATING})")
@@ -127,10 +119,17 @@ class PostgresSession:
         """Migrate, then one more epoch: the update waits for a backend of an older engine that is still in its commit."""
         await self.migrate()
         connection = self._connected()
-        async with asyncio.timeout(FENCE_TIMEOUT_S), connection.transaction():
-            await connection.execute(statements.fence(POSTGRESQL), *statements.first_engine_row(self._shard))
-            await self._lease.take(connection)
-            head = await self._head(connection)
+        try:
+            async with asyncio.timeout(FENCE_TIMEOUT_S):
+                transaction = connection.transaction()
+                await transaction.start()
+                await connection.execute(statements.fence(POSTGRESQL), *statements.first_engine_row(self._shard))
+                await self._lease.take(connection)
+                head = await self._head(connection)
+                await transaction.commit()
+        except BaseException:  # no word of farewell to one that may not listen
+            self._drop()
+            raise
         self._lease.keep()
         return head
 
@@ -220,7 +219,7 @@ class PostgresSession:
         return Head(*row) if row else Head(0, 0, b"")
 
     async def _connect(self, timeout_s: float = CONNECT_TIMEOUT_S) -> asyncpg.Connection:
-        connection = await connect(self._url, timeout_s, STATEMENT_TIMEOUT_S)
+        connection = await connect(self._url.target, timeout_s)
         try:
             await connection.execute(
                 f"SET jit = off; SET idle_in_transaction_session_timeout = {IDLE_IN_TRANSACTION_MS}", timeout=timeout_s

@@ -1,8 +1,9 @@
 """Connections to read from: a few for each storage, opened when first needed, each question one round trip.
 
 SQLite: aiosqlite connections that can't write, one thread each; a whole statement is one hop to the thread and back. PostgreSQL:
-asyncpg's pool. Statements come as text: SQLAlchemy makes it once for each shape of question (`queries`), since making and caching
-it anew for every question costs several times the lookup itself. `pool_size` questions run at once, the others wait their turn.
+asyncpg's, each ended as soon as it fails or falls silent. Statements come as text: SQLAlchemy makes it once for each shape of
+question (`queries`), since making and caching it anew for every question costs several times the lookup itself. `pool_size`
+questions run at once, the others wait their turn.
 """
 
 from __future__ import annotations
@@ -15,11 +16,17 @@ from typing import Any, Final, Protocol
 import aiosqlite
 import asyncpg
 
+from ome.db.connection import connect
 from ome.db.url import DatabaseUrl
 
 BUSY_TIMEOUT_S: Final = 5.0
-"""How long a question waits for a lock (SQLite) or for a connection to be made (PostgreSQL)."""
-QUESTION_TIMEOUT_S: Final = 60.0
+"""How long a question waits for a lock of SQLite's."""
+QUESTION_TIMEOUT_S: Final = 10.0
+"""How long a question to PostgreSQL may take in all, from waiting for its turn to its answer; each is a page, by an index."""
+SILENCE_S: Final = 2.5
+"""How long connecting may take; and how long a kept connection may let a question wait before it is put again over a new one."""
+IDLE_S: Final = 300.0
+"""How long a connection is kept that nobody uses: firewalls forget such ones, and tell neither side."""
 FAILURES: Final = (sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What `Reader.fetch` raises."""
 _GONE: Final = (
@@ -27,8 +34,9 @@ _GONE: Final = (
     asyncpg.OperatorInterventionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # a question put before the news that the server has ended the connection was read
-    ConnectionError,
+    OSError,
 )
+"""What says of a kept connection that it can't be used any more; a timeout is one of them."""
 
 
 def may_pass(error: Exception) -> bool:
@@ -91,40 +99,57 @@ class SqliteReader:
 
 
 class PostgresReader:
-    """A pool of PostgreSQL connections; those that the server has closed are made anew."""
+    """A few PostgreSQL connections, the one used last first. A question that a kept one doesn't answer, because the server has
+    ended it or because the way there swallows what is sent, is put once more, over a new one.
+
+    A pool of asyncpg's would wait without end for the cancelling of such a question, and for its connection to be closed.
+    """
 
     def __init__(self, dsn: str, pool_size: int) -> None:
         self._dsn = dsn
         self._size = pool_size
-        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
-        self._opening = asyncio.Lock()
+        self._idle: list[tuple[asyncpg.Connection, float]] = []
+        self._places = asyncio.Semaphore(pool_size)
 
     async def fetch(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         """See `Reader`."""
-        pool = self._pool or await self._open()
-        try:
-            return _tuples(await pool.fetch(sql, *parameters, timeout=QUESTION_TIMEOUT_S))
-        except _GONE:  # the server was restarted since this connection was last used: a question may be asked again
-            await pool.expire_connections()
-            return _tuples(await pool.fetch(sql, *parameters, timeout=QUESTION_TIMEOUT_S))
+        async with asyncio.timeout(QUESTION_TIMEOUT_S), self._places:
+            kept = self._kept()
+            if kept is not None:
+                try:
+                    return await self._ask(kept, sql, parameters, SILENCE_S)
+                except _GONE:  # and with it, likely, the others that have been idle
+                    self._end_idle()
+            return await self._ask(await connect(self._dsn, SILENCE_S), sql, parameters, QUESTION_TIMEOUT_S)
 
     async def close(self) -> None:
-        """See `Reader`."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await pool.close()
+        """See `Reader`; whoever still asks is waited for."""
+        for _ in range(self._size):
+            await self._places.acquire()
+        self._end_idle()
+        for _ in range(self._size):
+            self._places.release()
 
-    async def _open(self) -> asyncpg.Pool[asyncpg.Record]:
-        async with self._opening:
-            if self._pool is None:
-                self._pool = await asyncpg.create_pool(
-                    self._dsn, min_size=0, max_size=self._size, timeout=BUSY_TIMEOUT_S, reset=_nothing_to_reset
-                )
-            return self._pool
+    async def _ask(
+        self, connection: asyncpg.Connection, sql: str, parameters: Sequence[Any], within_s: float
+    ) -> list[tuple[Any, ...]]:
+        try:
+            rows = await connection.fetch(sql, *parameters, timeout=within_s)
+        except BaseException:  # without a word: one that doesn't answer would not hear it
+            connection.terminate()
+            raise
+        self._idle.append((connection, asyncio.get_running_loop().time()))
+        return _tuples(rows)
 
+    def _kept(self) -> asyncpg.Connection | None:
+        """The connection that was used last, unless all have been idle for long."""
+        if self._idle and self._idle[-1][1] < asyncio.get_running_loop().time() - IDLE_S:
+            self._end_idle()
+        return self._idle.pop()[0] if self._idle else None
 
-async def _nothing_to_reset(_: object) -> None:
-    """Questions leave nothing behind, so that the round trip that clears a connection up is spared."""
+    def _end_idle(self) -> None:
+        while self._idle:
+            self._idle.pop()[0].terminate()
 
 
 def _tuples(rows: Iterable[Iterable[Any]]) -> list[tuple[Any, ...]]:
