@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import msgspec
 import typer
 
-from ome import key_commands
+from ome import instrument_commands, key_commands
 from ome.config import Settings, SettingsError, load_settings
 from ome.domain.clock import parse_time
 from ome.domain.errors import StorageError
@@ -72,6 +72,7 @@ app = typer.Typer(
 
 
 app.add_typer(key_commands.app, name="keys")
+app.add_typer(instrument_commands.app, name="instruments")
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ ALLOWED = {
     "config": set[str](),
     "bootstrap": {"api", "config", "db", "domain", "engine", "history", "marketdata", "observability"},
 }
-FREE = {"cli", "key_commands", "__main__"}
+FREE = {"cli", "instrument_commands", "key_commands", "__main__"}
 """The modules that may see all."""
 
 
