@@ -70,6 +70,14 @@ async def test_a_standby_starts_when_the_first_has_stopped(postgres_url: str) ->
     await second.close()
 
 
+async def test_one_that_stops_as_soon_as_it_has_started_leaves_no_lease(postgres_url: str) -> None:
+    """Nobody waits for an engine that was there for a moment, as commands of the command line are."""
+    await (await started(postgres_url)).close()
+    connection = await asyncpg.connect(postgres_url)
+    assert await connection.fetchval("SELECT count(*) FROM lease") == 0
+    await connection.close()
+
+
 async def test_a_holder_that_says_nothing_is_taken_over_from_and_fenced(postgres_url: str) -> None:
     """DUR8, HOLE22: the second commits; the first, when it wakes up, commits nothing."""
     first = await started(postgres_url)

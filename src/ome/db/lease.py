@@ -96,15 +96,18 @@ class Lease:
         """Renew it from now on."""
         self._task = asyncio.create_task(self._keep(), name="lease")
 
-    async def close(self) -> None:
-        """Renew it no more, and give it back if that can be done at once."""
+    async def close(self, other: asyncpg.Connection | None) -> None:
+        """Renew it no more, and give it back if that can be done at once, over the `other` connection where it has none of its own
+        yet (an engine that stops as soon as it has started).
+        """
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-        if self._connection is not None:
+        connection = self._connection or other
+        if connection is not None:
             with suppress(*_FAILURES):
-                await self._connection.execute(_RELEASE, self._shard, self._holder, timeout=RELEASE_TIMEOUT_S)
+                await connection.execute(_RELEASE, self._shard, self._holder, timeout=RELEASE_TIMEOUT_S)
         self._drop()
 
     async def _keep(self) -> None:

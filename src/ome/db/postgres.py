@@ -194,8 +194,8 @@ class PostgresSession:
         """Close the connection, and with it give back the lock; one that a commit still waits on is ended without a word."""
         if self._turn.locked():
             self._drop()
-        await self._lease.close()
         connection, self._connection = self._connection, None
+        await self._lease.close(connection)
         if connection is not None:
             with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 await connection.close(timeout=CLOSE_TIMEOUT_S)
