@@ -97,8 +97,8 @@ class Lease:
         self._task = asyncio.create_task(self._keep(), name="lease")
 
     async def close(self, other: asyncpg.Connection | None) -> None:
-        """Renew it no more, and give it back if that can be done at once, over the `other` connection where it has none of its own
-        yet (an engine that stops as soon as it has started).
+        """Renew it no more, and give it back if that can be done at once, over the `other` connection where it has none of its
+        own yet (an engine that stops as soon as it has started).
         """
         task, self._task = self._task, None
         if task is not None:

@@ -19,7 +19,7 @@ MINUTE_US: Final = 60 * MICROSECONDS
 WINDOW_MINUTES: Final = 24 * 60
 
 
-class Bar:
+class Minute:
     """What a minute opened with, a number, and what traded in it, in units of 10**-9."""
 
     __slots__ = ("minute", "open", "volume")
@@ -76,7 +76,7 @@ class RollingDay:
     __slots__ = ("_bars", "_highest", "_lowest", "_volume")
 
     def __init__(self) -> None:
-        self._bars: deque[Bar] = deque()
+        self._bars: deque[Minute] = deque()
         self._highest = Extremes(1)
         self._lowest = Extremes(-1)
         self._volume = 0
@@ -85,7 +85,7 @@ class RollingDay:
         """Count a trade; trades come in order of time."""
         minute, price = trade.executed_at // MINUTE_US, trade.price
         if not self._bars or self._bars[-1].minute != minute:
-            self._bars.append(Bar(minute, price))
+            self._bars.append(Minute(minute, price))
             self._forget_before(minute - WINDOW_MINUTES)
         quantity = units(trade.quantity)
         self._bars[-1].volume += quantity

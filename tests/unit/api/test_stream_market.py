@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections import defaultdict
 from zlib import crc32
 
 import msgspec
@@ -142,28 +143,54 @@ def test_candles_come_from_the_trades() -> None:
 
 
 def test_server_sent_events_say_the_same() -> None:
-    """Depth, trades and tickers of one symbol in the order of its sequence; the ticker's are no place to resume from."""
+    """Depth, trades, tickers and the candles of an interval of one symbol, in the order of its sequence; tickers and candles are
+    no place to resume from. Candles are those of the channel.
+    """
     rng, rig = random.Random(12), Rig()
     rig.run(rng, 50)
-    topic, sequence = rig.topics.open(STREAM, "AAA")
+    topic, sequence = rig.topics.open(STREAM, "AAA", "1s")
+    minutes, candles = rig.subscribe(STREAM, "1m"), rig.subscribe("candles", "1s")
     socket, beginning = FakeSocket(), rig.topics.beginning(topic)
     assert beginning is not None
     start = len(rig.tape)
     topic.join(Outlet(socket, WIDE))
     rig.run(rng, 500)
-    book, trades, last = Book(), list[Message](), sequence
-    for event in (beginning + socket.data).split(b"\n\n")[:-1]:
-        fields = dict(line.split(b": ", 1) for line in event.split(b"\n"))
-        message = json.loads(fields[b"data"])
-        assert (fields.get(b"id") == b"%d" % message["sequence"]) == (fields[b"event"] != b"ticker")
-        assert message["sequence"] >= last
-        last = message["sequence"]
-        if fields[b"event"] == b"depth":
+    book, told, last = Book(), defaultdict[bytes, list[Message]](list), sequence
+    for kind, event_id, message in events(beginning + socket.data):
+        assert (event_id == b"%d" % message["sequence"]) == (kind in {b"depth", b"trade"})
+        assert message["sequence"] >= last or kind == b"candle"  # which has the sequence of its last trade
+        last = max(last, message["sequence"])
+        told[kind].append(message)
+        if kind == b"depth":
             book.take(message)
-        elif fields[b"event"] == b"trade":
-            trades.append(message["trade"])
     assert book.levels() == rig.book()
-    assert trades == rig.tape[start:]
+    assert [message["trade"] for message in told[b"trade"]] == rig.tape[start:]
+    assert told[b"candle"] == candles.read()
+    assert {message["interval"] for kind, _, message in events(minutes.data) if kind == b"candle"} == {"1m"}
+
+
+def events(data: bytes) -> list[tuple[bytes, bytes | None, Message]]:
+    """Server-sent events: what they are called, their ids, their data."""
+    found = [dict(line.split(b": ", 1) for line in event.split(b"\n")) for event in data.split(b"\n\n")[:-1]]
+    return [(fields[b"event"], fields.get(b"id"), json.loads(fields[b"data"])) for fields in found]
+
+
+def test_a_reader_that_comes_back_gets_every_change_and_how_things_stand() -> None:
+    """Resumed from the id of any event: all depth and trades behind it, once, then the ticker and the candle as they are."""
+    rng, rig = random.Random(14), Rig()
+    rig.run(rng, 50)
+    socket = rig.subscribe(STREAM, "1s")
+    topic, _ = rig.topics.open(STREAM, "AAA", "1s")
+    rig.run(rng, 300)
+    heard = events(socket.data)
+    changes = [(event_id, message) for _, event_id, message in heard if event_id is not None]
+    for index, (event_id, _) in enumerate(changes):
+        found = rig.topics.resumption(topic, (event_id or b"").decode())
+        assert found is not None
+        again = events(found)
+        assert [(same, message) for _, same, message in again if same is not None] == changes[index + 1 :]
+        assert [(kind, message["type"]) for kind, _, message in again[-2:]] == [(b"ticker", "snapshot"), (b"candle", "snapshot")]
+        assert again[-1][2]["candle"] == [message for kind, _, message in heard if kind == b"candle"][-1]["candle"]
 
 
 def test_an_event_id_says_which_history_it_is_of() -> None:
@@ -171,7 +198,7 @@ def test_an_event_id_says_which_history_it_is_of() -> None:
     rng, rig = random.Random(15), Rig()
     rig.topics = MarketTopics(rig.view, rig.feed, rig.pump, WIDE, lambda: "0123456789abcdef")
     rig.run(rng, 50)
-    topic, sequence = rig.topics.open(STREAM, "AAA")
+    topic, sequence = rig.topics.open(STREAM, "AAA", "1m")
     rig.run(rng, 50)
     assert b".01234567\n" in (rig.topics.beginning(topic) or b"")
     assert rig.topics.resumption(topic, f"{sequence}.01234567") is not None

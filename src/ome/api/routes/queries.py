@@ -143,10 +143,19 @@ class DepthQuery(Strict):
     )
 
 
+Interval = Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"]
+
+
+class StreamQuery(Strict):
+    """What a stream has beside depth, trades and ticker."""
+
+    interval: Interval = Field(default="1m", description="How long one of its candles lasts")
+
+
 class CandleQuery(PageQuery):
     """Which candles: of an interval, that open from `start` on, inclusive, and before `end`."""
 
-    interval: Literal["1s", "1m", "5m", "15m", "1h", "4h", "1d"] = Field(default="1m", description="How long a candle lasts")
+    interval: Interval = Field(default="1m", description="How long a candle lasts")
     start: str | None = Field(
         default=None, max_length=40, description="RFC 3339; without it the latest candles", json_schema_extra=_MOMENT
     )

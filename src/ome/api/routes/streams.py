@@ -11,7 +11,7 @@ from ome.api.auth import caller_of, user_for
 from ome.api.openapi import PROBLEMS, answers, declare
 from ome.api.problems import Problem
 from ome.api.routes.market import folded
-from ome.api.routes.queries import NoParameters, PageQuery, SymbolPath, UserIdPath
+from ome.api.routes.queries import NoParameters, PageQuery, StreamQuery, SymbolPath, UserIdPath
 from ome.api.services import JsonAnswer
 from ome.api.streams.events import EventStream
 from ome.api.streams.hub import Streams
@@ -27,7 +27,7 @@ LAST_EVENT_ID: Final[dict[str, Any]] = {
 }
 _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
-        "description": "Events `depth`, `trade` and `ticker` without end; `data` is JSON, `id` the place to resume from",
+        "description": "Events `depth`, `trade`, `ticker`, `candle` without end; `data` is JSON, `id` where to resume from",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     },
     **PROBLEMS,
@@ -46,6 +46,7 @@ class EventsQuery(PageQuery):
     )
 
 
+StreamParameters = Annotated[StreamQuery, Query()]
 EventsParameters = Annotated[EventsQuery, Query()]
 
 
@@ -64,13 +65,13 @@ class StreamRoutes:
         declare(app, "GET", path, self.list_events, tag, answers(UserEventList), access=Access.READ)
         declare(app, "GET", "/ws", self.websocket, tag, _UPGRADE, access=Access.PUBLIC, status_code=101)
 
-    async def stream(self, symbol: SymbolPath, query: NoParameters, request: Request) -> Response:  # noqa: ARG002
-        """A symbol's depth, trades and ticker as server-sent events.
+    async def stream(self, symbol: SymbolPath, query: StreamParameters, request: Request) -> Response:
+        """A symbol's depth, trades, ticker and candles as server-sent events.
 
         `curl -N` shows them; a browser's `EventSource` reconnects by itself and goes on where it was. The data is that of the
         WebSocket's channels: a `depth` event of type `snapshot`, then updates with `sequence` and `previous_sequence`.
         """
-        return EventStream(self._streams, folded(symbol), request.headers.get("last-event-id"))
+        return EventStream(self._streams, folded(symbol), query.interval, request.headers.get("last-event-id"))
 
     async def list_events(self, user_id: UserIdPath, query: EventsParameters, request: Request) -> Response:
         """Every event of a user's orders, oldest first, from a cursor on.

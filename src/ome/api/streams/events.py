@@ -1,9 +1,10 @@
-"""GET /market/{symbol}/stream: depth, trades and ticker of a symbol as server-sent events, for a browser or curl.
+"""GET /market/{symbol}/stream: depth, trades, ticker and candles of a symbol as server-sent events, for a browser or curl.
 
-Events `depth` (a snapshot first, then updates), `trade` and `ticker` have in `data` what the WebSocket's channels have; `id` is
-the sequence and, behind a dot, which history it is of. A reader that comes back with Last-Event-ID goes on right behind it where
-everything since is still kept; where it isn't, or where none is given, it starts with a snapshot: the first event's `type` says
-which. The ticker is told anew either way. Comments are heartbeats. A reader that falls too far behind is disconnected.
+Events `depth` (a snapshot first, then updates), `trade`, `ticker` and `candle` have in `data` what the WebSocket's channels have;
+`id` is the sequence and, behind a dot, which history it is of. A reader that comes back with Last-Event-ID goes on right behind
+it where everything since is still kept; where it isn't, or where none is given, it starts with a snapshot: the first event's
+`type` says which. Ticker and candle are told anew either way. Comments are heartbeats. A reader that falls too far behind is
+disconnected.
 """
 
 from __future__ import annotations
@@ -69,13 +70,14 @@ class EventStream(Response):
 
     media_type = CONTENT_TYPE
 
-    def __init__(self, streams: Streams, symbol: str, last_event_id: str | None) -> None:
-        """Raises Problem where the symbol isn't listed or no further stream can be opened."""
+    def __init__(self, streams: Streams, symbol: str, interval: str, last_event_id: str | None) -> None:
+        """With the candles of an interval. Raises Problem where the symbol isn't listed or no further stream can be opened."""
         super().__init__()
         streams.check_room()
-        streams.market.open(STREAM, symbol)
+        streams.market.open(STREAM, symbol, interval)
         self._streams = streams
         self._symbol = symbol
+        self._interval = interval
         self._last_event_id = last_event_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,7 +108,7 @@ class EventStream(Response):
     async def _begin(self, outlet: Outlet) -> Topic:
         """Say where the reader is, and let it hear the rest, both in one go, so that nothing can come between."""
         market, seen = self._streams.market, self._last_event_id
-        topic, _ = market.open(STREAM, self._symbol)
+        topic, _ = market.open(STREAM, self._symbol, self._interval)
         beginning = None if seen is None else market.resumption(topic, seen)
         while beginning is None and (beginning := market.beginning(topic)) is None:
             await market.prepare(topic)

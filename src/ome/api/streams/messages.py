@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 from websockets.frames import Frame, Opcode
 
+from ome.api.past_schemas import CandleView
 from ome.api.problems import Problem, ProblemDocument
 from ome.api.schemas import LevelView, OperationResult, OrderAnswer, OrderView, QuoteView, TradeView
 from ome.api.views import trade_view
@@ -76,20 +77,6 @@ class TickerMessage(_Sequenced, frozen=True, kw_only=True, gc=False):
     last_price: str | None
     last_quantity: str | None
     auction: AuctionPrices | UnsetType = UNSET
-
-
-class CandleView(Struct, frozen=True, kw_only=True, gc=False):
-    """A candle; open time inclusive, close time exclusive (D4)."""
-
-    open_time: str
-    close_time: str
-    open: str
-    high: str
-    low: str
-    close: str
-    volume: str
-    vwap: str
-    trades: int
 
 
 class CandleMessage(_Sequenced, frozen=True, kw_only=True, gc=False):
