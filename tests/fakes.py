@@ -8,6 +8,7 @@ command that it was given.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -64,6 +65,7 @@ from ome.domain.ports import (
     Operation,
     Page,
     Quote,
+    Receiver,
     Ticker,
     Timely,
     TransferAnswer,
@@ -212,6 +214,23 @@ class FakeExchange:
         assert isinstance(command, NewOrder)
         with self._undone(dry_run):
             return self._submit(command)
+
+    def begin(self, operation: Operation, told: Callable[[Answer | Exception], None]) -> None:
+        """Carry it out at once, and tell in the loop's next turn, as if it had to become durable."""
+        asyncio.get_running_loop().call_soon(told, self._outcome(operation))
+
+    def _outcome(self, operation: Operation) -> Answer | Exception:
+        command = command_of(operation)
+        try:
+            match command:
+                case NewOrder():
+                    return self._submit(command)
+                case ModifyOrder():
+                    return self._modify(command)
+                case CancelOrder():
+                    return self._cancel(command.order_id, command.account)
+        except OmeError as error:
+            return error
 
     def _submit(self, order: NewOrder) -> Answer:
         events = self._next(order)
@@ -583,6 +602,16 @@ class FakeExchange:
     ) -> Awaitable[Sequence[Event]]:
         """Nothing is sent past order entry by the edge."""
         raise NotImplementedError(command, settled, deadline_s)
+
+    def post(
+        self,
+        command: Command,
+        receiver: Receiver[Sequence[Event]],
+        settled: Callable[[], None] | None = None,
+        deadline_s: float = inf,
+    ) -> None:
+        """Likewise."""
+        raise NotImplementedError(command, receiver, settled, deadline_s)
 
     async def risk(self, user_id: str) -> UserRisk:
         """What `risks` says of the user."""

@@ -427,7 +427,7 @@ def _loop_factory() -> Any:
 def _uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         service.app,
-        http=partial(Connection, _connections(service, settings)),  # type: ignore[arg-type]  # called as the class is
+        http=partial(Connection, _connections(service, settings), direct=service.app.begin),  # type: ignore[arg-type]  # called as the class is
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -21,7 +21,7 @@ from ome.domain.commands import CancelOrders, Command, ModifyOrder, NewOrder, St
 from ome.domain.errors import Fenced, OmeError
 from ome.domain.events import CommandEvents, Event, OrderAccepted, OrderRejected, Traded
 from ome.domain.ids import SHARD_STEP
-from ome.domain.ports import Answer, Timely, UserRisk
+from ome.domain.ports import Answer, Receiver, Timely, UserRisk
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
 from ome.engine.order_book import OrderBook
@@ -265,6 +265,17 @@ class _ObservedBus:
         """See CommandBus."""
         self._service.note(command)
         return self._service.runner.enqueue(command, settled, deadline_s)
+
+    def post(
+        self,
+        command: Command,
+        receiver: Receiver[Sequence[Event]],
+        settled: Callable[[], None] | None = None,
+        deadline_s: float = inf,
+    ) -> None:
+        """See CommandBus."""
+        self._service.note(command)
+        self._service.runner.post(command, receiver, settled, deadline_s)
 
     async def send(self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf) -> Sequence[Event]:
         """See CommandBus."""

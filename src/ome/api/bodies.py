@@ -50,14 +50,7 @@ async def until_gone(receive: Receive) -> None:
 
 async def read_json(headers: Headers, receive: Receive, max_bytes: int) -> bytes:
     """The body's bytes. Raises Problem: NOT_JSON, BODY_TOO_LARGE; or ClientGone."""
-    declared = headers.get(b"content-type", b"")
-    if declared != _JSON and not _is_json(declared):
-        raise Problem(Reason.NOT_JSON)
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise Problem(Reason.NOT_JSON, "Send the JSON as it is: leave out Content-Encoding.")
-    length = headers.get(b"content-length")
-    if length is not None and _too_long(length, max_bytes):
-        raise too_large(max_bytes)
+    check_declared(headers, max_bytes)
     message = await receive()
     if message["type"] != "http.request":
         raise ClientGone
@@ -67,6 +60,18 @@ async def read_json(headers: Headers, receive: Receive, max_bytes: int) -> bytes
             raise too_large(max_bytes)
         return body
     return await _read_rest([body], receive, max_bytes)
+
+
+def check_declared(headers: Headers, max_bytes: int) -> None:
+    """Raises Problem where the headers announce anything but JSON, as it is, within the limit: NOT_JSON, BODY_TOO_LARGE."""
+    declared = headers.get(b"content-type", b"")
+    if declared != _JSON and not _is_json(declared):
+        raise Problem(Reason.NOT_JSON)
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise Problem(Reason.NOT_JSON, "Send the JSON as it is: leave out Content-Encoding.")
+    length = headers.get(b"content-length")
+    if length is not None and _too_long(length, max_bytes):
+        raise too_large(max_bytes)
 
 
 async def _read_rest(pieces: list[bytes], receive: Receive, max_bytes: int) -> bytes:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
+from ome.api.problems import Header, header_lines
 from ome.domain.reasons import Reason
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Connections:
         self._open: set[Connection] = set()
         self._by_address: Counter[str] = Counter()
         self._refusals: Counter[Reason] = Counter()
+        self._defaults: list[Header] = []
+        self._default_lines = b""
         self._timer: asyncio.TimerHandle | None = None
         shortest = min(limits.receive_timeout_s, limits.send_timeout_s, limits.keep_alive_s)
         self._period_s = min(1.0, shortest / SWEEPS_PER_TIMEOUT)
@@ -103,6 +106,12 @@ class Connections:
         if self.requests < most:
             return True
         return (method == "DELETE" or path.startswith(_WATCHED)) and self.requests < most + most // _SPARE_PART + _LEAST_SPARE
+
+    def default_lines(self, headers: list[Header]) -> bytes:
+        """The server's own headers as they go over the wire; it makes them anew once a second, for the date."""
+        if headers is not self._defaults:
+            self._defaults, self._default_lines = headers, header_lines(headers)
+        return self._default_lines
 
     def join(self, connection: Connection, address: str) -> None:
         """Watch over a connection."""

@@ -5,6 +5,10 @@ solving or pydantic; that is what makes them twice as fast. FastAPI declares the
 shows them. Everything else goes on to FastAPI. Either way each answer gets the security headers, a request id and a line
 in the request log, and whatever is raised becomes a problem document: a client sees a 500 only for a bug, which is logged with
 the request id.
+
+A request for a single order that came whole needs no ASGI either (`Dispatcher.begin`): the connection hands over its head and its
+body, and is called back with the answer. No task, no future and no scope that anything but the handlers looks at. Both ways read,
+check and answer with the same functions (`orders.Direct`); a client can't tell which one it was.
 """
 
 from __future__ import annotations
@@ -21,8 +25,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ome.api.auth import Gate, Headers, put_caller
 from ome.api.bodies import ClientGone
 from ome.api.failures import problem_of
-from ome.api.orders import BATCH, HOT_ACCESS, PREFIX, USERS, OrderRoutes, Reply
-from ome.api.problems import CONTENT_TYPE, Header, Problem
+from ome.api.orders import BATCH, HOT_ACCESS, ORDER, PREFIX, USERS, OrderRoutes, Reply
+from ome.api.plain_requests import Head
+from ome.api.problems import CONTENT_TYPE, Header, Problem, header_lines
 from ome.api.rate_limits import rate_headers
 from ome.api.refused_keys import RefusedKeys
 from ome.api.services import FULL, Durability
@@ -30,7 +35,7 @@ from ome.api.settings import ApiSettings
 from ome.api.streams.hub import Streams
 from ome.domain.access import Access
 from ome.domain.errors import NotAccepting
-from ome.domain.ports import CommandBus
+from ome.domain.ports import Answer, CommandBus
 from ome.domain.reasons import Reason
 from ome.observability import RequestLog
 
@@ -63,7 +68,13 @@ _CHANGES: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _NO_EXTENSIONS: Final[dict[str, Any]] = {}
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
+_ORDER_PATH: Final = re.compile(rb"/orders/[0-9]{1,19}")
+_JSON_LINES: Final = header_lines(_JSON_HEADERS)
+_PROBLEM_LINES: Final = header_lines(PROBLEM_HEADERS)
+
 Handler = Callable[[Scope, Headers, Receive], Awaitable[Reply]]
+SendDirectly = Callable[[int, bytes, Sequence[Header], bytes], None]
+"""Takes an answer: status, the lines of those headers that are always the same, further headers, body."""
 
 
 class Dispatcher:
@@ -86,12 +97,12 @@ class Dispatcher:
         self.refused_keys: RefusedKeys | None = None
         self._bus = bus
         self._farewell: tuple[Header, ...] = ()
+        self._orders = orders
+        self._direct = orders.direct()
         self._submit = _guarded(gate, HOT_ACCESS["POST", "/orders"], orders.submit)
         self._batch = _guarded(gate, HOT_ACCESS["POST", BATCH], orders.batch)
         by_id = {"GET": orders.read, "PUT": orders.modify, "DELETE": orders.cancel}
-        self._by_id = {
-            method: _guarded(gate, HOT_ACCESS[method, "/orders/{order_id}"], handler) for method, handler in by_id.items()
-        }
+        self._by_id = {method: _guarded(gate, HOT_ACCESS[method, ORDER], handler) for method, handler in by_id.items()}
         self._request_log = request_log
         self._durability = durability
         self._retry_after_seconds = settings.retry_after_seconds
@@ -121,6 +132,33 @@ class Dispatcher:
         else:
             await self._websocket(scope, receive, send)
 
+    def begin(self, head: Head, body: bytes, client: Any, send: SendDirectly) -> bool:
+        """Serve a request that came whole; False where it isn't for a single order: then ASGI is its way.
+
+        `send` is called once, now or when the command is durable. It must not raise.
+        """
+        route = "/orders" if head.target == b"/orders" else ORDER
+        if (head.method == "POST") is not (route == "/orders") or (route == ORDER and not _ORDER_PATH.fullmatch(head.target)):
+            return False
+        if self._bus.state in _WITHOUT_DATA:
+            return False
+        direct, headers = self._direct[head.method], head.headers
+        scope: Scope = {
+            "method": head.method,
+            "path": head.target.decode(),
+            "query_string": b"",
+            "headers": headers.items(),
+            "client": client,
+            "ome.request_id": self._request_id(headers),
+        }
+        exchange = _Exchange(self, scope, route, direct.show, send)
+        try:
+            put_caller(scope, self.gate.admit(direct.access, headers, scope))
+            self._orders.begin(direct.read(scope, headers, body), exchange.told)
+        except Exception as error:  # noqa: BLE001  whatever it is, the client gets a problem document
+            exchange.told(error)
+        return True
+
     def flush(self) -> None:
         """Write what the request log has collected; for whoever serves without ASGI's lifespan, when it has stopped."""
         self._request_log.flush()
@@ -137,7 +175,7 @@ class Dispatcher:
                 return (self._batch if method == "POST" else _refuse_method), BATCH
             if path == USERS:
                 return _refuse_path, UNMATCHED
-            return self._by_id.get(method), "/orders/{order_id}"
+            return self._by_id.get(method), ORDER
         return None, ""
 
     async def _serve(self, handler: Handler, route: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,10 +190,9 @@ class Dispatcher:
             self._request_log.add(_method(scope), route, CLIENT_GONE, started, request_id, code, 0)
             return
         except Exception as error:  # noqa: BLE001  whatever it is, the client gets a problem document
-            problem = problem_of(error, request_id, self._retry_after_seconds)
-            status, further, code, base = problem.status, problem.headers, problem.reason.code, PROBLEM_HEADERS
-            body = problem.render(scope["method"], scope["path"], request_id)
-        own = ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id.encode()), *self._caveat(scope, status))
+            (status, body, further), code = self._refusal(error, scope)
+            base = PROBLEM_HEADERS
+        own = self._own_headers(scope, status, body)
         extension = scope.get("extensions", _NO_EXTENSIONS).get(WHOLE_ANSWER)
         if extension is not None:
             await extension["send"](status, (*base, *own, *further), body)
@@ -163,6 +200,32 @@ class Dispatcher:
             await send({"type": "http.response.start", "status": status, "headers": [*base, *own, *further]})
             await send({"type": "http.response.body", "body": body})
         self._request_log.add(_method(scope), route, status, started, request_id, code, len(body))
+
+    def finish(self, exchange: _Exchange, outcome: Answer | Exception) -> None:
+        """Send the answer of a request that was begun, and write it down."""
+        scope, code, lines = exchange.scope, "", _JSON_LINES
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            status, body, further = exchange.show(outcome)
+        except Exception as error:  # noqa: BLE001  as above
+            (status, body, further), code = self._refusal(error, scope)
+            lines = _PROBLEM_LINES
+        exchange.send(status, lines, (*self._own_headers(scope, status, body), *further), body)
+        method, started, request_id = scope["method"], exchange.started, scope["ome.request_id"]
+        self._request_log.add(method, exchange.route, status, started, request_id, code, len(body))
+
+    def _refusal(self, error: Exception, scope: Scope) -> tuple[Reply, str]:
+        """The problem document for an error, and its code."""
+        request_id = scope["ome.request_id"]
+        problem = problem_of(error, request_id, self._retry_after_seconds)
+        body = problem.render(scope["method"], scope["path"], request_id)
+        return (problem.status, body, problem.headers), problem.reason.code
+
+    def _own_headers(self, scope: Scope, status: int, body: bytes) -> Sequence[Header]:
+        """What only this answer has."""
+        request_id = scope["ome.request_id"].encode()
+        return ((b"content-length", b"%d" % len(body)), (b"x-request-id", request_id), *self._caveat(scope, status))
 
     async def _refuse_head(self, _scope: Scope, _headers: Headers, _receive: Receive) -> Reply:
         raise Problem(Reason.HEADERS_TOO_LARGE)
@@ -224,6 +287,26 @@ class Dispatcher:
         headers = [*PROBLEM_HEADERS, *problem.headers, (b"x-request-id", request_id.encode())]
         await send({"type": "websocket.http.response.start", "status": problem.status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})
+
+
+class _Exchange:
+    """A request that was begun directly, until its answer."""
+
+    __slots__ = ("_dispatcher", "route", "scope", "send", "show", "started")
+
+    def __init__(
+        self, dispatcher: Dispatcher, scope: Scope, route: str, show: Callable[[Answer], Reply], send: SendDirectly
+    ) -> None:
+        self._dispatcher = dispatcher
+        self.scope = scope
+        self.route = route
+        self.show = show
+        self.send = send
+        self.started = perf_counter()
+
+    def told(self, outcome: Answer | Exception) -> None:
+        """What came of it."""
+        self._dispatcher.finish(self, outcome)
 
 
 def _guarded(gate: Gate, access: Access, handler: Handler) -> Handler:

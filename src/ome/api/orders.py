@@ -17,7 +17,7 @@ from msgspec import UNSET
 from starlette.types import Receive, Scope
 
 from ome.api.auth import Caller, Headers, caller_of
-from ome.api.bodies import read_json
+from ome.api.bodies import check_declared, read_json
 from ome.api.decoding import read_batch, read_modify, read_new_order
 from ome.api.failures import problem_of
 from ome.api.outcomes import order_after
@@ -30,18 +30,19 @@ from ome.domain.access import Access
 from ome.domain.commands import CancelOrder, ModifyOrder, NewOrder
 from ome.domain.errors import OmeError
 from ome.domain.ids import parse_id
-from ome.domain.ports import Answer, Operation, OrderEntry, ReadModels, command_of
+from ome.domain.ports import Answer, Operation, OrderEntry, ReadModels, Timely, command_of
 from ome.domain.reasons import Reason
 
 PREFIX: Final = "/orders/"
 BATCH: Final = "/orders/batch"
 USERS: Final = "/orders/user"
+ORDER: Final = "/orders/{order_id}"
 HOT_ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/orders"): Access.TRADE,
     ("POST", BATCH): Access.TRADE,
-    ("GET", "/orders/{order_id}"): Access.READ,
-    ("PUT", "/orders/{order_id}"): Access.TRADE,
-    ("DELETE", "/orders/{order_id}"): Access.TRADE,
+    ("GET", ORDER): Access.READ,
+    ("PUT", ORDER): Access.TRADE,
+    ("DELETE", ORDER): Access.TRADE,
 }
 """What each of these routes asks for, of the dispatcher and of FastAPI alike."""
 Outcome = Answer | OmeError | Problem
@@ -59,6 +60,14 @@ class _DryRun(NamedTuple):
     is_alone: bool
 
 
+class Direct(NamedTuple):
+    """How a route is served without a coroutine: `read` gives what a request asks for, or raises; `show` answers it."""
+
+    access: Access
+    read: Callable[[Scope, Headers, bytes], Operation]
+    show: Callable[[Answer], Reply]
+
+
 class OrderRoutes:
     """The handlers; they hold nothing between requests."""
 
@@ -73,39 +82,70 @@ class OrderRoutes:
     async def submit(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         """POST /orders: 201 and the order after its command, with the trades that it made."""
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"])
-        caller = caller_of(scope)
-        order = read_new_order(await read_json(headers, receive, self._max_body_bytes), caller)
-        self._limits.take(self._limits.orders, 1, caller, scope)
-        if dry_run:
-            answer = await self._entry.submit(order, dry_run=True)
-            shown = dry_run_answer(answer, [answer.order_id], is_alone=caller.account is not None)
-        else:
-            answer = await self._entry.submit(order)
-            shown = order_answer(answer)
+        order = self._read_submit(scope, await read_json(headers, receive, self._max_body_bytes))
+        if not dry_run:
+            return _submitted(await self._entry.submit(order))
+        answer = await self._entry.submit(order, dry_run=True)
+        shown = dry_run_answer(answer, [answer.order_id], is_alone=caller_of(scope).account is not None)
         return 201, _encoder.encode(shown), _REPLAYED if answer.replayed else _NO_HEADERS
+
+    def _read_submit(self, scope: Scope, body: bytes) -> NewOrder | Timely:
+        caller = caller_of(scope)
+        order = read_new_order(body, caller)
+        self._limits.take(self._limits.orders, 1, caller, scope)
+        return order
 
     async def modify(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         """PUT /orders/{order_id}: 200 and the order after its change, with the trades that it made."""
         order_id = _order_id(scope)
         dry_run = bool(scope["query_string"]) and _dry_run(scope["query_string"], "symbol")
-        caller = caller_of(scope)
-        change = read_modify(await read_json(headers, receive, self._max_body_bytes), order_id, caller)
-        self.count(change, caller, scope)
-        if dry_run:
-            shown = dry_run_answer(await self._entry.modify(change, dry_run=True), [], is_alone=caller.account is not None)
-        else:
-            shown = order_answer(await self._entry.modify(change))
+        change = self._read_change(scope, order_id, await read_json(headers, receive, self._max_body_bytes))
+        if not dry_run:
+            return _changed(await self._entry.modify(change))
+        is_alone = caller_of(scope).account is not None
+        shown = dry_run_answer(await self._entry.modify(change, dry_run=True), [], is_alone=is_alone)
         return 200, _encoder.encode(shown), _NO_HEADERS
+
+    def _read_change(self, scope: Scope, order_id: int, body: bytes) -> ModifyOrder | Timely:
+        caller = caller_of(scope)
+        change = read_modify(body, order_id, caller)
+        self.count(change, caller, scope)
+        return change
 
     async def cancel(self, scope: Scope, _headers: Headers, _receive: Receive) -> Reply:
         """DELETE /orders/{order_id}: 200 and the order, CANCELLED."""
+        command = self._read_cancel(scope, _headers, b"")
+        return _cancelled(await self._entry.cancel(command.order_id, command.account))
+
+    def _read_cancel(self, scope: Scope, _headers: Headers, _body: bytes) -> CancelOrder:
         order_id = _order_id(scope)
         if scope["query_string"]:
             _check_query(scope["query_string"], ("symbol",))
         caller = caller_of(scope)
         self._limits.take(self._limits.cancels, 1, caller, scope)
-        order, _ = order_after(await self._entry.cancel(order_id, caller.account))
-        return 200, _encoder.encode(order_view(order)), _NO_HEADERS
+        return CancelOrder(order_id, exists=True, account=caller.account)
+
+    def direct(self) -> dict[str, Direct]:
+        """The routes of single orders by their methods, for requests that came whole and have no query."""
+
+        def submit(scope: Scope, headers: Headers, body: bytes) -> NewOrder | Timely:
+            check_declared(headers, self._max_body_bytes)
+            return self._read_submit(scope, body)
+
+        def modify(scope: Scope, headers: Headers, body: bytes) -> ModifyOrder | Timely:
+            order_id = _order_id(scope)
+            check_declared(headers, self._max_body_bytes)
+            return self._read_change(scope, order_id, body)
+
+        return {
+            "POST": Direct(HOT_ACCESS["POST", "/orders"], submit, _submitted),
+            "PUT": Direct(HOT_ACCESS["PUT", ORDER], modify, _changed),
+            "DELETE": Direct(HOT_ACCESS["DELETE", ORDER], self._read_cancel, _cancelled),
+        }
+
+    def begin(self, operation: Operation, told: Callable[[Answer | Exception], None]) -> None:
+        """Carry out what a direct route has read; see `OrderEntry.begin`."""
+        self._entry.begin(operation, told)
 
     async def batch(self, scope: Scope, headers: Headers, receive: Receive) -> Reply:
         """POST /orders/batch: 200 and a result for each operation, as it would have been answered by itself (I4)."""
@@ -178,6 +218,19 @@ class OrderRoutes:
         if order is None:
             raise Problem(Reason.ORDER_NOT_FOUND)
         return 200, _encoder.encode(order_view(order)), _NO_HEADERS
+
+
+def _submitted(answer: Answer) -> Reply:
+    return 201, _encoder.encode(order_answer(answer)), _REPLAYED if answer.replayed else _NO_HEADERS
+
+
+def _changed(answer: Answer) -> Reply:
+    return 200, _encoder.encode(order_answer(answer)), _NO_HEADERS
+
+
+def _cancelled(answer: Answer) -> Reply:
+    order, _ = order_after(answer)
+    return 200, _encoder.encode(order_view(order)), _NO_HEADERS
 
 
 def _unreal_ids(answered: Iterable[tuple[Operation | Problem, Outcome]]) -> set[int]:

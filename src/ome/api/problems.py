@@ -6,7 +6,7 @@ A `Problem` is raised anywhere in the edge and rendered in one place. `outcome` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 from urllib.parse import quote
 
@@ -25,6 +25,13 @@ MAX_INSTANCE: Final = 256
 """Characters of the path that `instance` repeats."""
 
 Header = tuple[bytes, bytes]
+
+
+def header_lines(headers: Iterable[Header]) -> bytes:
+    """Headers as they go over the wire."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
 REPLAYED_HEADER: Final[Header] = (b"idempotent-replayed", b"true")
 _UNKNOWN: Final = frozenset({Reason.OUTCOME_UNKNOWN, Reason.PENDING})
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from http import HTTPStatus
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
@@ -28,8 +27,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from ome.api.connections import LINGER_BYTES, LINGER_S, Connections
-from ome.api.dispatcher import PROBLEM_HEADERS, REQUEST_ID, WHOLE_ANSWER
-from ome.api.problems import MAX_INSTANCE, Header, Problem
+from ome.api.dispatcher import PROBLEM_HEADERS, REQUEST_ID, WHOLE_ANSWER, SendDirectly
+from ome.api.plain_requests import Head, plain_request
+from ome.api.problems import MAX_INSTANCE, Header, Problem, header_lines
 from ome.domain.numbers import pack
 from ome.domain.reasons import TABLE, Reason
 
@@ -43,15 +43,10 @@ _STREAM: Final = "/stream"
 _PLACEHOLDER: Final = "{request id}"
 """Stands for the request id; no path can hold it, for its blanks and braces are escaped there."""
 _CLOSES: Final = b"connection: close\r\n"
-_HEADERS: Final = b"".join(b"%b: %b\r\n" % header for header in PROBLEM_HEADERS)
+_HEADERS: Final = header_lines(PROBLEM_HEADERS)
+_OVERLOADED: Final = STATUS_LINE[TABLE[Reason.OVERLOADED].status]
 
-_PLAIN: Final = re.compile(
-    rb"(?:POST|PUT) (/[!-~]{0,255}) HTTP/1\.1\r\n(?:[A-Za-z0-9-]{1,64}:[ -~]{0,512}\r\n){1,32}\r\n", re.ASCII
-)
-"""The head of a request as ordinary clients send it."""
-_LENGTH: Final = re.compile(rb"\ncontent-length: ?([0-9]{1,7})\r")
-_NOT_PLAIN: Final = re.compile(rb"\r\n(?:transfer-encoding|expect|upgrade|x-request-id|connection:(?! ?keep-alive\r))")
-"""What of a head changes where its request ends, what comes after it, or how it is answered."""
+Direct = Callable[[Head, bytes, tuple[str, int] | None, SendDirectly], bool]
 
 _ID_PREFIX: Final = secrets.token_hex(4).encode()
 _ID_BYTES: Final = len(_ID_PREFIX) + len("-r") + 9
@@ -67,6 +62,34 @@ class _Flow(FlowControl):
         """Read on, unless held."""
         if not self.is_held:
             super().resume_reading()
+
+
+class _NoEvent:
+    """Nobody waits for more of a request that is answered directly."""
+
+    def set(self) -> None:
+        """Nothing to do."""
+
+
+class _DirectCycle:
+    """A request that is answered directly, as the connection sees it: in the place of uvicorn's cycle, which runs ASGI."""
+
+    __slots__ = ("_connection", "disconnected", "keep_alive", "response_complete", "response_started", "waiting_for_100_continue")
+
+    more_body = False
+    message_event = _NoEvent()
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.disconnected = self.response_complete = self.response_started = self.waiting_for_100_continue = False
+        self.keep_alive = True
+
+    def send(self, status: int, lines: bytes, headers: Iterable[Header], body: bytes) -> None:
+        """Send the answer, unless nobody is there any more."""
+        self._connection.answer_directly(self, status, lines, headers, body)
+
+
+Cycle = RequestResponseCycle | _DirectCycle
 
 
 class _Dropped(list[tuple[bytes, bytes]]):
@@ -89,8 +112,12 @@ class Connection(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        direct: Direct | None = None,
     ) -> None:
+        """`direct` is asked first about each request that comes whole and plain; see `Dispatcher.begin`."""
         super().__init__(config, server_state, app_state, _loop)
+        self._direct = direct
         self.receive_by = inf
         self.send_by = inf
         self._watch = watch
@@ -100,8 +127,8 @@ class Connection(HttpToolsProtocol):
         """What is sent before the connection ends, once every whole request is answered; None while more may come."""
         self._is_ending = False
         """Nothing more is said; what still comes is dropped."""
-        self._worked_on: asyncio.Task[None] | None = None
-        """The handler that has one of the slots for requests; one at a time, the others of a connection wait."""
+        self._worked_on: asyncio.Task[None] | _DirectCycle | None = None
+        """The handler, or request, that has one of the slots for requests; one at a time, the others of a connection wait."""
         self._in_head = False
         self._in_body = False
         self._received = 0
@@ -140,7 +167,7 @@ class Connection(HttpToolsProtocol):
             self._received += len(data)
             if self._received > LINGER_BYTES:
                 self._close(self.loop.time())
-        elif self._last_words is None and not (self._watch.is_full and self._turns_away(data)):
+        elif self._last_words is None and not self._takes(data):
             self._read(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's signature; uvicorn's says None
@@ -302,48 +329,74 @@ class Connection(HttpToolsProtocol):
         else:
             self._end(answer)
 
-    def _turns_away(self, data: bytes) -> bool:
-        """Refuse an order unparsed; False for whatever is not one whole, plain request to do so, which the parser looks at.
+    def _takes(self, data: bytes) -> bool:
+        """Deal with one whole, plain request without parser and ASGI; False for whatever isn't one."""
+        cycle = self.cycle
+        if self._in_head or self._in_body or (cycle is not None and not cycle.response_complete) or self.flow.write_paused:
+            return False
+        request = plain_request(data)
+        if request is None:
+            return False
+        head, body = request
+        if self._watch.is_full and head.method != "DELETE":
+            self._turn_away_unparsed(head)
+            return True
+        if self._direct is None or not self._watch.admits(head.method, ""):
+            return False
+        direct = _DirectCycle(self)
+        if not self._direct(head, body, self.client, direct.send):
+            return False
+        if not direct.response_complete:
+            self.cycle = direct  # type: ignore[assignment]  # has what is looked at from here on
+            self.receive_by = inf
+            self._worked_on = direct
+            self._watch.requests += 1
+        return True
+
+    def answer_directly(self, cycle: _DirectCycle, status: int, lines: bytes, headers: Iterable[Header], body: bytes) -> None:
+        """Send an answer that was begun here."""
+        if cast("Cycle", self.cycle) is cycle:
+            self.cycle = None  # type: ignore[assignment]  # each would hold the other
+        if cycle.disconnected or self.transport.is_closing():
+            cycle.response_complete = True
+            if self._worked_on is cycle:
+                self._give_back()
+        else:
+            self._write(cycle, status, lines, headers, body)
+
+    def _turn_away_unparsed(self, head: Head) -> None:
+        """Refuse an order.
 
         Under twice the load that can be carried more than half of all requests are refused, and each takes from the orders what
         it costs: for nine tenths of the peak it has to cost less than an eleventh of an order.
         """
-        cycle = self.cycle
-        if self._in_head or self._in_body or (cycle is not None and not cycle.response_complete):
-            return False
-        plain = _PLAIN.match(data)
-        if plain is None:
-            return False
-        head = data[: plain.end()].lower()
-        length = _LENGTH.search(head)
-        if length is None or int(length[1]) != len(data) - len(head):
-            return False
-        if head.count(b"content-length") > 1 or _NOT_PLAIN.search(head) is not None:
-            return False
         self._watch.refused(Reason.OVERLOADED)
         self.server_state.total_requests += 1
         request_id = b"%b-r%09d" % (_ID_PREFIX, next(_id_count) % 1_000_000_000)
-        start, middle, end = _refusal(plain[1], self._limits.retry_after_s, *self.server_state.default_headers)
-        self.transport.write(b"%b%b%b%b%b" % (start, request_id, middle, request_id, end))
+        before, middle, end = _refusal(head.target, self._limits.retry_after_s)
+        defaults = self._watch.default_lines(self.server_state.default_headers)
+        self.transport.write(b"%b%b%b%b%b%b%b" % (_OVERLOADED, defaults, before, request_id, middle, request_id, end))
         self.receive_by = self.loop.time() + self._limits.keep_alive_s
-        return True
 
     async def _send_whole(self, cycle: RequestResponseCycle, status: int, headers: Iterable[Header], body: bytes) -> None:
         """Send an answer at once. ASGI's two messages become two packets, and the second costs as much as the first."""
         if self.flow.write_paused and not cycle.disconnected:
             await self.flow.drain()
-        if cycle.disconnected:
-            return
-        lines = [STATUS_LINE[status]]
+        if not cycle.disconnected:
+            self._write(cycle, status, b"", headers, body)
+
+    def _write(self, cycle: Cycle, status: int, lines: bytes, headers: Iterable[Header], body: bytes) -> None:
+        """Send an answer in one packet: its status, the server's headers, `lines`, `headers`."""
+        parts = [STATUS_LINE[status], self._watch.default_lines(self.server_state.default_headers), lines]
         closes = b"" if cycle.keep_alive else _CLOSES
-        for name, value in itertools.chain(self.server_state.default_headers, headers):
-            lines += (name, b": ", value, b"\r\n")
+        for name, value in headers:
+            parts.append(b"%b: %b\r\n" % (name, value))
             if name == b"connection":  # the service stops
                 cycle.keep_alive, closes = False, b""
-        lines += (closes, b"\r\n", body)
+        parts += (closes, b"\r\n", body)
         cycle.waiting_for_100_continue = False
         cycle.response_started = cycle.response_complete = True
-        self.transport.write(b"".join(lines))
+        self.transport.write(b"".join(parts))
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
@@ -418,7 +471,7 @@ class Connection(HttpToolsProtocol):
         request_id = request_id or b"%b-r%09d" % (_ID_PREFIX, next(_id_count) % 1_000_000_000)
         before, after = _document(reason, limit, self.url[: 3 * MAX_INSTANCE].partition(b"?")[0])
         status = TABLE[reason].status
-        lines = [STATUS_LINE[status], *(b"%b: %b\r\n" % header for header in self.server_state.default_headers), _HEADERS]
+        lines = [STATUS_LINE[status], self._watch.default_lines(self.server_state.default_headers), _HEADERS]
         lines.append(b"x-request-id: %b\r\ncontent-length: %d\r\n" % (request_id, len(before) + len(request_id) + len(after)))
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             lines.append(b"retry-after: %d\r\n" % self._limits.retry_after_s)
@@ -431,14 +484,14 @@ class Connection(HttpToolsProtocol):
 
 
 @lru_cache(maxsize=256)
-def _refusal(path: bytes, retry_after_s: int, *defaults: tuple[bytes, bytes]) -> tuple[bytes, bytes, bytes]:
-    """An answer OVERLOADED that keeps the connection, around the two places of its request id, which has `_ID_BYTES`."""
+def _refusal(path: bytes, retry_after_s: int) -> tuple[bytes, bytes, bytes]:
+    """An answer OVERLOADED that keeps the connection, behind the server's headers and around the two places of its request id,
+    which has `_ID_BYTES`.
+    """
     before, after = _document(Reason.OVERLOADED, None, path.partition(b"?")[0])
-    lines = [STATUS_LINE[TABLE[Reason.OVERLOADED].status], *(b"%b: %b\r\n" % header for header in defaults), _HEADERS]
-    lines.append(
-        b"retry-after: %d\r\ncontent-length: %d\r\nx-request-id: " % (retry_after_s, len(before) + _ID_BYTES + len(after))
-    )
-    return b"".join(lines), b"\r\n\r\n" + before, after
+    size = len(before) + _ID_BYTES + len(after)
+    lines = b"%bretry-after: %d\r\ncontent-length: %d\r\nx-request-id: " % (_HEADERS, retry_after_s, size)
+    return lines, b"\r\n\r\n" + before, after
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from math import inf
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -277,8 +277,33 @@ class UserRisk(Struct, frozen=True):
     symbols: list[SymbolRisk]
 
 
+Result_contra = TypeVar("Result_contra", contravariant=True)
+
+
+class Receiver(Protocol[Result_contra]):
+    """Whoever waits for something, such as an asyncio.Future; is told once, unless nobody waits any more (`done`)."""
+
+    def done(self) -> bool:
+        """Whether it has been told, or has gone."""
+
+    def set_result(self, result: Result_contra, /) -> None:
+        """Hand over what was waited for. Must not raise."""
+
+    def set_exception(self, error: OmeError, /) -> None:
+        """Tell that there is no answer. Must not raise."""
+
+
 class CommandBus(Protocol):
     """The way to the engine, for every command alike."""
+
+    def post(
+        self,
+        command: Command,
+        receiver: Receiver[Sequence[Event]],
+        settled: Callable[[], None] | None = None,
+        deadline_s: float = inf,
+    ) -> None:
+        """`enqueue` for whoever is called back rather than awaits: `receiver` gets what would be awaited."""
 
     def enqueue(
         self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf
@@ -375,6 +400,11 @@ class OrderEntry(Protocol):
 
     async def cancel(self, order_id: int, account: str | None = None) -> Answer:
         """Cancel an open order; with an `account`, another user's order is none."""
+
+    def begin(self, operation: Operation, told: Callable[[Answer | Exception], None]) -> None:
+        """`submit`, `modify` or `cancel` for whoever is called back rather than awaits: `told` gets, once, the answer or what
+        would be raised, and must not raise; raises itself what is known at once. Nothing that need not be looked up costs a task.
+        """
 
     async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
         """Cancel the open orders of a user, of a symbol, of a side, or of all three, waiting stops included, in the order of

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
@@ -46,7 +46,7 @@ class OrderEntryDesk:
         self._wait_s = wait_s
         self._monotonic_s = monotonic_s
         self._reserved: dict[ClientKey, _Reservation] = {}
-        self._running: set[asyncio.Task[list[Outcome]]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def submit(self, order: NewOrder | Timely, *, dry_run: bool = False) -> Answer:
         """See OrderEntry."""
@@ -65,6 +65,28 @@ class OrderEntryDesk:
         """See OrderEntry."""
         exists = await self._exists(order_id, account)
         return Answer(order_id, await self._bus.send(CancelOrder(order_id, exists, account)))
+
+    def begin(self, operation: Operation, told: Callable[[Answer | Exception], None]) -> None:
+        """See OrderEntry."""
+        if isinstance(operation, Timely) or self._must_be_looked_up(operation):
+            task = asyncio.create_task(self._tell(operation, told))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        else:
+            self._bus.post(operation, _Told(operation, told))
+
+    def _must_be_looked_up(self, operation: ClientCommand) -> bool:
+        """Whether there is something about it that the engine can't know: `exists` is true of an order that is open."""
+        if isinstance(operation, NewOrder):
+            return operation.client_order_id is not None
+        return not self._bus.is_open(operation.order_id, operation.account)
+
+    async def _tell(self, operation: Operation, told: Callable[[Answer | Exception], None]) -> None:
+        try:
+            outcome: Answer | Exception = _value((await self.batch([operation]))[0])
+        except Exception as error:  # noqa: BLE001  whatever it is, it is told
+            outcome = error
+        told(outcome)
 
     async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
         """See OrderEntry: in chunks, so that nobody waits long behind a large one (I2)."""
@@ -225,6 +247,28 @@ class OrderEntryDesk:
         client can know is that of a committed order, so the database has it.
         """
         return self._bus.is_open(order_id, account) or await self._reads.order(order_id, account) is not None
+
+
+class _Told:
+    """Receives the events of an operation that nothing had to be looked up for."""
+
+    __slots__ = ("_is_done", "_operation", "_told")
+
+    def __init__(self, operation: ClientCommand, told: Callable[[Answer | Exception], None]) -> None:
+        self._operation = operation
+        self._told = told
+        self._is_done = False
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def set_result(self, events: Sequence[Event]) -> None:
+        self._is_done = True
+        self._told(_answer_to(self._operation, events))
+
+    def set_exception(self, error: OmeError) -> None:
+        self._is_done = True
+        self._told(error)
 
 
 class _Reservation(NamedTuple):

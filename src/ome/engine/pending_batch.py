@@ -26,6 +26,7 @@ from ome.domain.events import (
     users_of,
 )
 from ome.domain.ids import make_id
+from ome.domain.ports import Receiver
 from ome.domain.reasons import Reason
 from ome.domain.records import AuditEntry, TradeRecord, TransferRecord
 from ome.engine.engine import Engine
@@ -35,7 +36,7 @@ class Waiting(Struct, eq=False):
     """A command in the queue, who waits for its events (None: nobody), and who is told when its fate is certain."""
 
     command: Command
-    future: Future[Sequence[Event]] | None = None
+    receiver: Receiver[Sequence[Event]] | None = None
     settled: Callable[[], None] | None = None
     since: float = inf
     """When it joined the queue, on the event loop's clock, in seconds; never, where nobody waits for it."""
@@ -44,8 +45,8 @@ class Waiting(Struct, eq=False):
 
     def answer(self, events: Sequence[Event]) -> None:
         """Hand over the events of a command that is durable now."""
-        if self.future is not None and not self.future.done():
-            self.future.set_result(events)
+        if self.receiver is not None and not self.receiver.done():
+            self.receiver.set_result(events)
         self.settle()
 
     def settle(self) -> None:
@@ -56,13 +57,13 @@ class Waiting(Struct, eq=False):
 
     def fail(self, error: OmeError) -> None:
         """Tell whoever waits that there is no answer."""
-        if self.future is not None and not self.future.done():
-            self.future.set_exception(error)
+        if self.receiver is not None and not self.receiver.done():
+            self.receiver.set_exception(error)
 
     @property
     def is_withdrawn(self) -> bool:
         """Whether nobody waits any more: it must not be carried out if it hasn't been."""
-        return self.future is not None and self.future.done()
+        return self.receiver is not None and self.receiver.done()
 
 
 Seen = TypeVar("Seen")
@@ -72,18 +73,18 @@ class Preview(Struct, Generic[Seen], eq=False):
     """A look at the engine as it is when its turn comes, which changes nothing, and who waits for what there is to see."""
 
     look: Callable[[Engine], Seen]
-    future: Future[Seen]
+    receiver: Future[Seen]
     since: float = 0.0
 
     def answer(self, seen: Seen) -> None:
         """Hand over what was seen."""
-        if not self.future.done():
-            self.future.set_result(seen)
+        if not self.receiver.done():
+            self.receiver.set_result(seen)
 
     def fail(self, error: Exception) -> None:
         """Tell whoever waits that there is no answer."""
-        if not self.future.done():
-            self.future.set_exception(error)
+        if not self.receiver.done():
+            self.receiver.set_exception(error)
 
 
 class PendingBatch:

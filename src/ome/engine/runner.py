@@ -49,7 +49,7 @@ from ome.domain.errors import (
     TooLate,
 )
 from ome.domain.events import Event
-from ome.domain.ports import CommandListener, EngineMetrics, EventListener, Recovered, Repository, UserRisk
+from ome.domain.ports import CommandListener, EngineMetrics, EventListener, Receiver, Recovered, Repository, UserRisk
 from ome.domain.records import EngineSettings, PositionRecord
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Preview, Seen, Waiting
@@ -135,6 +135,8 @@ class EngineRunner:
         self._pending = PendingBatch()
         self._committing: asyncio.Task[None] | None = None
         self._in_flight = PendingBatch()
+        self._durable: PendingBatch | None = None
+        """Whose waiting are answered next."""
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._state = "STARTING"
@@ -154,20 +156,29 @@ class EngineRunner:
         self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf
     ) -> asyncio.Future[Sequence[Event]]:
         """See CommandBus: the command's events, once they are durable."""
+        future: asyncio.Future[Sequence[Event]] = asyncio.get_running_loop().create_future()
+        self.post(command, future, settled, deadline_s)
+        return future
+
+    def post(
+        self,
+        command: Command,
+        receiver: Receiver[Sequence[Event]],
+        settled: Callable[[], None] | None = None,
+        deadline_s: float = inf,
+    ) -> None:
+        """See CommandBus."""
         cancels = isinstance(command, CancelOrder | CancelOrders | SetKill | CancelAllAfter | Administered)
         try:
             self._check_room(self._limits.queue if cancels else self._limits.queue - self._limits.cancel_slots, cancels=cancels)
         except OmeError:
             _settle(settled)
             raise
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Sequence[Event]] = loop.create_future()
-        waiting = Waiting(command, future, settled, loop.time(), deadline_s)
+        waiting = Waiting(command, receiver, settled, asyncio.get_running_loop().time(), deadline_s)
         if isinstance(command, SetKill | Administered):  # what an operator does is written down before it is done
             self._put_in_front(waiting)
         else:
             self._queue.put_nowait(waiting)
-        return future
 
     def _put_in_front(self, waiting: Waiting) -> None:
         """Let a command pass all that wait: whoever stops a runaway must not stand behind it."""
@@ -361,10 +372,12 @@ class EngineRunner:
                 self._drain()
                 if self._committing is None:
                     self._begin_commit()
+                    self._answer()
                 elif len(self._pending) >= self._limits.batch:
                     await asyncio.wait([self._committing])
                     self._end_commit(self._committing)
                     self._begin_commit()
+                    self._answer()
         except BaseException as error:
             if not self._gave_up:  # whatever it is, the engine stops rather than guess, and says so
                 self._halt(error)
@@ -467,13 +480,19 @@ class EngineRunner:
             listener.committed(events)
         for command_listener in self._command_listeners:
             command_listener.commands_committed(self._position, durable.private)
-        durable.answer()
+        self._durable = durable
         self._committing, self._in_flight = None, PendingBatch()
         if self._is_stalled:
             self.stalled(stalled=False)
             self._set_alarm()
         elif self._engine.is_sweeping:
             self._set_alarm()
+
+    def _answer(self) -> None:
+        """Give the waiting of a batch that is durable their answers, all in one turn of the loop, once the next is on its way."""
+        durable, self._durable = self._durable, None
+        if durable is not None:
+            asyncio.get_running_loop().call_soon(durable.answer)
 
     # When things go wrong
 
@@ -497,7 +516,7 @@ class EngineRunner:
             waiting.settle()
         for _ in range(self._queue.qsize()):
             note = self._queue.get_nowait()
-            if isinstance(note, Waiting | Preview) and note.future is not None and note.since <= since:
+            if isinstance(note, Waiting | Preview) and note.receiver is not None and note.since <= since:
                 note.fail(error)
                 if isinstance(note, Waiting):
                     note.settle()
@@ -506,6 +525,7 @@ class EngineRunner:
 
     def _abandon(self, error: OmeError, state: str) -> None:
         """Nothing more will come of what was taken: what was matched is unknown, what only waited was not executed."""
+        self._answer()
         self._in_flight.fail(error)
         self._pending.fail(error)
         self._withdraw_queued(NotAccepting(state))

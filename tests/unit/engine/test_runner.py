@@ -214,6 +214,7 @@ async def test_a_commit_that_takes_too_long_leaves_its_commands_unknown_and_the_
         rig.repository.gate.set()
         while runner.state != "RUNNING" or runner.position < 2:
             await asyncio.sleep(0)
+        await settle()  # answers follow in the loop's next turn
         assert fates == ["queued", "in flight", "pending"]
         await runner.send(buy(1, 96))
     assert sum(rig.committed_sizes) == 3
