@@ -38,6 +38,7 @@ from ome.api.websocket import WebSocketConnection
 from ome.config import Settings, load_settings, not_built
 from ome.db import open_storage
 from ome.db.url import parse_url
+from ome.demo.child import ChildDemo
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.errors import OmeError, StorageError, StorageUnusable
 from ome.domain.keys import fold_keys
@@ -65,6 +66,8 @@ EXIT_NOT_DRAINED: Final = 75
 GC_THRESHOLDS: Final = (50_000, 5, 100)
 """When garbage is collected (`gc.set_threshold`): each time that many more objects exist than were freed. With CPython's 700 a
 thousand requests that are worked on are walked through again and again. Cycles that are left behind wait longer to be freed."""
+DEMO_SEED: Final = 1
+"""Of the traders that DEMO starts."""
 _MIB: Final = 1024 * 1024
 _LEAST_DRAIN_S: Final = 0.5
 DAY_US: Final = 24 * 3600 * MICROSECONDS
@@ -117,6 +120,7 @@ class Service:
             snapshot_days=settings.snapshot_retention_days,
             second_candle_days=settings.candle_1s_retention_days,
         )
+        self.demo = ChildDemo()
         self._archivist = Archivist(chores(self._storage.archive, self._market, lambda: self._runner.position, kept))
         self.app = build_app(
             ports=Ports(
@@ -127,6 +131,7 @@ class Service:
                 past=StoredPast(self._storage.archive),
                 feed=self._feed,
                 bus=self._runner,
+                demo=self.demo,
             ),
             settings=ApiSettings(
                 api_key=settings.api_key.get_secret_value(),
@@ -264,15 +269,19 @@ async def _live(service: Service, listener: socket.socket, signals: Signals) -> 
         await signals.unless_stopped(service.open())
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         log.info("listening", url=_url_of(listener))
+        service.demo.url = _own_url(listener)
         await signals.unless_stopped(service.start())
         if not service.app.gate.needs_key:
             log.warning("no_keys", who_connects="is the operator", advice=FIRST_KEY)
+        if settings.demo:
+            await service.demo.start(DEMO_SEED, settings.api_key.get_secret_value())
         await signals.unless_stopped(_either(service.halted.wait(), serving))
     except Stopped:
         log.info("stopping", state=service.state)
     except OmeError as error:
         status = _cannot_start(error)
     finally:
+        await service.demo.stop()
         drained = await service.drain(signals.left(settings.drain_sec))
         await service.app.streams.shutdown()
         if serving is not None:
@@ -513,6 +522,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _url_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _own_url(listener: socket.socket) -> str:
+    """Where the service finds itself: an address that means every one is loopback from here."""
+    host, port = listener.getsockname()[:2]
+    if host in {"0.0.0.0", "::"}:  # noqa: S104  nothing is bound here
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

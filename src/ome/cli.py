@@ -152,6 +152,37 @@ def replay_command(  # noqa: PLR0913  as replay_file
     raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
 
 
+@app.command("demo")
+def demo_command(
+    *,
+    url: Annotated[str, typer.Option(help="The server to trade at.")] = "http://127.0.0.1:5000",
+    api_key: Annotated[str, typer.Option(envvar="API_KEY", help="The operator's key, if the server has one.")] = "",
+    seed: Annotated[int, typer.Option(help="The same seed has the traders draw the same numbers.")] = 1,
+    speed: Annotated[float, typer.Option(min=0.1, max=20, help="How fast the market goes.")] = 1.0,
+    flow: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Replay this order flow instead: .csv or .csv.gz.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=1, help="Orders and cancels a second of the replay.")] = 100.0,
+    attached: Annotated[bool, typer.Option("--attached", hidden=True, help="Stop when standard input ends.")] = False,
+) -> None:
+    """Let simulated traders trade at a running server, in symbols and under users of their own, until Ctrl+C.
+
+    Whatever they have open is cancelled when they stop. Exit status: 0 stopped, 2 the server can't be reached or refuses.
+    """
+    from ome.demo import flow as flows  # noqa: PLC0415  the other commands need none of it
+    from ome.demo import runner, stopping  # noqa: PLC0415  likewise
+
+    key = api_key or None
+    if flow is None:
+        work = runner.run_demo(url, api_key=key, seed=seed, speed=speed, say=typer.echo)
+    else:
+        work = flows.replay_flow(url, file=flow, api_key=key, rate=rate, say=typer.echo)
+    try:
+        asyncio.run(stopping.until_stopped(work, is_attached=attached))
+    except runner.DemoError as error:
+        _fail(str(error))
+
+
 @app.command("generate")
 def generate_command(
     file: Annotated[Path, typer.Argument(help="Where to write (.csv or .csv.gz); its tape and checkpoints go beside it.")],

@@ -10,7 +10,7 @@ import os
 from typing import Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliImplicitFlag, SettingsConfigDict
 
 
 class SettingsError(Exception):
@@ -138,6 +138,9 @@ class Settings(BaseSettings):
     )
     allowed_origins: str = Field(
         default="", description="origins of pages that may open WebSockets, with commas; the service's own always may"
+    )
+    demo: CliImplicitFlag[bool] = Field(
+        default=False, description="whether simulated traders trade, in symbols and under users of their own"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least severe log lines to write")
     log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: console on a terminal, else JSON")

@@ -24,10 +24,11 @@ ALLOWED = {
     "conformance": {"domain"},
     "client": set[str](),
     "terminal": {"client"},
+    "demo": {"client", "domain", "replay"},
     "export": {"db", "domain", "marketdata"},
     "observability": {"domain"},
     "config": set[str](),
-    "bootstrap": {"api", "config", "db", "domain", "engine", "history", "marketdata", "observability"},
+    "bootstrap": {"api", "config", "db", "demo", "domain", "engine", "history", "marketdata", "observability"},
 }
 FREE = {"cli", "instrument_commands", "key_commands", "__main__"}
 """The modules that may see all."""

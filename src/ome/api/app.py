@@ -31,6 +31,7 @@ from ome.api.problems import CONTENT_TYPE, FieldError, Problem
 from ome.api.rate_limits import RateLimits
 from ome.api.refused_keys import RefusedKeys
 from ome.api.routes.admin import AdminRoutes
+from ome.api.routes.demo import DemoRoutes
 from ome.api.routes.explain import ExplainRoutes
 from ome.api.routes.funds import FundsRoutes
 from ome.api.routes.keys import KeyRoutes
@@ -95,6 +96,7 @@ def build_app(
         keys=keys,
         durability=durability,
         lineage=lineage,
+        demo=ports.demo,
     )
     orders = OrderRoutes(ports.entry, ports.reads, limits, settings)
     streams = Streams(ports, gate, limits, orders, settings, stream_settings or StreamSettings(), metrics, lineage)
@@ -115,6 +117,7 @@ def build_app(
         KeyRoutes(services),
         AdminRoutes(services),
         RiskRoutes(services),
+        DemoRoutes(services),
         NotBuilt(),
     ):
         routes.add_to(app)

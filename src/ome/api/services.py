@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from fastapi import Request, Response
@@ -24,6 +24,22 @@ FULL: Final = "full"
 """What `Durability` answers where a commit survives a power cut; anything else is shown to whoever changes something (DUR1)."""
 
 
+class DemoMarket(Protocol):
+    """Simulated traders beside the service."""
+
+    seed: int
+
+    @property
+    def is_running(self) -> bool:
+        """Whether they are at work."""
+
+    async def start(self, seed: int, api_key: str) -> None:
+        """Let them begin, with this key, an operator's where there are keys."""
+
+    async def stop(self) -> None:
+        """Let them stop and cancel what they have open."""
+
+
 class Ports(Struct, frozen=True, kw_only=True):
     """What is behind the edge."""
 
@@ -34,6 +50,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     past: Past
     feed: MarketFeed
     bus: CommandBus
+    demo: DemoMarket | None = None
 
 
 class Services(Struct, frozen=True, kw_only=True):
@@ -52,6 +69,7 @@ class Services(Struct, frozen=True, kw_only=True):
     keys: Keys
     durability: Durability
     lineage: Lineage
+    demo: DemoMarket | None = None
 
 
 class JsonAnswer(Response):

@@ -100,7 +100,7 @@ def test_no_series_tells_when_it_was_made(metrics: Metrics) -> None:
 async def test_requests_are_counted_by_route_and_code(make_app: MakeApp, metrics: Metrics) -> None:
     """Hot and ordinary alike, by the route's template: a path from outside is never a label."""
     async with client_of(make_app()) as client:
-        for path in ("/orders/1", "/orders/2", "/market/AAPL", "/secret-path", "/static/page.js", "/health"):
+        for path in ("/orders/1", "/orders/2", "/market/AAPL", "/secret-path", "/static/app.js", "/health"):
             await client.get(path)
         await client.request("BREW", "/coffee")
         text = (await client.get("/metrics")).text

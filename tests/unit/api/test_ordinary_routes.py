@@ -315,7 +315,7 @@ async def test_health_does_not_wait_for_a_hanging_database(
         ("POST", "/market", "GET, HEAD"),
         ("TRACE", "/health", "GET, HEAD"),
         *((method, "/orders/batch", "POST") for method in ("GET", "PUT", "DELETE", "PATCH")),
-        ("POST", "/static/page.js", "GET, HEAD"),
+        ("POST", "/static/app.js", "GET, HEAD"),
     ],
 )
 async def test_a_wrong_method_is_told_the_right_ones(client: httpx.AsyncClient, method: str, path: str, allow: str) -> None:

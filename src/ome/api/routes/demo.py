@@ -1,0 +1,85 @@
+"""The demo market, for the operator: simulated traders that the service runs beside itself."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import FastAPI, Request, Response
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from ome.api.auth import KEY_HEADER
+from ome.api.bodies import read_json
+from ome.api.decoding import Form, read_body, read_boolean, read_whole
+from ome.api.openapi import answers, body, declare
+from ome.api.problems import FieldError, Problem
+from ome.api.routes.queries import NoParameters
+from ome.api.services import DemoMarket, JsonAnswer, Services, headers_of
+from ome.domain.access import Access
+from ome.domain.reasons import Reason
+
+MAX_SEED: Final = 2**31 - 1
+
+
+class DemoRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+    """Whether simulated traders trade."""
+
+    active: Annotated[bool, Meta(description="true: they start; false: they stop, and what they have open is cancelled")]
+    seed: (
+        Annotated[int, Meta(description="The same seed has them draw the same numbers; 1 by default", ge=0, le=MAX_SEED)]
+        | UnsetType
+    ) = UNSET
+
+
+class DemoView(Struct, frozen=True, kw_only=True, gc=False):
+    """Whether they do."""
+
+    active: bool
+    seed: Annotated[int | None, Meta(description="Of those that trade now; null: nobody does")]
+
+
+DEMO_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
+    "stop": {"summary": "Nobody simulated trades, and nothing of theirs is open", "value": {"active": False}},
+}
+_FORM: Final = Form(
+    {"active": read_boolean, "seed": read_whole(0, MAX_SEED, f"must be a whole number from 0 to {MAX_SEED}")},
+    ("active",),
+    lambda _values, _given: list[FieldError](),
+)
+
+
+class DemoRoutes:
+    """They trade over HTTP, with the key of whoever starts them, in symbols and under users of their own."""
+
+    def __init__(self, services: Services) -> None:
+        self._demo = services.demo
+        self._max_body_bytes = services.settings.max_body_bytes
+
+    def add_to(self, app: FastAPI) -> None:
+        """Declare the routes."""
+        tag, path, operator = "Administration", "/admin/demo", Access.OPERATOR
+        declare(app, "GET", path, self.read_demo, tag, answers(DemoView), access=operator)
+        extra = body(DemoRequest, DEMO_EXAMPLES)
+        declare(app, "PUT", path, self.set_demo, tag, answers(DemoView), access=operator, openapi_extra=extra)
+
+    async def read_demo(self, query: NoParameters) -> Response:  # noqa: ARG002  read to refuse others
+        """Read whether simulated traders trade."""
+        return JsonAnswer(_view(self._demo))
+
+    async def set_demo(self, query: NoParameters, request: Request) -> Response:  # noqa: ARG002
+        """Start simulated traders, for a market that moves, or stop them; stopping cancels what they have open."""
+        headers = headers_of(request)
+        asked = read_body(await read_json(headers, request.receive, self._max_body_bytes), _FORM)
+        demo = self._demo
+        if demo is None:
+            if asked["active"]:
+                raise Problem(Reason.NOT_SUPPORTED, "This service can't run simulated traders; ome demo does, against any.")
+        elif asked["active"]:
+            await demo.start(asked.get("seed", 1), headers.get(KEY_HEADER, b"").decode("latin-1"))
+        else:
+            await demo.stop()
+        return JsonAnswer(_view(demo))
+
+
+def _view(demo: DemoMarket | None) -> DemoView:
+    is_active = demo is not None and demo.is_running
+    return DemoView(active=is_active, seed=demo.seed if demo is not None and is_active else None)
