@@ -11,6 +11,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -302,14 +303,22 @@ def test_two_windows_stay_equal(server: Server, opening: Opening) -> None:
     depth = httpx.get(f"{server.url}/market/TWINS/depth?levels=12").json()
     mine = httpx.get(f"{server.url}/orders/user/erin?symbol=TWINS&status=PENDING,PARTIALLY_FILLED").json()["count"]
     for window in (first, second):
-        book = window.page.locator("#ladder")
-        playwright.expect(book).to_have_attribute("data-sequence", str(depth["sequence"]))
-        window.page.wait_for_function("() => new Promise(done => requestAnimationFrame(() => done(true)))")
-        window.sees(lambda window=window: [row[1:3] for row in window.ladder("bids")][:12], levels(depth["bids"]))
-        window.sees(lambda window=window: [row[1:3] for row in window.ladder("asks")][::-1][:12], levels(depth["asks"]))
-        window.sees(lambda window=window: len(window.rows("orders")), mine)
+        playwright.expect(window.page.locator("#ladder")).to_have_attribute("data-sequence", str(depth["sequence"]))
+        window.sees(partial(shown_levels, window), (levels(depth["bids"]), levels(depth["asks"])))
+        window.sees(partial(count_orders, window), mine)
     assert first.rows("orders") == second.rows("orders")
     assert first.page.text_content("#recoveries") == "0 gaps"
+
+
+def shown_levels(window: Trader) -> tuple[list[list[str]], list[list[str]]]:
+    """Price and quantity of the best dozen bids and asks that a window shows, best first."""
+    bids, asks = ([row[1:3] for row in window.ladder(side)] for side in ("bids", "asks"))
+    return bids[:12], asks[::-1][:12]
+
+
+def count_orders(window: Trader) -> int:
+    """How many orders a window lists."""
+    return len(window.rows("orders"))
 
 
 def levels(side: list[dict[str, str]]) -> list[list[str]]:

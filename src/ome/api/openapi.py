@@ -10,7 +10,7 @@ import msgspec
 from fastapi import Depends, FastAPI, Response
 from starlette.types import ASGIApp
 
-from ome.api import audit_schemas, fund_schemas, key_schemas, past_schemas, risk_schemas, schemas
+from ome.api import audit_schemas, demo_schemas, fund_schemas, key_schemas, past_schemas, risk_schemas, schemas
 from ome.api.access import NOTHING, Declaration, access_table
 from ome.api.decoding import CONDITIONS, MODIFY_FORM
 from ome.api.problems import CONTENT_TYPE, ProblemDocument
@@ -61,6 +61,8 @@ _STRUCTS: Final = (
     key_schemas.KeyList,
     key_schemas.AuditList,
     key_schemas.ErrorList,
+    demo_schemas.DemoRequest,
+    demo_schemas.DemoView,
     fund_schemas.TransferRequest,
     fund_schemas.TransferView,
     fund_schemas.BalanceList,

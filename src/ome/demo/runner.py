@@ -100,7 +100,9 @@ async def _trade(client: Client, market: Trading, speed: float, draw: Random) ->
 async def _send(client: Client, market: Trading, actions: Sequence[Submit | Cancel]) -> None:
     """Carry out a turn in one batch; what is refused is left alone."""
     operations: list[Operation] = [
-        CancelOperation(op="cancel", order_id=each.order_id) if isinstance(each, Cancel) else SubmitOperation(**each.order)
+        CancelOperation(op="cancel", order_id=each.order_id)
+        if isinstance(each, Cancel)
+        else SubmitOperation(op="submit", **each.order)
         for each in actions
     ]
     try:

@@ -31,6 +31,7 @@ BUILT = {
     ("GET", "/market/{symbol}/snapshots/{snapshot_id}"), ("GET", "/keys"), ("POST", "/keys"), ("DELETE", "/keys/{key_id}"),
     ("POST", "/keys/{key_id}/rotate"), ("GET", "/admin/audit"), ("GET", "/admin/errors"),
     ("POST", "/admin/deposits"), ("POST", "/admin/withdrawals"), ("GET", "/users/{user_id}/balances"),
+    ("GET", "/admin/demo"), ("PUT", "/admin/demo"),
 }  # fmt: skip
 LIMIT: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "price": "150.50"}
 MARKET: dict[str, Any] = {"user_id": "alice", "symbol": "AAPL", "side": "BUY", "quantity": 100, "type": "MARKET"}

@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
-from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ome.api.auth import KEY_HEADER
 from ome.api.bodies import read_json
-from ome.api.decoding import Form, read_body, read_boolean, read_whole
+from ome.api.demo_schemas import DemoRequest, DemoView, read_demo
 from ome.api.openapi import answers, body, declare
-from ome.api.problems import FieldError, Problem
+from ome.api.problems import Problem
 from ome.api.routes.queries import NoParameters
 from ome.api.services import DemoMarket, JsonAnswer, Services, headers_of
 from ome.domain.access import Access
 from ome.domain.reasons import Reason
 
-MAX_SEED: Final = 2**31 - 1
-
-
-class DemoRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """Whether simulated traders trade."""
-
-    active: Annotated[bool, Meta(description="true: they start; false: they stop, and what they have open is cancelled")]
-    seed: (
-        Annotated[int, Meta(description="The same seed has them draw the same numbers; 1 by default", ge=0, le=MAX_SEED)]
-        | UnsetType
-    ) = UNSET
-
-
-class DemoView(Struct, frozen=True, kw_only=True, gc=False):
-    """Whether they do."""
-
-    active: bool
-    seed: Annotated[int | None, Meta(description="Of those that trade now; null: nobody does")]
-
-
 DEMO_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "stop": {"summary": "Nobody simulated trades, and nothing of theirs is open", "value": {"active": False}},
 }
-_FORM: Final = Form(
-    {"active": read_boolean, "seed": read_whole(0, MAX_SEED, f"must be a whole number from 0 to {MAX_SEED}")},
-    ("active",),
-    lambda _values, _given: list[FieldError](),
-)
 
 
 class DemoRoutes:
@@ -68,7 +42,7 @@ class DemoRoutes:
     async def set_demo(self, query: NoParameters, request: Request) -> Response:  # noqa: ARG002
         """Start simulated traders, for a market that moves, or stop them; stopping cancels what they have open."""
         headers = headers_of(request)
-        asked = read_body(await read_json(headers, request.receive, self._max_body_bytes), _FORM)
+        asked = read_demo(await read_json(headers, request.receive, self._max_body_bytes))
         demo = self._demo
         if demo is None:
             if asked["active"]:
