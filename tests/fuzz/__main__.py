@@ -23,8 +23,8 @@ import httpx
 from servers import running_server, sqlite_url
 
 HOOKS: Final = "fuzz.accepted"
-ENDLESS: Final = "^/ws$|/stream$"
-"""Routes that aren't one request and one answer: what speaks WebSocket, and an answer that never ends."""
+ENDLESS: Final = "^/ws$|/stream$|^/admin/demo$"
+"""Routes that aren't one request and one answer: what speaks WebSocket, an answer that never ends, and traders that go on."""
 FIRST_KEY: Final = "|^/keys$"
 """Where there is no key, the first one that is made shuts out whoever has none: that is tried where there is one."""
 KEY: Final = "a-key-for-the-fuzzer-and-nobody-else"

@@ -32,9 +32,8 @@ class FakeDemo:
 async def test_the_operator_starts_and_stops_the_traders_with_his_own_key(exchange: FakeExchange) -> None:
     """Nobody else may; the seed is 1 where none is given."""
     demo = FakeDemo()
-    ports = Ports(
-        entry=exchange, funds=exchange, reads=exchange, market=exchange, past=exchange.past, feed=exchange, bus=exchange, demo=demo
-    )  # fmt: skip
+    given = dict.fromkeys(("entry", "funds", "reads", "market", "feed", "bus"), exchange)
+    ports = Ports(**given, past=exchange.past, demo=demo)
     app = build_app(ports=ports, settings=ApiSettings(api_key="sesame"), metrics=Metrics())
     key = {"X-API-Key": "sesame"}
     async with client_of(app) as client:
