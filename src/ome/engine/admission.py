@@ -67,8 +67,7 @@ def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int,
         raise Refusal(Reason.VERSION_CONFLICT, pack(order.version, 0))
     _check_applicable(command, order)
     instrument = order.instrument
-    price = order.price if command.price is None else instrument.prices.steps(command.price)
-    quantity = order.quantity if command.quantity is None else instrument.quantities.steps(command.quantity)
+    price, quantity = asked_of(command, order)
     special = _changed_special(command, order)
     requeues = not order.is_waiting and (price != order.price or quantity > order.quantity or quantity < 0)
     _check_taken(book, requeues=requeues, is_killed=is_killed and not only_lowers(command, order, price, quantity))
@@ -90,6 +89,13 @@ def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int,
     if requeues:
         _check_post_only(book, order.side, price, special)
     return Change(price, quantity, order.expires_at if command.expires_at is None else command.expires_at, special)
+
+
+def asked_of(command: ModifyOrder, order: Order) -> tuple[int | None, int]:
+    """The price and quantity that a change asks for, in ticks and lots; what it doesn't name stays."""
+    instrument = order.instrument
+    price = order.price if command.price is None else instrument.prices.steps(command.price)
+    return price, order.quantity if command.quantity is None else instrument.quantities.steps(command.quantity)
 
 
 def only_lowers(command: ModifyOrder, order: Order, price: int | None, quantity: int) -> bool:

@@ -37,6 +37,7 @@ from ome.domain.ids import make_id
 from ome.domain.ports import OpenOrders, UserRisk
 from ome.domain.records import BalanceRecord, ControlRecord, EngineSettings, EngineState
 from ome.engine import invariants
+from ome.engine.admission import asked_of, only_lowers
 from ome.engine.auction import auction_indicated
 from ome.engine.cancelling import cancel, cancel_orders
 from ome.engine.headroom import risk_of
@@ -220,6 +221,11 @@ class Engine:
     def open_order(self, order_id: int) -> Order | None:
         """The open order with this id; to look at, not to change."""
         return self._market.orders.get(order_id)
+
+    def only_lowers(self, command: ModifyOrder) -> bool:
+        """Whether a change, as things stand, does no more than lower the quantity of an open order (R3)."""
+        order = self._market.orders.get(command.order_id)
+        return order is not None and only_lowers(command, order, *asked_of(command, order))
 
     @property
     def open_orders(self) -> int:

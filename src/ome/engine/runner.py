@@ -35,6 +35,7 @@ from ome.domain.commands import (
     CancelOrders,
     Command,
     Configure,
+    ModifyOrder,
     SetKill,
     Stamped,
 )
@@ -83,8 +84,9 @@ log = structlog.get_logger(__name__)
 class RunnerLimits(Struct, frozen=True):
     """Bounds of the runner, each for a reason.
 
-    `queue` commands may wait (beyond it answers would be late anyway); of these the last `cancel_slots` are for cancels alone,
-    so that a flood of orders can't keep anybody from leaving. `batch` commands share a transaction at most, which bounds its
+    `queue` commands may wait (beyond it answers would be late anyway); of these the last `cancel_slots` are for what takes
+    out alone (cancels, mass cancels, changes that only lower a quantity: R3), so that a flood of orders can't keep anybody from
+    leaving. `batch` commands share a transaction at most, which bounds its
     size and what is lost sight of at once. `client_wait_s` is how long an answer may take: after that what was matched is
     unknown and what still waits is not executed (looked at four times as often). `drain_s` is how long stopping may take.
     """
@@ -169,8 +171,12 @@ class EngineRunner:
     ) -> None:
         """See CommandBus."""
         cancels = isinstance(command, CancelOrder | CancelOrders | SetKill | CancelAllAfter | Administered)
+        bound = self._limits.queue - self._limits.cancel_slots
+        takes_out = cancels or (
+            self._queue.qsize() >= bound and isinstance(command, ModifyOrder) and self._engine.only_lowers(command)
+        )
         try:
-            self._check_room(self._limits.queue if cancels else self._limits.queue - self._limits.cancel_slots, cancels=cancels)
+            self._check_room(self._limits.queue if takes_out else bound, cancels=cancels)
         except OmeError:
             _settle(settled)
             raise

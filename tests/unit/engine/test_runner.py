@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from ome.domain.batch import CHAIN_START, chain_hash
-from ome.domain.commands import CancelOrder, DefineInstrument, NewOrder, SetKill, SetLimits, decode_commands
+from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, SetKill, SetLimits, decode_commands
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.errors import Fenced, NotAccepting, OutcomeUnknown, Overloaded, StorageAway
 from ome.domain.events import (
@@ -158,17 +158,22 @@ async def test_a_batch_holds_no_more_than_its_bound() -> None:
 
 
 async def test_a_full_queue_refuses_orders_and_still_takes_cancels() -> None:
-    """HOLE16: beyond the bound nothing waits; the last slots are for cancels."""
+    """HOLE16, R3: beyond the bound nothing waits; the last slots are for cancels, and for changes that only lower a quantity."""
     rig = Rig()
     async with rig.running(RunnerLimits(queue=10, cancel_slots=4, batch=1)) as runner:
-        order_id = next(event.order.id for event in await runner.send(buy(1, 100)) if isinstance(event, OrderAccepted))
+        order_id = next(event.order.id for event in await runner.send(buy(2, 100)) if isinstance(event, OrderAccepted))
         rig.repository.gate.clear()
         tasks = [asyncio.create_task(runner.send(buy(1, 100))) for _ in range(2)]
         await settle()
         tasks += [asyncio.create_task(runner.send(buy(1, 100))) for _ in range(6)]
         await settle()
-        with pytest.raises(Overloaded):
-            await runner.send(buy(1, 100))
+        raised = ModifyOrder(order_id, exists=True, quantity=30)
+        shown = ModifyOrder(order_id, exists=True, quantity=10, display_quantity=10)
+        refused: list[Command] = [buy(1, 100), ModifyOrder(order_id, exists=True, price=1010), raised, shown]
+        for command in refused:
+            with pytest.raises(Overloaded):
+                await runner.send(command)
+        tasks.append(asyncio.create_task(runner.send(ModifyOrder(order_id, exists=True, quantity=10))))
         cancel = asyncio.create_task(runner.send(CancelOrder(order_id, exists=True)))
         await settle()
         assert not cancel.done()
