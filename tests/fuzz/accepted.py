@@ -29,6 +29,7 @@ BEYOND_SCHEMA: Final[tuple[tuple[str, str], ...]] = (
     ("nor that one goes with some values of another", r"^goes with the scopes|^is required with the scopes|^with the scope"),
     ("nor that a time must not have passed", r"^must be in the future$"),
     ("nor that two of them exclude each other, or have an order", r"goes without as_of|with detail=orders|must be after start"),
+    ("nor that two of them differ", r"^must be another than base_asset$"),
     ("an id is below 2^63, which a pattern of digits can't say", r"must be an order id, as answers show it"),
     ("date-time knows years before 1970 and leap seconds", r"must be between the years|that the calendar and the clock have"),
 )

@@ -106,6 +106,12 @@ _ORDER_RULES: Final[list[dict[str, Any]]] = [
 """The rules between an order's fields (`order_rules`), as JSON Schema."""
 _MODIFY_RULES: Final = [_given(field) for field in MODIFY_FORM.readers if field not in CONDITIONS]
 _NOT_BOTH_TRAILS: Final = {"not": _given("trail_amount", "trail_percent")}
+_ASSETS: Final = ("base_asset", "quote_asset")
+_INSTRUMENT_RULES: Final = {
+    "dependentRequired": {asset: [other for other in _ASSETS if other != asset] for asset in _ASSETS},
+    "anyOf": [{"properties": dict.fromkeys(_ASSETS, bound)} for bound in ({"minLength": 1}, {"maxLength": 0})],
+}
+"""Both assets are named, or both are empty; that they differ no schema can say."""
 
 ORDER_EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "limit": {
@@ -323,6 +329,7 @@ def components() -> dict[str, Any]:
         found[name]["required"] = ["user_id", *found[name]["required"]]  # may be left out with a user's key alone
     for name in ("ModifyRequest", "ModifyOperation"):
         found[name] |= {"anyOf": _MODIFY_RULES, **_NOT_BOTH_TRAILS}
+    found["InstrumentRequest"] |= _INSTRUMENT_RULES
     return found
 
 
