@@ -70,8 +70,8 @@ class Settings(BaseSettings):
     max_requests: int = Field(
         default=1024,
         ge=16,
-        description="requests that are worked on at the same time; beyond it 503, but for a tenth more of cancels (`DELETE`)"
-        " and `/health`",
+        description="requests that are worked on at the same time; beyond it 503, but for a tenth more of cancels (`DELETE`),"
+        " kill switches, dead-man timers and `/health`",
     )
     receive_timeout_sec: float = Field(
         default=10.0, gt=0, le=3600, allow_inf_nan=False, description="seconds that a request may take to arrive; then 408"

@@ -115,8 +115,8 @@ async def clients() -> AsyncIterator[Clients]:
 
 
 async def test_beyond_the_limit_orders_are_refused_and_cancels_are_not(app: Gated, clients: Clients) -> None:
-    """An order too many is 503 at once, with Retry-After, its request id and a certain outcome; cancels have slots of their own,
-    and all that was admitted is answered.
+    """An order too many is 503 at once, with Retry-After, its request id and a certain outcome; cancels and kills have slots of
+    their own, and all that was admitted is answered.
     """
     async with served(app) as port:
         admitted = [await clients.send(port, "POST", "/orders") for _ in range(REQUESTS)]
@@ -127,12 +127,15 @@ async def test_beyond_the_limit_orders_are_refused_and_cancels_are_not(app: Gate
         assert headers["content-type"] == "application/problem+json"
         document = json.loads(body)
         assert (document["code"], document["outcome"], document["instance"]) == ("overloaded", "not_executed", "/orders")
-        cancels = [await clients.send(port, "DELETE", "/orders/7") for _ in range(SPARE)]
+        cancels = [await clients.send(port, "DELETE", "/orders/7") for _ in range(SPARE - 1)]
+        kill = await clients.send(port, "POST", "/orders")
+        assert (await answer(kill))[0] == 503
+        kill[1].write(b"PUT /admin/kill HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         await app.wait_for(SPARE)
         last = await clients.send(port, "DELETE", "/orders/7")
         assert (await answer(last))[0] == 503
         app.gate.set()
-        assert [(await answer(each))[0] for each in (*admitted, *cancels)] == [200] * (REQUESTS + SPARE)
+        assert [(await answer(each))[0] for each in (*admitted, *cancels, kill)] == [200] * (REQUESTS + SPARE)
         refused[1].write(b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         assert (await answer(refused))[0] == 200, "the connection of a refused request stays, and there is room again"
 

@@ -28,8 +28,11 @@ SWEEPS_PER_TIMEOUT: Final = 10
 """How often the shortest timeout is looked at before it has passed; at least once a second."""
 _SPARE_PART: Final = 10
 _LEAST_SPARE: Final = 8
-"""For each tenth request that may be worked on there is a slot more for cancels and the service's health, and these eight."""
-_WATCHED: Final = ("/health", "/metrics")
+"""For each tenth request that may be worked on there is a slot more for cancels, what stops a runaway, and the service's health,
+and these eight.
+"""
+_SPARED: Final = ("/health", "/metrics", "/admin/kill")
+_TIMER: Final = "/cancel_all_after"
 _AT_A_TIME: Final = 10
 _PAUSE_S: Final = 0.005
 """So many connections are ended without a pause, and the pause, in seconds: two thousand a second."""
@@ -45,7 +48,7 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
     connections: int = 10_000
     connections_per_address: int = 1000
     requests: int = 1024
-    """Requests that may be worked on at the same time; cancels and questions after the service's health may be a tenth more."""
+    """Requests that may be worked on at the same time; cancels and what else is spared may be a tenth more."""
     pipelined: int = 16
     """Requests that may wait behind one on the same connection; what comes after is left unread until there is room."""
     head_bytes: int = 16 * 1024
@@ -101,11 +104,14 @@ class Connections:
         return self.requests >= self.limits.requests
 
     def admits(self, method: str, path: str) -> bool:
-        """Whether one more request may be worked on now; the last slots are kept for cancels and the service's health."""
+        """Whether one more request may be worked on now; the last slots are kept for cancels, kill switches, dead-man timers and
+        the service's health.
+        """
         most = self.limits.requests
         if self.requests < most:
             return True
-        return (method == "DELETE" or path.startswith(_WATCHED)) and self.requests < most + most // _SPARE_PART + _LEAST_SPARE
+        is_spared = method == "DELETE" or path.startswith(_SPARED) or path.endswith(_TIMER)
+        return is_spared and self.requests < most + most // _SPARE_PART + _LEAST_SPARE
 
     def default_lines(self, headers: list[Header]) -> bytes:
         """The server's own headers as they go over the wire; it makes them anew once a second, for the date."""

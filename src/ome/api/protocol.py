@@ -48,6 +48,8 @@ _OVERLOADED: Final = STATUS_LINE[TABLE[Reason.OVERLOADED].status]
 
 Direct = Callable[[Head, bytes, tuple[str, int] | None, SendDirectly], bool]
 
+_ORDERS: Final = b"/orders"
+"""What is refused unparsed: kill switches and timers are not."""
 _ID_PREFIX: Final = secrets.token_hex(4).encode()
 _ID_BYTES: Final = len(_ID_PREFIX) + len("-r") + 9
 _id_count: Final = itertools.count(1)
@@ -338,7 +340,7 @@ class Connection(HttpToolsProtocol):
         if request is None:
             return False
         head, body = request
-        if self._watch.is_full and head.method != "DELETE":
+        if self._watch.is_full and head.method != "DELETE" and head.target.startswith(_ORDERS):
             self._turn_away_unparsed(head)
             return True
         if self._direct is None or not self._watch.admits(head.method, ""):

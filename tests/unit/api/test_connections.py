@@ -93,13 +93,16 @@ async def test_the_whole_server_has_room_up_to_its_share() -> None:
         ("DELETE", "/orders/1", 100, True),
         ("GET", "/health", 100, True),
         ("GET", "/metrics", 100, True),
+        ("PUT", "/admin/kill", 117, True),
+        ("POST", "/users/ann/cancel_all_after", 117, True),
+        ("GET", "/admin/audit", 100, False),
         ("DELETE", "/orders/1", 117, True),
         ("DELETE", "/orders/1", 118, False),
         ("GET", "/health/live", 118, False),
     ],
 )
 async def test_the_last_slots_are_kept(method: str, path: str, at_work: int, admitted: bool) -> None:
-    """Of 100 requests that may be worked on, 18 more are for cancels and the service's health alone."""
+    """Of 100 requests that may be worked on, 18 more are for cancels, kills, timers and the service's health alone."""
     connections = watch(requests=100)
     connections.requests = at_work
     assert connections.admits(method, path) is admitted
