@@ -1,11 +1,15 @@
-"""`make soak`: what thousands of slow and idle clients cost those who trade.
+"""`make soak`: what thousands of slow and idle clients cost those who trade, and how soon a kill takes effect under full load.
 
-    python -m loadtests.soak [--rounds 3] [--seconds 10] [--rate 300] [--slow 1000] [--idle 5000]
+    python -m loadtests.soak [--rounds 3] [--seconds 10] [--rate 300] [--slow 1000] [--lingering 200] [--idle 5000]
+                             [--kill-rate 4000] [--kill-seconds 6]
 
 Orders at a fixed rate, by a generator that doesn't wait, first alone, then beside a crowd in a process of its own: slow senders,
-which send one byte of a request a second and come again when they are closed, and idle clients, which have had one answer and
-keep their connection. Both are measured in each round, one after the other; medians of the rounds count. Asked: with the crowd
-the 99th percentile of an order's latency is at most twice what it is without, no order is lost, slow senders are told 408.
+which send one byte of a request a second and come again when they are closed; lingering ones, which do the same but don't close
+when they are refused, and go on sending; and idle clients, which have had one answer and keep their connection. Both are measured
+in each round, one after the other; medians of the rounds count. Asked: with the crowd the 99th percentile of an order's latency
+is at most twice what it is without, no order is lost, slow senders are told 408.
+
+Then the kills, of a user, a symbol and all, while more is offered than can be done (`loadtests.kills`).
 
 The crowd needs an open file for each connection: the limit of open files is raised as far as this user may, and the crowd is made
 smaller, and the table says so, where that isn't enough. The exit status is 1 where something isn't as asked.
@@ -22,12 +26,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from statistics import median
 from typing import Final
 
 import uvloop
 from msgspec import Struct
 
+from loadtests import kills
+from loadtests.kills import Kill
 from loadtests.open_loop import HELLO, Load, Tally, allow_open_files, percentile
 from loadtests.overload import Flow, memory_mib
 from loadtests.servers import Cores, Server, service
@@ -39,15 +46,28 @@ SLOW_START: Final = b"POST /orders HTTP/1.1\r\nHost: x\r\nContent-Type: applicat
 BYTE_EVERY_S: Final = 1.0
 
 
+class Size(Struct, frozen=True):
+    """How many of each kind are in the crowd."""
+
+    slow: int
+    lingering: int
+    idle: int
+
+    @property
+    def all(self) -> int:
+        """How many there are."""
+        return self.slow + self.lingering + self.idle
+
+
 class Crowd:
-    """Slow senders and idle clients; it lives in a process of its own."""
+    """Slow senders, lingering ones and idle clients; it lives in a process of its own."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.timed_out = 0
         self.connected = 0
 
-    async def _slow(self) -> None:
+    async def _slow(self, *, lingers: bool = False) -> None:
         while True:
             with suppress(OSError):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -59,6 +79,10 @@ class Crowd:
                         writer.write(b"x")
                         await asyncio.wait([answer], timeout=BYTE_EVERY_S)
                     self.timed_out += b" 408 " in answer.result()[:16]
+                    while lingers:  # the service has said its word and its end; until it resets the connection
+                        writer.write(b"x")
+                        await writer.drain()
+                        await asyncio.sleep(BYTE_EVERY_S)
                 self.connected -= 1
                 writer.close()
             await asyncio.sleep(TICK_S)
@@ -75,16 +99,23 @@ class Crowd:
                 writer.close()
             await asyncio.sleep(TICK_S)
 
-    async def run(self, slow: int, idle: int, pipe: Connection) -> None:
+    async def run(self, size: Size, pipe: Connection) -> None:
         """Connect them all, say how many are there, and go on until told to stop; then say how many were timed out."""
-        tasks = []
-        for number in range(slow + idle):
-            tasks.append(asyncio.create_task(self._slow() if number < slow else self._idle()))
+        tasks, crowd = (
+            [],
+            [
+                *(self._slow() for _ in range(size.slow)),
+                *(self._slow(lingers=True) for _ in range(size.lingering)),
+                *(self._idle() for _ in range(size.idle)),
+            ],
+        )
+        for number, one in enumerate(crowd):
+            tasks.append(asyncio.create_task(one))
             if number % 10 == 0:
-                await asyncio.sleep(GATHERING_S * 10 / (slow + idle))
+                await asyncio.sleep(GATHERING_S * 10 / size.all)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CONNECT_S
-        while self.connected < slow + idle and loop.time() < deadline:  # noqa: ASYNC110  a poll, before the measuring
+        while self.connected < size.all and loop.time() < deadline:  # noqa: ASYNC110  a poll, before the measuring
             await asyncio.sleep(0.1)
         pipe.send(self.connected)
         while not pipe.poll():  # noqa: ASYNC110  a poll four times a second
@@ -98,12 +129,12 @@ GATHERING_S: Final = 10.0
 """Over how long the crowd comes; clients who know nothing of each other don't come in step."""
 
 
-def crowd_process(port: int, slow: int, idle: int, pipe: Connection, cores: frozenset[int]) -> None:
+def crowd_process(port: int, size: Size, pipe: Connection, cores: frozenset[int]) -> None:
     """The crowd's process."""
     allow_open_files()
     if cores:
         os.sched_setaffinity(0, cores)
-    uvloop.run(Crowd(port).run(slow, idle, pipe))
+    uvloop.run(Crowd(port).run(size, pipe))
 
 
 class Beside(Struct):
@@ -114,11 +145,11 @@ class Beside(Struct):
 
 
 @contextmanager
-def crowd(port: int, slow: int, idle: int, cores: Cores) -> Iterator[Beside]:
+def crowd(port: int, size: Size, cores: Cores) -> Iterator[Beside]:
     """A crowd around the block; afterwards it knows how many slow senders were timed out."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=crowd_process, args=(port, slow, idle, there, cores.client))
+    process = context.Process(target=crowd_process, args=(port, size, there, cores.client))
     process.start()
     try:
         beside = Beside(here.recv())
@@ -154,11 +185,11 @@ async def orders(port: int, rate: float, seconds: float) -> Tally:
     return flow.orders
 
 
-def one_round(server: Server, port: int, options: argparse.Namespace, cores: Cores) -> Round:
+def one_round(server: Server, port: int, options: argparse.Namespace, size: Size, cores: Cores) -> Round:
     """Measure both."""
     before = memory_mib(server.process.pid)
     alone = uvloop.run(orders(port, options.rate, options.seconds))
-    with crowd(port, options.slow, options.idle, cores) as beside:
+    with crowd(port, size, cores) as beside:
         crowded = uvloop.run(orders(port, options.rate, max(options.seconds, 11.0)))  # long enough for slow senders to be told
         after = memory_mib(server.process.pid)
     return Round(alone, crowded, beside, (before, after))
@@ -214,23 +245,32 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
     parser.add_argument("--rate", type=float, default=300.0, help="orders per second")
     parser.add_argument("--slow", type=int, default=1000)
+    parser.add_argument("--lingering", type=int, default=200)
     parser.add_argument("--idle", type=int, default=5000)
+    parser.add_argument("--kill-rate", type=float, default=4000.0, help="orders per second, more than can be done")
+    parser.add_argument("--kill-seconds", type=float, default=6.0, help="of each of three kills; 0: none")
     options = parser.parse_args()
     files = allow_open_files() - SPARE_FILES
-    if options.slow + options.idle > files:
-        options.idle = max(0, files - options.slow)
+    if options.slow + options.lingering + options.idle > files:
+        options.idle = max(0, files - options.slow - options.lingering)
         print(f"only {files} open files are allowed: {options.idle} idle clients (raise ulimit -Hn for more)")
     cores = Cores.of_this_machine()
     if cores.client:
         os.sched_setaffinity(0, cores.client)
-    rounds = []
+    size = Size(options.slow, options.lingering, options.idle)
+    rounds, killed = [], list[Kill]()
     with tempfile.TemporaryDirectory(prefix="ome-soak-") as folder, service(cores, f"sqlite:///{folder}/ome.db") as server:
         port = int(server.url.rpartition(":")[2])
         for number in range(options.rounds):
-            rounds.append(one_round(server, port, options, cores))
+            rounds.append(one_round(server, port, options, size, cores))
             print(f"round {number + 1}: {rounds[-1].ratio:.2f}", file=sys.stderr, flush=True)
-    print(table(rounds, options.slow + options.idle))
-    return bool(complaints(rounds, options.slow + options.idle))
+        if options.kill_seconds:
+            killed = uvloop.run(kills.kills(server, Path(folder) / "ome.db", options.kill_rate, options.kill_seconds))
+    if rounds:
+        print(table(rounds, size.all))
+    if killed:
+        print(kills.table(killed))
+    return bool((rounds and complaints(rounds, size.all)) or kills.complaints(killed))
 
 
 if __name__ == "__main__":

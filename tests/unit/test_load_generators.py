@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from loadtests import overload, soak
+from loadtests import kills, overload, soak
 from loadtests.open_loop import HELLO, Load, Request, Tally, percentile
 
 ANSWERS = {
@@ -106,5 +106,25 @@ def test_a_crowd_that_costs_too_much_is_called_so(
     crowded = tally(answered, 100)
     crowded.good_s[-1] = slowest
     found = soak.complaints([soak.Round(tally(100, 100), crowded, soak.Beside(connected, told), (100.0, 150.0))], 6000)
+    assert len(found) == bool(complaint)
+    assert complaint in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("scope", "answer_s", "last_accepted_s", "cancelled_s", "others_after", "complaint"),
+    [
+        ("user", 0.9, 0.5, 0.9, 100, ""),
+        ("user", 1.5, 0.5, 0.9, 100, "its answer came after 1.50 s"),
+        ("symbol", 0.9, 1.2, 0.9, 100, "the last acceptance came after 1.20 s"),
+        ("all", 0.9, 0.5, 2.0, 0, "the last cancel came after 2.00 s"),
+        ("symbol", 0.9, 0.5, 0.9, 0, "the others were stopped too"),
+        ("all", 0.9, 0.5, 0.9, 0, ""),
+    ],
+)
+def test_a_kill_that_takes_too_long_is_called_so(
+    scope: str, answer_s: float, last_accepted_s: float, cancelled_s: float, others_after: int, complaint: str
+) -> None:
+    """Likewise."""
+    found = kills.complaints([kills.Kill(scope, 4000.0, 1500.0, 10, answer_s, 0.2, last_accepted_s, cancelled_s, others_after)])
     assert len(found) == bool(complaint)
     assert complaint in "".join(found)
