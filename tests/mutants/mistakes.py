@@ -373,7 +373,7 @@ MISTAKES = [
     Mistake(
         "an iceberg's slice is filled up in a restart",
         ORDER,
-        "order.hidden = order.remaining - quantities.steps_of_own(record.terms.shown_quantity)",
+        "order.hidden = order.remaining - record.terms.shown_quantity // lot",
         "order.show_slice()",
     ),
     # Self-trade prevention

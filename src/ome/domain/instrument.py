@@ -17,12 +17,13 @@ BEYOND: Final = -2
 class Grid:
     """Evenly spaced decimals: multiples of a tick or of a lot. Steps are counts of it; numbers are as in `domain.numbers`."""
 
-    __slots__ = ("_decimals", "_mantissa", "_number_step", "units")
+    __slots__ = ("_decimals", "_mantissa", "number_step", "units")
 
     def __init__(self, step: int) -> None:
         """`step` is the tick or lot as a canonical number above zero."""
         self._mantissa, self._decimals = unpack(step)
-        self._number_step = self._mantissa * 10
+        self.number_step = self._mantissa * 10
+        """By how much the numbers of neighbouring steps differ."""
         self.units = self._mantissa * POWER_OF_TEN[MAX_DECIMALS - self._decimals]
         """A step, counted in the smallest number that there is: what positions are counted in."""
 
@@ -39,11 +40,11 @@ class Grid:
 
     def number(self, steps: int) -> int:
         """The number for a count of steps, with the grid's own decimals: what events and records carry."""
-        return steps * self._number_step + self._decimals
+        return steps * self.number_step + self._decimals
 
     def steps_of_own(self, number: int) -> int:
         """The inverse of `number`, for numbers that this grid made (in recovery)."""
-        return number // self._number_step
+        return number // self.number_step
 
     def floor(self, number: int) -> int:
         """How many whole steps are in a number, whatever its decimals (for a price from before a change of tick)."""

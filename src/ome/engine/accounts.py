@@ -11,7 +11,7 @@ in lots and follow from the open orders, waiting stops included (S5); positions 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ome.domain.digests import digest
@@ -66,21 +66,28 @@ class Accounts:
 
     def opened(self, order: Order) -> None:
         """An order is open from now on, with all that remains of it."""
-        symbol = order.instrument.symbol
-        user = self._users.get(order.user_id)
-        if user is None:
-            user = self._users[order.user_id] = User(order.user_id)
-        account = user.accounts.get(symbol)
-        if account is None:
-            account = user.accounts[symbol] = Account(user, symbol)
-        order.account = account
-        user.orders[order.id] = order
-        user.open_orders += 1
-        account.open_orders += 1
-        if order.side is Side.BUY:
-            account.buying += order.remaining
-        else:
-            account.selling += order.remaining
+        self.opened_all((order,))
+
+    def opened_all(self, orders: Iterable[Order]) -> None:
+        """`opened`, for each. All orders of one user share one string for it."""
+        users, buy = self._users, Side.BUY
+        for order in orders:
+            user_id, symbol = order.user_id, order.instrument.symbol
+            user = users.get(user_id)
+            if user is None:
+                user = users[user_id] = User(user_id)
+            account = user.accounts.get(symbol)
+            if account is None:
+                account = user.accounts[symbol] = Account(user, symbol)
+            order.account = account
+            order.user_id = user.id
+            user.orders[order.id] = order
+            user.open_orders += 1
+            account.open_orders += 1
+            if order.side is buy:
+                account.buying += order.remaining
+            else:
+                account.selling += order.remaining
 
     @staticmethod
     def resized(order: Order, lots: int) -> None:
@@ -194,18 +201,25 @@ class Accounts:
         for user in self._users.values():
             if user.open_orders != len(user.orders) or not user.accounts:
                 raise InvariantBroken(f"{len(user.orders)} orders of user {user.id} are open, {user.open_orders} are counted")
-            sums = {symbol: [0, 0, 0] for symbol in user.accounts}
+            sums = {account: [0, 0, 0] for account in user.accounts.values()}
             for order in user.orders.values():
-                sums[order.instrument.symbol][order.side] += order.remaining
-                sums[order.instrument.symbol][2] += 1
+                counted = sums[order.account]
+                counted[0 if order.side is Side.BUY else 1] += order.remaining
+                counted[2] += 1
             for symbol, account in user.accounts.items():
-                if [account.buying, account.selling, account.open_orders] != sums[symbol]:
+                if [account.buying, account.selling, account.open_orders] != sums[account]:
                     raise InvariantBroken(f"the open orders of user {user.id} in {symbol} are not what their account says")
 
-    @property
-    def open_orders(self) -> int:
-        """How many orders are open, as the users' own count has it."""
-        return sum(len(user.orders) for user in self._users.values())
+    def count_held(self, orders: Mapping[int, Order]) -> int:
+        """How many of these open orders are held, each by its own user; -1 where something else is held too."""
+        held = 0
+        for user in self._users.values():
+            held += len(user.orders)
+            for order_id, order in user.orders.items():
+                account = user.accounts.get(order.instrument.symbol)
+                if order.account is not account or order.user_id != user.id or orders.get(order_id) is not order:
+                    return -1
+        return held
 
     def _all(self) -> Iterator[tuple[User, Account]]:
         return ((user, account) for user in self._users.values() for account in user.accounts.values())

@@ -5,7 +5,6 @@ Mutable and never shown to anybody outside the engine: `record` makes the immuta
 
 from __future__ import annotations
 
-from sys import intern
 from typing import TYPE_CHECKING
 
 from ome.domain.enums import LAST_OPEN, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
@@ -194,25 +193,24 @@ class Order:
     @classmethod
     def restored(cls, record: OrderRecord, instrument: Instrument) -> Order:
         """The open order that `record` pictures, not yet in a level (recovery)."""
-        quantities = instrument.quantities
-        order = cls.__new__(cls)  # each field is set once, here: this is most of what a start with a full book does
+        lot, order = instrument.quantities.number_step, cls.__new__(cls)  # each field is set once: this is most of a start
         order.id = record.id
         order.instrument = instrument
-        order.user_id = intern(record.user_id)
+        order.user_id = record.user_id
         order.side = record.side
         order.type = record.type
         order.time_in_force = record.time_in_force
-        order.quantity = quantities.steps_of_own(record.quantity)
-        order.price = None if record.price is None else instrument.prices.steps_of_own(record.price)
+        order.quantity = record.quantity // lot
+        order.price = None if record.price is None else record.price // instrument.prices.number_step
         order.priority = record.priority
         order.created_at = record.created_at
         order.updated_at = record.updated_at
         order.self_trade_prevention = record.self_trade_prevention
         order.client_order_id = record.client_order_id
         order.expires_at = record.expires_at
-        order.filled = quantities.steps_of_own(record.filled_quantity)
-        order.filled_value = instrument.value_of_text(record.filled_value) if order.filled else 0
-        order.remaining = quantities.steps_of_own(record.remaining_quantity)
+        order.filled = filled = record.filled_quantity // lot
+        order.filled_value = instrument.value_of_text(record.filled_value) if filled else 0
+        order.remaining = record.remaining_quantity // lot
         order.status = record.status
         order.reason = record.reason
         order.version = record.version
@@ -222,5 +220,5 @@ class Order:
         if record.terms is not None:
             order.special = Special.restored(record.terms, instrument)
             if record.terms.shown_quantity is not None:
-                order.hidden = order.remaining - quantities.steps_of_own(record.terms.shown_quantity)
+                order.hidden = order.remaining - record.terms.shown_quantity // lot
         return order
