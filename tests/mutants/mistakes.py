@@ -55,7 +55,7 @@ MISTAKES = [
     Mistake(
         "the best level is the last that was made",
         "engine/book_side.py",
-        "if best is None or (price > best.price if self._best_index else price < best.price):",
+        "if best is None or (price > best.price if self._sign > 0 else price < best.price):",
         "if True:",
     ),
     Mistake(
@@ -124,8 +124,8 @@ MISTAKES = [
     Mistake(
         "deadlines are swept after the command",
         ENGINE,
-        "        resume_due(market)\n        self._carry_out(command)\n",
-        "        late, market.events = market.events, []\n        resume_due(market)\n        self._carry_out(command)\n"
+        "            resume_due(market)\n        self._carry_out(command)\n",
+        "            resume_due(market)\n        late, market.events = market.events, []\n        self._carry_out(command)\n"
         "        events[:] = [*market.events, *late]\n        market.events = events\n",
     ),
     Mistake(
@@ -232,7 +232,7 @@ MISTAKES = [
     Mistake(
         "the kill switch takes new orders",
         SUBMITTING,
-        "if market.controls.is_killed(command.user_id, command.symbol):",
+        "if controls.kills and controls.is_killed(command.user_id, command.symbol):",
         "if False:",
     ),
     Mistake(
@@ -380,7 +380,7 @@ MISTAKES = [
     Mistake(
         "one user's orders trade with each other",
         MATCHING,
-        "            if maker.user_id == taker.user_id and taker.self_trade_prevention is not SelfTradePrevention.NONE:\n"
+        "            if maker.user_id == taker.user_id and taker.self_trade_prevention is not _UNPREVENTED:\n"
         "                if self._prevent(",
         "            if False:\n                if self._prevent(",
     ),

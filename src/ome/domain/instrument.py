@@ -17,30 +17,34 @@ BEYOND: Final = -2
 class Grid:
     """Evenly spaced decimals: multiples of a tick or of a lot. Steps are counts of it; numbers are as in `domain.numbers`."""
 
-    __slots__ = ("_decimals", "_mantissa", "number_step", "units")
+    __slots__ = ("decimals", "mantissa", "number_step", "units")
 
     def __init__(self, step: int) -> None:
         """`step` is the tick or lot as a canonical number above zero."""
-        self._mantissa, self._decimals = unpack(step)
-        self.number_step = self._mantissa * 10
+        self.mantissa, self.decimals = unpack(step)
+        """The step, counted in its last decimal, and how many decimals its numbers have."""
+        self.number_step = self.mantissa * 10
         """By how much the numbers of neighbouring steps differ."""
-        self.units = self._mantissa * POWER_OF_TEN[MAX_DECIMALS - self._decimals]
+        self.units = self.mantissa * POWER_OF_TEN[MAX_DECIMALS - self.decimals]
         """A step, counted in the smallest number that there is: what positions are counted in."""
 
     def steps(self, number: int) -> int:
         """How many steps a canonical number is: exact, or OFF_GRID between two, or BEYOND when too large to keep."""
-        mantissa, decimals = divmod(number, 10)
-        if decimals > self._decimals:
-            return OFF_GRID
-        units = mantissa * POWER_OF_TEN[self._decimals - decimals]
+        units, missing = number // 10, self.decimals - number % 10
+        if missing:
+            if missing < 0:
+                return OFF_GRID
+            units *= POWER_OF_TEN[missing]
         if units > MAX_UNITS:
             return BEYOND
-        count, rest = divmod(units, self._mantissa)
+        if self.mantissa == 1:
+            return units
+        count, rest = divmod(units, self.mantissa)
         return OFF_GRID if rest else count
 
     def number(self, steps: int) -> int:
         """The number for a count of steps, with the grid's own decimals: what events and records carry."""
-        return steps * self.number_step + self._decimals
+        return steps * self.number_step + self.decimals
 
     def steps_of_own(self, number: int) -> int:
         """The inverse of `number`, for numbers that this grid made (in recovery)."""
@@ -49,7 +53,7 @@ class Grid:
     def floor(self, number: int) -> int:
         """How many whole steps are in a number, whatever its decimals (for a price from before a change of tick)."""
         mantissa, decimals = divmod(number, 10)
-        return mantissa * POWER_OF_TEN[self._decimals] // (self._mantissa * POWER_OF_TEN[decimals])
+        return mantissa * POWER_OF_TEN[self.decimals] // (self.mantissa * POWER_OF_TEN[decimals])
 
     @property
     def largest(self) -> int:
@@ -59,17 +63,7 @@ class Grid:
     @property
     def most_steps(self) -> int:
         """How many steps the largest number is."""
-        return MAX_UNITS // self._mantissa
-
-    @property
-    def decimals(self) -> int:
-        """How many decimals its numbers have."""
-        return self._decimals
-
-    @property
-    def mantissa(self) -> int:
-        """The step, counted in its last decimal."""
-        return self._mantissa
+        return MAX_UNITS // self.mantissa
 
 
 class Instrument:

@@ -12,7 +12,7 @@ in lots and follow from the open orders, waiting stops included (S5); positions 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ome.domain.digests import digest
 from ome.domain.enums import Side
@@ -22,6 +22,9 @@ from ome.domain.records import PositionRecord
 
 if TYPE_CHECKING:
     from ome.engine.order import Order
+
+
+_BUY: Final = Side.BUY
 
 
 class User:
@@ -65,29 +68,23 @@ class Accounts:
     # What happens to orders
 
     def opened(self, order: Order) -> None:
-        """An order is open from now on, with all that remains of it."""
-        self.opened_all((order,))
-
-    def opened_all(self, orders: Iterable[Order]) -> None:
-        """`opened`, for each. All orders of one user share one string for it."""
-        users, buy = self._users, Side.BUY
-        for order in orders:
-            user_id, symbol = order.user_id, order.instrument.symbol
-            user = users.get(user_id)
-            if user is None:
-                user = users[user_id] = User(user_id)
-            account = user.accounts.get(symbol)
-            if account is None:
-                account = user.accounts[symbol] = Account(user, symbol)
-            order.account = account
-            order.user_id = user.id
-            user.orders[order.id] = order
-            user.open_orders += 1
-            account.open_orders += 1
-            if order.side is buy:
-                account.buying += order.remaining
-            else:
-                account.selling += order.remaining
+        """An order is open from now on, with all that remains of it. All orders of one user share one string for it."""
+        user_id, symbol = order.user_id, order.instrument.symbol
+        user = self._users.get(user_id)
+        if user is None:
+            user = self._users[user_id] = User(user_id)
+        account = user.accounts.get(symbol)
+        if account is None:
+            account = user.accounts[symbol] = Account(user, symbol)
+        order.account = account
+        order.user_id = user.id
+        user.orders[order.id] = order
+        user.open_orders += 1
+        account.open_orders += 1
+        if order.side is _BUY:
+            account.buying += order.remaining
+        else:
+            account.selling += order.remaining
 
     @staticmethod
     def resized(order: Order, lots: int) -> None:

@@ -18,14 +18,8 @@ from ome.engine.order_book import OrderBook
 from ome.engine.refusal import Refusal
 from ome.engine.special import STOP_TYPES, Special
 
-
-class Admitted(NamedTuple):
-    """A new order that passed: ticks, lots, microseconds, and what it asks for beyond those."""
-
-    price: int | None
-    quantity: int
-    expires_at: int | None
-    special: Special | None
+Admitted = tuple[int | None, int, int | None, Special | None]
+"""A new order that passed: its price in ticks, quantity in lots, deadline in microseconds, and what it asks for beyond those."""
 
 
 class Change(NamedTuple):
@@ -38,24 +32,31 @@ class Change(NamedTuple):
 
 
 def admit(command: NewOrder, book: OrderBook, time: int) -> Admitted:
-    """Check a new order against its book. Raises Refusal."""
-    _check_state(command, book)
-    instrument, terms = book.instrument, command.terms
-    price = _steps(instrument.prices, command.price)
+    """Check a new order against its book. Raises Refusal. What can't be wrong with a plain order isn't looked at."""
+    if book.state is not _OPEN:
+        _check_state(command, book)
+    instrument, terms, rules = book.instrument, command.terms, book.rules
+    price = None if command.price is None else instrument.prices.steps(command.price)
     quantity = instrument.quantities.steps(command.quantity)
     special = None if terms is None else _special(terms, instrument)
-    _check_steps(instrument, [price, *_prices(special)], [quantity, *_quantities(special)])
-    _check_size(book, quantity, special)
-    _check_trail(special)
-    _check_band(book, price)
-    if command.expires_at is not None and command.expires_at <= time:
-        raise Refusal(Reason.EXPIRES_AT_IN_PAST)
-    if command.type not in STOP_TYPES:
-        _check_post_only(book, command.side, price, special)
+    if special is not None or quantity < 0 or (price is not None and price < 0):
+        _check_steps(instrument, [price, *_prices(special)], [quantity, *_quantities(special)])
+    if rules.max_order_quantity is not None:
+        _check_maximum(book, quantity)
+    if special is not None:
+        _check_display(book, quantity, special)
+        _check_minimum(book, quantity, special)
+        _check_trail(special)
+    if rules.price_band_percent is not None:
+        _check_band(book, price)
     expires_at = command.expires_at
-    if command.time_in_force is TimeInForce.DAY:
-        expires_at = time_in_force.next_session_close(book.rules.session_close_s, time)
-    return Admitted(price, quantity, expires_at, special)
+    if expires_at is not None and expires_at <= time:
+        raise Refusal(Reason.EXPIRES_AT_IN_PAST)
+    if (special is not None or book.state is not _OPEN) and command.type not in STOP_TYPES:
+        _check_post_only(book, command.side, price, special)
+    if command.time_in_force is _DAY:
+        expires_at = time_in_force.next_session_close(rules.session_close_s, time)
+    return price, quantity, expires_at, special
 
 
 def check_change(command: ModifyOrder, order: Order, book: OrderBook, time: int, *, is_killed: bool) -> Change:
@@ -104,6 +105,8 @@ def only_lowers(command: ModifyOrder, order: Order, price: int | None, quantity:
     return price == order.price and 0 <= quantity <= order.quantity and all(field is None for field in others)
 
 
+_OPEN: Final = MarketState.OPEN
+_DAY: Final = TimeInForce.DAY
 MAX_SLICES: Final = 1000
 """Slices that an iceberg may have: one taker can meet all of them, and each is a trade of the same command."""
 _STATE_REASONS: Final = {MarketState.HALTED: Reason.MARKET_HALTED, MarketState.CANCEL_ONLY: Reason.MARKET_CANCEL_ONLY}
@@ -212,15 +215,8 @@ def _check_steps(instrument: Instrument, ticks: list[int | None], lots: list[int
         raise Refusal(Reason.QUANTITY_TOO_LARGE, quantities.largest)
 
 
-def _check_size(book: OrderBook, quantity: int, special: Special | None) -> None:
-    """What the instrument's maximum and an order's own quantities allow (R1, T6, T7)."""
-    _check_maximum(book, quantity)
-    if special is not None:
-        _check_display(book, quantity, special)
-        _check_minimum(book, quantity, special)
-
-
 def _check_maximum(book: OrderBook, quantity: int) -> None:
+    """What the instrument's maximum allows (R1)."""
     maximum = book.rules.max_order_quantity
     if maximum is not None and quantity > book.instrument.quantities.floor(maximum):
         raise Refusal(Reason.QUANTITY_ABOVE_MAXIMUM, maximum)

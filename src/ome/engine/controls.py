@@ -25,14 +25,17 @@ NO_LIMITS: Final = Limits()
 
 
 class Controls:
-    """All of a shard. `kills` has (user, symbol) of each switch that is on, `limits` each user's by symbol."""
+    """All of a shard. `kills` has (user, symbol) of each switch that is on, `limits` each user's by symbol; `next_timer` is the
+    soonest deadline of a timer, in microseconds, or None.
+    """
 
-    __slots__ = ("_active", "_digest", "_pictures", "_timers", "kills", "limits")
+    __slots__ = ("_active", "_digest", "_pictures", "_timers", "kills", "limits", "next_timer")
 
     def __init__(self) -> None:
         self.kills: set[tuple[str, str]] = set()
         self.limits: dict[str, dict[str, Limits]] = {}
         self._timers: SortedDict[tuple[int, str], None] = SortedDict()
+        self.next_timer: int | None = None
         self._active: dict[Key, ControlRecord] = {}
         self._pictures: dict[Key, ControlRecord] = {}
         self._digest = 0
@@ -105,11 +108,6 @@ class Controls:
         """The same, at once."""
         return [user_id for _, user_id in self._timers.irange(maximum=(time, "\U0010ffff"))]
 
-    @property
-    def next_timer(self) -> int | None:
-        """The soonest deadline, in microseconds."""
-        return self._timers.peekitem(0)[0][0] if self._timers else None
-
     def active(self) -> list[ControlRecord]:
         """All that is in force, in order of kind, user and symbol."""
         return [record for _, record in sorted(self._active.items())]
@@ -165,6 +163,7 @@ class Controls:
             self.limits.setdefault(record.user_id, {})[record.symbol] = record.limits
         elif record.until is not None:
             self._timers[record.until, record.user_id] = None
+            self._look_at_timers()
 
     def _forget(self, record: ControlRecord) -> None:
         if record.kind is ControlKind.KILL:
@@ -176,3 +175,7 @@ class Controls:
                 del self.limits[record.user_id]
         elif record.until is not None:
             del self._timers[record.until, record.user_id]
+            self._look_at_timers()
+
+    def _look_at_timers(self) -> None:
+        self.next_timer = self._timers.peekitem(0)[0][0] if self._timers else None

@@ -5,8 +5,8 @@ same commands give the same events and the same state hash, at any split into ba
 an event; an exception out of `apply` is a bug, and the engine must not be used after it.
 
 What it knows is a `Market`; what each command does to that stands in a module named after it. Only the runner calls it. Costs,
-with n orders and p price levels in a book: an order that rests O(log p) for a new level and O(1) else; a trade O(1); a cancel
-O(1), or O(log p) when it empties its level.
+with p price levels in a book: a trade O(1); an order that rests and a cancel O(1), or where that makes or empties a level what
+`book_side` says of it.
 """
 
 from __future__ import annotations
@@ -79,8 +79,10 @@ class Engine:
             raise InvariantBroken(f"command {position} at {time} cannot follow {market.position} at {market.time}")
         market.position, market.time = position, time
         events = market.events = []
-        events.extend(self._withdrawals.pass_time(time, EXPIRY_CHUNK if isinstance(command, AdvanceTime) else None))
-        resume_due(market)
+        if self._withdrawals.is_due(time):
+            events.extend(self._withdrawals.pass_time(time, EXPIRY_CHUNK if isinstance(command, AdvanceTime) else None))
+        if market.halts:
+            resume_due(market)
         self._carry_out(command)
         if market.stirred_books:
             run_stops(market)

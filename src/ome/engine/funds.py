@@ -71,18 +71,19 @@ class Funds:
         """`limit_of` says how far an order may trade now, and why no further."""
         self._limit_of = limit_of
         self._ledger = Ledger()
-        self._terms: dict[str, Terms] = {}
+        self.terms: dict[str, Terms] = {}
+        """Of each symbol that names two assets; where there is none, nothing below is of any concern to orders."""
         self._balance_pictures: dict[Key, BalanceRecord] = {}
         self._asset_pictures: dict[str, AssetRecord] = {}
 
     def define(self, book: OrderBook) -> None:
         """Take in how a symbol's orders are paid from now on; it has none now."""
         instrument, rules = book.instrument, book.rules
-        self._terms.pop(instrument.symbol, None)
+        self.terms.pop(instrument.symbol, None)
         if rules.base_asset is not None and rules.quote_asset is not None:
             tick, lot = instrument.prices, instrument.quantities
             tick_lot = tick.mantissa * lot.mantissa * POWER_OF_TEN[AMOUNT_DECIMALS - tick.decimals - lot.decimals]
-            self._terms[instrument.symbol] = Terms(
+            self.terms[instrument.symbol] = Terms(
                 rules.base_asset,
                 rules.quote_asset,
                 lot.mantissa * POWER_OF_TEN[AMOUNT_DECIMALS - lot.decimals],
@@ -95,7 +96,7 @@ class Funds:
 
     def open(self, book: OrderBook, order: Order) -> None:
         """Hold what a new order needs. Raises Refusal, before anything has changed."""
-        terms = self._terms.get(order.instrument.symbol)
+        terms = self.terms.get(order.instrument.symbol)
         if terms is None or (order.side is Side.BUY and order.type in _PRICED_LATER):
             return
         if not self._can_pay(terms, book, order):
@@ -105,7 +106,7 @@ class Funds:
         """Hold what a stop needs that becomes a MARKET or LIMIT order now, beyond what it holds since it was accepted; whether
         there is so much.
         """
-        terms = self._terms.get(order.instrument.symbol)
+        terms = self.terms.get(order.instrument.symbol)
         if terms is None or order.side is Side.SELL or order.type is OrderType.STOP_LIMIT:
             return True
         return self._can_pay(terms, book, order)
@@ -114,7 +115,7 @@ class Funds:
         """Hold what an open order will need with another price, and so many lots that remain. Raises Refusal, before anything has
         changed; never where it needs no more than before.
         """
-        terms = self._terms.get(order.instrument.symbol)
+        terms = self.terms.get(order.instrument.symbol)
         if terms is None:
             return
         asset = terms.pays_with(order.side)
@@ -126,7 +127,7 @@ class Funds:
 
     def reduced(self, order: Order, lots: int) -> None:
         """So many lots of an open order will not trade any more: prevented, cancelled, expired."""
-        terms = self._terms.get(order.instrument.symbol)
+        terms = self.terms.get(order.instrument.symbol)
         if terms is not None:
             self._ledger.release(order.user_id, terms.pays_with(order.side), terms.held(order.side, order.price, lots))
 
@@ -134,7 +135,7 @@ class Funds:
         """Two orders have traded: the buyer's quote asset goes to the seller, the seller's base asset to the buyer, fees to the
         venue, and what the buyer held beyond that is available again.
         """
-        terms = self._terms.get(taker.instrument.symbol)
+        terms = self.terms.get(taker.instrument.symbol)
         if terms is None:
             return
         value, quantity = lots * price * terms.tick_lot, lots * terms.lot
@@ -207,9 +208,9 @@ class Funds:
     def check_invariants(self, orders: Iterable[Order]) -> None:
         """What `Ledger.check_invariants` does, with what the open orders imply."""
         implied: defaultdict[Key, int] = defaultdict(int)
-        if self._terms:
+        if self.terms:
             for order in orders:
-                terms = self._terms.get(order.instrument.symbol)
+                terms = self.terms.get(order.instrument.symbol)
                 if terms is not None:
                     held = terms.held(order.side, order.price, order.remaining)
                     implied[order.user_id, terms.pays_with(order.side)] += held

@@ -59,12 +59,10 @@ def unlisted_book(market: Market, symbol: str) -> OrderBook:
     return OrderBook(Instrument(symbol, DEFAULT_TICK_SIZE, DEFAULT_LOT_SIZE), market.time)
 
 
-def list_if_new(market: Market, book: OrderBook) -> None:
+def list_symbol(market: Market, book: OrderBook) -> None:
     """List a symbol whose first order has been accepted."""
-    symbol = book.instrument.symbol
-    if symbol not in market.books:
-        market.books[symbol] = book
-        tell_instrument(market, book)
+    market.books[book.instrument.symbol] = book
+    tell_instrument(market, book)
 
 
 def _check_room_for_symbol(market: Market) -> None:

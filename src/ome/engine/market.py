@@ -123,28 +123,26 @@ class Market:
         self.priority_count += 1
         return self.priority_count
 
-    def hold(self, order: Order) -> None:
-        """An open order is the engine's until it ends."""
-        self.orders[order.id] = order
-        self.accounts.opened(order)
-
     def forget(self, order: Order, remained: int = 0) -> None:
         """An order that has ended, with so many lots unfilled, is no longer the engine's: the database has it."""
         del self.orders[order.id]
         self.accounts.closed(order, remained)
-        self.deadlines.drop(order)
+        if order.expires_at is not None:
+            self.deadlines.drop(order)
 
     def rest(self, book: OrderBook, order: Order) -> None:
         """What is left becomes part of the book, an iceberg with its first slice (M2, T6)."""
-        order.show_slice()
+        if order.special is not None:
+            order.show_slice()
         book.add(order)
         self.touch(book)
-        self.deadlines.add(order)
+        if order.expires_at is not None:
+            self.deadlines.add(order)
 
     def end(self, order: Order, status: OrderStatus, reason: Reason, *, holds: bool = True) -> None:
         """End an order with some of it unfilled, taking it out of the book if it is in it, and what it holds out of its hold."""
         book = self.books[order.instrument.symbol]
-        if holds:
+        if holds and self.funds.terms:
             self.funds.reduced(order, order.remaining)
         if order.level is not None:
             book.remove(order)
@@ -177,7 +175,7 @@ class Market:
     def limit_of(self, book: OrderBook, order: Order) -> tuple[int | None, Reason | None]:
         """How far an order may trade now, and why what that leaves over is cancelled (T3, H2, R1)."""
         percent = None
-        if order.user_id in self.controls.limits:
+        if self.controls.limits and order.user_id in self.controls.limits:
             limits = self.controls.limits_of(order.user_id, book.instrument.symbol)
             percent = None if limits is None else limits.price_collar_percent
         return limit_of(book, order.side, order.price, order.special, percent)
@@ -196,7 +194,7 @@ class Market:
     def close_books(self) -> None:
         """Tell what the command has changed in public: each book's levels, and in an auction what it would give now (D1, H3)."""
         for book in self.touched_books.values():
-            if book.is_touched:
+            if book.touched:
                 self.events.append(book.take_changes(self.time))
             if book.state is MarketState.AUCTION:
                 self.events.append(auction_indicated(book, self.time, book.next_sequence()))

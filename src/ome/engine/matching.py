@@ -20,6 +20,8 @@ from ome.engine.auction import crossing_pair, indication, taker_and_maker
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
 
+_BUY: Final = Side.BUY
+_UNPREVENTED: Final = SelfTradePrevention.NONE
 _ENDS_TAKER: Final = frozenset(
     {SelfTradePrevention.CANCEL_NEWEST, SelfTradePrevention.CANCEL_BOTH, SelfTradePrevention.DECREMENT}
 )
@@ -64,15 +66,15 @@ class Matcher:
 
         Appends a `Traded` for each trade, and a `SelfTradePrevented` for each that was prevented (P2).
         """
-        side = book.opposite(taker.side)
-        buys = taker.side is Side.BUY
+        buys = taker.side is _BUY
+        side = book.asks if buys else book.bids
         while taker.remaining:
             level = side.best
             if level is None or (limit is not None and (level.price > limit if buys else level.price < limit)):
                 return Outcome.DONE
             maker = level.head
             assert maker is not None  # noqa: S101  an emptied level is gone at once (M4)
-            if maker.user_id == taker.user_id and taker.self_trade_prevention is not SelfTradePrevention.NONE:
+            if maker.user_id == taker.user_id and taker.self_trade_prevention is not _UNPREVENTED:
                 if self._prevent(book, taker, maker, level.price, time, events):
                     return Outcome.PREVENTED
             else:
@@ -107,7 +109,7 @@ class Matcher:
         quantities = instrument.quantities
         book.note_last(price, lots, time)
         self.trade_count += 1
-        buyer, seller = (taker, maker) if taker.side is Side.BUY else (maker, taker)
+        buyer, seller = (taker, maker) if taker.side is _BUY else (maker, taker)
         self._hooks.traded(buyer, seller, lots, price)
         self._hooks.settled(taker, maker, lots, price)
         trade = TradeRecord(

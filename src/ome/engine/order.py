@@ -5,7 +5,7 @@ Mutable and never shown to anybody outside the engine: `record` makes the immuta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ome.domain.enums import LAST_OPEN, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.instrument import Instrument
@@ -16,6 +16,11 @@ from ome.engine.special import Special
 if TYPE_CHECKING:
     from ome.engine.accounts import Account
     from ome.engine.price_level import PriceLevel
+
+
+_PENDING: Final = OrderStatus.PENDING
+_PARTIALLY_FILLED: Final = OrderStatus.PARTIALLY_FILLED
+_FILLED: Final = OrderStatus.FILLED
 
 
 class Order:
@@ -96,7 +101,7 @@ class Order:
         self.filled = 0
         self.filled_value = 0
         self.remaining = quantity
-        self.status = OrderStatus.PENDING
+        self.status = _PENDING
         self.reason: Reason | None = None
         self.version = 1
         self.level: PriceLevel | None = None
@@ -147,7 +152,7 @@ class Order:
         self.filled += lots
         self.filled_value += lots * price
         remaining = self.remaining = self.remaining - lots
-        self.status = OrderStatus.PARTIALLY_FILLED if remaining else OrderStatus.FILLED
+        self.status = _PARTIALLY_FILLED if remaining else _FILLED
         self.updated_at = time
         self.picture = None
 
@@ -163,20 +168,21 @@ class Order:
         """The picture of it as it stands; made once and kept until it changes."""
         picture = self.picture
         if picture is None:
-            quantities = self.instrument.quantities
-            price = self.price
+            instrument = self.instrument
+            lots, ticks, price = instrument.quantities, instrument.prices, self.price
+            lot, decimals = lots.number_step, lots.decimals  # what `Grid.number` does, without its calls
             picture = self.picture = OrderRecord(
                 self.id,
                 self.user_id,
-                self.instrument.symbol,
+                instrument.symbol,
                 self.side,
                 self.type,
                 self.time_in_force,
-                quantities.number(self.quantity),
-                None if price is None else self.instrument.prices.number(price),
-                quantities.number(self.filled),
-                self.instrument.value_text(self.filled_value) if self.filled else "0",
-                quantities.number(self.remaining),
+                self.quantity * lot + decimals,
+                None if price is None else price * ticks.number_step + ticks.decimals,
+                self.filled * lot + decimals,
+                instrument.value_text(self.filled_value) if self.filled else "0",
+                self.remaining * lot + decimals,
                 self.status,
                 self.reason,
                 self.version,
@@ -186,7 +192,7 @@ class Order:
                 self.expires_at,
                 self.created_at,
                 self.updated_at,
-                None if self.special is None else self.special.terms(self.instrument, self.hidden, self.remaining),
+                None if self.special is None else self.special.terms(instrument, self.hidden, self.remaining),
             )
         return picture
 

@@ -7,6 +7,7 @@ quantities and the next sequence number (D1).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from ome.domain.enums import MarketState, Side
 from ome.domain.errors import InvariantBroken
@@ -19,6 +20,8 @@ from ome.engine.order import Order
 from ome.engine.price_bounds import Band, price_band
 from ome.engine.stop_book import StopBook
 
+_BUY: Final = Side.BUY
+
 
 class OrderBook:
     """The market in one symbol. `last_price` and `last_quantity` are numbers, None before the first trade:
@@ -26,7 +29,6 @@ class OrderBook:
     """
 
     __slots__ = (
-        "_touched",
         "asks",
         "bids",
         "digest",
@@ -40,6 +42,7 @@ class OrderBook:
         "sequence",
         "state",
         "stops",
+        "touched",
         "traded",
     )
 
@@ -58,7 +61,8 @@ class OrderBook:
         self.last_quantity: int | None = None
         self.last_trade_at: int | None = None
         self.digest = 0
-        self._touched: dict[tuple[Side, int], int] = {}
+        self.touched: dict[tuple[Side, int], int] = {}
+        """The levels that have changed since the last `take_changes`: the number of each one's price, by side and ticks."""
 
     def side(self, side: Side) -> BookSide:
         """The resting orders of one side."""
@@ -70,13 +74,13 @@ class OrderBook:
 
     def add(self, order: Order) -> None:
         """Rest an order at the back of its level."""
-        self.side(order.side).add(order)
+        (self.bids if order.side is _BUY else self.asks).add(order)
         self.touch(order)
 
     def remove(self, order: Order) -> None:
         """Take a resting order out."""
         self.touch(order)
-        self.side(order.side).remove(order)
+        (self.bids if order.side is _BUY else self.asks).remove(order)
 
     def resized(self, order: Order, shown_before: int, hidden_before: int) -> None:
         """A resting order shows or hides another number of lots than before: its level follows."""
@@ -131,8 +135,8 @@ class OrderBook:
     @property
     def band(self) -> Band | None:
         """The prices that may trade now (H2); None where the instrument has no band, or there is no reference."""
-        percent, reference_twice = self.rules.price_band_percent, self.reference_twice
-        if percent is None or reference_twice is None:
+        percent = self.rules.price_band_percent
+        if percent is None or (reference_twice := self.reference_twice) is None:
             return None
         band = price_band(reference_twice, percent)
         return Band(band.lowest, min(band.highest, self.instrument.prices.most_steps))
@@ -140,13 +144,8 @@ class OrderBook:
     def touch(self, order: Order) -> None:
         """Note that the level at this order's price changes, its price as a number: the tick may change first."""
         price = order.price
-        if price is not None and (order.side, price) not in self._touched:
-            self._touched[order.side, price] = self.instrument.prices.number(price)
-
-    @property
-    def is_touched(self) -> bool:
-        """Whether any level has changed since the last `take_changes`."""
-        return bool(self._touched)
+        if price is not None and (order.side, price) not in self.touched:
+            self.touched[order.side, price] = self.instrument.prices.number(price)
 
     def next_sequence(self) -> int:
         """The next number of the symbol's public sequence."""
@@ -155,15 +154,14 @@ class OrderBook:
 
     def take_changes(self, time: int) -> BookChanged:
         """The levels that changed since the last call, as they are now."""
-        quantities = self.instrument.quantities
-        levels = []
-        for (side, ticks), price in self._touched.items():
-            level = self.side(side).level(ticks)
+        lots, levels = self.instrument.quantities, []
+        for (side, ticks), price in self.touched.items():
+            level = (self.bids if side is _BUY else self.asks).level(ticks)
             if level is None:
-                levels.append((side, price, quantities.number(0), 0))
+                levels.append((side, price, lots.decimals, 0))
             else:
-                levels.append((side, price, quantities.number(level.quantity), level.count))
-        self._touched = {}
+                levels.append((side, price, level.quantity * lots.number_step + lots.decimals, level.count))
+        self.touched = {}
         return BookChanged(self.instrument.symbol, self.next_sequence(), time, levels)
 
     def orders(self) -> Iterator[Order]:

@@ -18,6 +18,8 @@ def limit_of(
 
     With it the reason to cancel what a bound leaves over; None where that is the order's own limit.
     """
+    if special is None and collar_percent is None and book.rules.price_band_percent is None:
+        return price, None
     limit, reason = price, None
     best = book.opposite(side).best
     bounds: list[tuple[int, Reason]] = []

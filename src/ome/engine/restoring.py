@@ -56,28 +56,28 @@ def _restore_positions(market: Market, positions: Iterable[PositionRecord]) -> N
 
 def _restore_orders(market: Market, part: OpenOrders, waiting: list[Order]) -> None:
     """Put orders into their levels, those that wait for a price into `waiting`. Most of the time of a start is spent here."""
-    books, orders, restored = market.books, market.orders, Order.restored
-    opened: list[Order] = []
+    books, orders, restored, opened = market.books, market.orders, Order.restored, market.accounts.opened
+    standing: list[Order] = []
     record = None
     try:
         for record, counted in zip(part.records, part.digests, strict=True):
             order = restored(record, books[record.symbol].instrument)
             order.digest = counted
             orders[order.id] = order
-            opened.append(order)
+            opened(order)
+            standing.append(order)
     except (LookupError, ValueError) as error:
         name = "" if record is None else f" {record.id} of {record.symbol}"
         raise InvariantBroken(f"order{name} can't be restored: {error!r}") from error
-    market.accounts.opened_all(opened)
-    _line_up(books, opened, waiting)
+    _line_up(books, standing, waiting)
     market.digest_sum += sum(part.digests)
 
 
-def _line_up(books: Mapping[str, OrderBook], opened: Iterable[Order], waiting: list[Order]) -> None:
+def _line_up(books: Mapping[str, OrderBook], orders: Iterable[Order], waiting: list[Order]) -> None:
     """Let each order join the back of its level. Those of one level come together, mostly: it is looked up for the first."""
     pending_trigger = OrderStatus.PENDING_TRIGGER
     instrument = side = level = None
-    for order in opened:
+    for order in orders:
         if order.status is pending_trigger:
             waiting.append(order)
         elif level is None or order.price != level.price or order.side is not side or order.instrument is not instrument:

@@ -7,7 +7,7 @@ from ome.domain.events import OrderAccepted, OrderRejected
 from ome.domain.ids import make_id
 from ome.domain.reasons import Reason
 from ome.engine.admission import admit, rejected
-from ome.engine.instruments import list_if_new, unlisted_book
+from ome.engine.instruments import list_symbol, unlisted_book
 from ome.engine.limits import Ask
 from ome.engine.market import Market
 from ome.engine.order import Order
@@ -19,13 +19,14 @@ from ome.engine.trading import enter
 
 def new_order(market: Market, command: NewOrder) -> None:
     """Carry out a submit."""
-    order_id = make_id(market.shard, market.position)
+    order_id, controls = make_id(market.shard, market.position), market.controls
     try:
-        if market.controls.is_killed(command.user_id, command.symbol):
+        if controls.kills and controls.is_killed(command.user_id, command.symbol):
             raise Refusal(Reason.KILL_SWITCH)
-        book = market.books.get(command.symbol) or unlisted_book(market, command.symbol)
+        listed = market.books.get(command.symbol)
+        book = unlisted_book(market, command.symbol) if listed is None else listed
         price, quantity, expires_at, special = admitted = admit(command, book, market.time)
-        if command.user_id in market.controls.limits:
+        if controls.limits and command.user_id in controls.limits:
             market.check_limits(Ask.of_new(command, admitted), command.user_id, book)
         order = Order(
             order_id,
@@ -43,14 +44,16 @@ def new_order(market: Market, command: NewOrder) -> None:
             expires_at,
             special,
         )
-        market.funds.open(book, order)
+        if market.funds.terms:
+            market.funds.open(book, order)
     except Refusal as refusal:
         _reject(market, order_id, command, refusal)
         return
-    list_if_new(market, book)
+    if listed is None:
+        list_symbol(market, book)
     order.priority = market.next_priority()
-    market.changed_orders[order_id] = order
-    market.hold(order)
+    market.orders[order_id] = market.changed_orders[order_id] = order
+    market.accounts.opened(order)
     if order.type in STOP_TYPES:
         wait(market, book, order)
     else:

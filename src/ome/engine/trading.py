@@ -46,7 +46,7 @@ def match_and_settle(market: Market, book: OrderBook, order: Order, limit: int |
     if matcher.trade_count != trades:
         market.events.append(OrderFilled(order.record()))
         market.stirred_books[book.instrument.symbol] = book
-    if book.is_touched:
+    if book.touched:
         market.touch(book)
     if outcome is Outcome.PREVENTED:
         market.end(order, OrderStatus.CANCELLED, Reason.SELF_TRADE_PREVENTED)

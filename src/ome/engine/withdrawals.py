@@ -45,6 +45,11 @@ class Withdrawals:
         book = self._books.get(symbol)
         return () if book is None else chain(book.orders(), book.stops)
 
+    def is_due(self, time: int) -> bool:
+        """Whether a deadline or a timer has come."""
+        deadline, timer = self._deadlines.soonest, self._controls.next_timer
+        return (deadline is not None and deadline <= time) or (timer is not None and timer <= time)
+
     def pass_time(self, time: int, most: int | None) -> list[ControlChanged]:
         """End the orders whose deadline has come, then those of users whose timer has, the soonest first, at most so many.
 

@@ -180,7 +180,7 @@ def test_changes_are_absolute_and_taken_once() -> None:
     change = book.take_changes(8)
     assert (change.sequence, change.time) == (2, 8)
     assert change.levels == [(Side.BUY, pack(500, 2), pack(5, 1), 1), (Side.BUY, pack(495, 2), pack(1, 1), 1)]
-    assert not book.is_touched
+    assert not book.touched
 
 
 class TestDeadlines:
