@@ -18,7 +18,7 @@ from pathlib import Path
 
 from faults import clock, corruption, disk, engines, kills, network, postgresql, power, syscalls
 from faults.run import Fault, Missing, Run
-from faults.table import HEAD, Row, total
+from faults.table import HEAD, Row, markdown, put, sentence, total
 
 ROWS = (
     *kills.FAULTS,
@@ -73,6 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
             say(line)
     if len(rows) > 1:
         say(total(rows))
+        say(sentence(rows, options.seed))
+    if options.readme is not None:
+        put(options.readme, markdown(rows, options.seed))
     return 0 if all(row.is_good for row in rows) else 1
 
 
@@ -90,6 +93,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         help="time to go on for, shared among the rows; each injects its least number whatever this says",
     )
     parser.add_argument("--least", type=int, default=0, help="injections of each row at least, instead of its own number")
+    parser.add_argument("--readme", type=Path, help="a file to put the table into, between its marks")
     return parser.parse_args(arguments)
 
 

@@ -180,7 +180,7 @@ FAULTS = (
     Fault("postgresql-kill", killed, 5, 15),
     Fault("postgresql-backends", backends_terminated, 50, 15),
     Fault("postgresql-gone-30s", gone, 1, 45),
-    Fault("postgresql-silent", silent, 2, 20),
-    Fault("postgresql-backend-stop", backend_stopped, 2, 20),
+    Fault("postgresql-silent", silent, 1, 15),
+    Fault("postgresql-backend-stop", backend_stopped, 1, 15),
     Fault("postgresql-standby", restarted_beside_a_standby, 3, 15),
 )

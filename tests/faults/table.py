@@ -1,12 +1,15 @@
-"""The one table: a row for each fault, printed as soon as it is known."""
+"""The one table: a row for each fault, printed as soon as it is known, and as it stands in the README."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from faults.run import Outcome
 
+MARKS = "<!-- faults: start -->", "<!-- faults: end -->"
+"""What the table of a README stands between."""
 HEAD = f"{'fault':<28}{'injected':>9}{'acknowledged':>14}{'lost':>6}{'doubled':>9}{'moved':>7}  {'result':<34}{'seconds':>8}"
 
 
@@ -67,3 +70,38 @@ def total(rows: Sequence[Row]) -> str:
     bad = [row.name for row in rows if not row.is_good]
     result = f"FAILED: {', '.join(bad)}" if bad else "ok" + (f", {skipped} skipped" if skipped else "")
     return f"{'all':<28}{numbers}  {result:<34}{sum(row.seconds for row in rows):>8.1f}"
+
+
+def sentence(rows: Sequence[Row], seed: int) -> str:
+    """A run in a sentence, to be quoted."""
+    found = [row.outcome.findings for row in rows if not row.is_canary]
+    bad = [row.name for row in rows if not row.is_good]
+    canaries = sum(row.is_canary and row.is_good and not row.skipped for row in rows)
+    return (
+        f"Seed {seed}: {sum(row.outcome.injected for row in rows if not row.is_canary):,} faults injected,"
+        f" {sum(each.acknowledged for each in found):,} orders acknowledged, {sum(each.lost for each in found)} lost,"
+        f" {sum(each.doubled for each in found)} doubled, {sum(each.moved for each in found)} moved in their queue;"
+        f" {canaries} of {sum(row.is_canary for row in rows)} builds with a known mistake found out;"
+        f" {sum(bool(row.skipped) for row in rows)} rows skipped, {len(bad)} failed{': ' if bad else ''}{', '.join(bad)};"
+        f" {sum(row.seconds for row in rows):,.0f} s."
+    )
+
+
+def markdown(rows: Sequence[Row], seed: int) -> str:
+    """A run as a README shows it."""
+    lines = ["| fault | injected | acknowledged | lost | doubled | moved | |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        found = row.outcome.findings
+        counts = (f"{row.outcome.injected:,}", f"{found.acknowledged:,}", found.lost, found.doubled, found.moved)
+        cells = (row.name, *("-" if row.skipped else str(count) for count in counts), row.result)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join((*lines, "", sentence(rows, seed)))
+
+
+def put(path: Path, text: str) -> None:
+    """Write a text between the marks of a file. ValueError where they aren't there."""
+    before, start, rest = path.read_text().partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not end:
+        raise ValueError(f"{path} has no marks {MARKS}")
+    path.write_text(f"{before}{start}\n{text}\n{end}{after}")
