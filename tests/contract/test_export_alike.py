@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.conftest import Templates
 from databases import Database
 from histories import write_history
 from ome.domain.errors import StorageUnusable
@@ -14,11 +15,11 @@ COMMANDS = 400
 
 
 @pytest.mark.parametrize("what", ["trades", "orders", "candles", "events"])
-async def test_every_database_is_exported_alike(database: Database, tmp_path: Path, what: str) -> None:
+async def test_every_database_is_exported_alike(database: Database, templates: Templates, tmp_path: Path, what: str) -> None:
     """Of the same history, a part as well as all of it, each database gives the file that SQLite gives."""
     twin = f"sqlite:///{tmp_path}/twin.db"
-    for url in (database.url, twin):
-        await write_history(url, COMMANDS, seed=3)
+    for filled in (database, Database("sqlite", twin, f"{tmp_path}/twin.db")):
+        await templates.fill(filled, "exported history", lambda url: write_history(url, COMMANDS, seed=3))
     for wanted in (Wanted(), Wanted("BBB", start=1_795_341_600_000_000, end=1_795_341_600_200_000, seconds=1)):
         texts = []
         for number, url in enumerate((database.url, twin)):

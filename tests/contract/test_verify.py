@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import LargeBinary, SmallInteger, Table, Text
 
+from contract.conftest import Templates
 from databases import Database
 from histories import write_history
 from ome.db import schema
@@ -46,6 +47,11 @@ def edits_of(table: Table) -> Iterator[tuple[str, str]]:
 
 
 BLOBS = "one byte more"
+
+
+async def a_history(url: str) -> None:
+    """Of a few commands, with rows in every table."""
+    await write_history(url, COMMANDS, funded=True)
 
 
 async def checked(url: str) -> Report:
@@ -83,11 +89,11 @@ async def test_a_database_without_history_is_sound(database: Database) -> None:
 
 
 @pytest.mark.parametrize("table", ORDERED_BY, ids=lambda table: table.name)
-async def test_an_edited_cell_is_found_in_every_column(database: Database, table: Table) -> None:
+async def test_an_edited_cell_is_found_in_every_column(database: Database, templates: Templates, table: Table) -> None:
     """Whichever cell of whichever table is changed, the report names the table and, but for what a row is found by and
     for blobs, the column.
     """
-    await write_history(database.url, COMMANDS, funded=True)
+    await templates.fill(database, "history", a_history)
     keys = [column.name for column in table.primary_key]
     places = ", ".join(keys)
     rows = await database.fetch(f"SELECT {places} FROM {table.name} ORDER BY {places}")
@@ -131,9 +137,9 @@ def blob(database: Database, value: bytes, random: Random) -> str:
 
 
 @pytest.mark.parametrize("table", [table for table in ORDERED_BY if table is not schema.engine], ids=lambda table: table.name)
-async def test_a_lost_row_is_found(database: Database, table: Table) -> None:
+async def test_a_lost_row_is_found(database: Database, templates: Templates, table: Table) -> None:
     """A row that has gone is missed, in the middle, at the start and at the end."""
-    await write_history(database.url, COMMANDS, funded=True)
+    await templates.fill(database, "history", a_history)
     keys = [column.name for column in table.primary_key]
     rows = await database.fetch(f"SELECT * FROM {table.name} ORDER BY {', '.join(keys)}")
     names = list(table.columns.keys())
@@ -173,7 +179,7 @@ def test_a_flipped_bit_in_the_file_is_found_or_harmless(history_file: Path, tmp_
 def history_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An SQLite database with a history, to copy from."""
     path = tmp_path_factory.mktemp("history") / "history.db"
-    asyncio.run(write_history(f"sqlite:///{path}", COMMANDS, funded=True))
+    asyncio.run(a_history(f"sqlite:///{path}"))
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from fractions import Fraction
 
 from ome.domain.enums import OrderStatus, Side
 from ome.domain.events import (
@@ -28,7 +27,7 @@ from ome.domain.events import (
 from ome.domain.records import AssetRecord, BalanceRecord, EngineState, InstrumentRecord, OrderRecord, SpecialTerms
 from reference.auction import Indication
 from reference.funds import FEES, OUTSIDE
-from reference.holdings import assert_same_holdings
+from reference.holdings import MONEY, assert_same_holdings, units
 from reference.pictures import DECIMALS, Outcome, Picture, Rules, Terms, Trade, exact, maybe_exact
 from reference.twin import Twin
 
@@ -171,20 +170,13 @@ def assert_same_state(twin: Twin, state: EngineState) -> None:
             assert queue_of(state, record.symbol, side) == [order.picture() for order in twin.queue(record.symbol, side)]
 
 
-def amount(text: str) -> int:
-    """A decimal text as a count of 10**-18, exactly."""
-    counted = Fraction(text) * 10**18
-    assert counted.denominator == 1, text
-    return counted.numerator
-
-
 def assert_same_accounts(twin: Twin, balances: Iterable[BalanceRecord], assets: Iterable[AssetRecord]) -> None:
     """Everybody has the same of everything, the venue too; nobody has less than nothing; what is reserved is what the open orders
     imply; and each asset adds up to zero.
     """
     reserved = twin.accounts.reserved(twin.markets, (*twin.resting, *twin.waiting))
     users = {key: total for key, total in twin.accounts.totals.items() if key[0] not in {OUTSIDE, FEES}}
-    told = {(row.user_id, row.asset): (amount(row.total), amount(row.reserved)) for row in balances}
+    told = {(row.user_id, row.asset): (units(row.total, MONEY), units(row.reserved, MONEY)) for row in balances}
     assert told == {key: (total, reserved.get(key, 0)) for key, total in users.items()}
     assert all(0 <= held <= total for total, held in told.values())
     sums: defaultdict[str, int] = defaultdict(int)
@@ -192,7 +184,7 @@ def assert_same_accounts(twin: Twin, balances: Iterable[BalanceRecord], assets: 
         sums[asset] += total
     for venue in assets:
         outside, fees = (twin.accounts.totals.get((owner, venue.asset), 0) for owner in (OUTSIDE, FEES))
-        assert (amount(venue.external), amount(venue.fees)) == (outside, fees)
+        assert (units(venue.external, MONEY), units(venue.fees, MONEY)) == (outside, fees)
         sums[venue.asset] += outside + fees
     assert not any(sums.values())
 

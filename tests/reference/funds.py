@@ -1,14 +1,12 @@
 """What the twin knows of money: who has how much of what. What is reserved is never kept: it is added up from the open orders.
 
-Every amount is a count of 10**-18: a price times a quantity. Shares are fractions, and rounded where rule F3 says so.
+Every amount is a count of 10**-18: a price times a quantity. Shares are rounded where rule F3 says so.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from fractions import Fraction
-from math import ceil
 from typing import NamedTuple
 
 from ome.domain.enums import OrderType, Side
@@ -29,7 +27,7 @@ class Hold(NamedTuple):
 
 def fee(value: int, basis_points: int) -> int:
     """What a trade costs: the exact share, or the next amount above it (F3)."""
-    return ceil(Fraction(value * basis_points, 10_000))
+    return -(-value * basis_points // 10_000)
 
 
 def price_of_a_lot(market: Market, price: int) -> int:

@@ -67,6 +67,6 @@ def assert_same_holdings(fills: Sequence[Fill], records: Sequence[PositionRecord
 
 def units(text: str, decimals: int) -> int:
     """Decimal text as a count of 10**-decimals; it has no more decimals than that."""
-    counted = Fraction(text) * 10**decimals
-    assert counted.denominator == 1
-    return int(counted)
+    whole, _, fraction = text.partition(".")
+    assert len(fraction) <= decimals, text
+    return int(whole + fraction.ljust(decimals, "0"))
