@@ -15,7 +15,7 @@ import msgspec
 import typer
 
 from ome import instrument_commands, key_commands
-from ome.config import Settings, SettingsError, load_settings
+from ome.config import Settings, SettingsError, load_settings, take_secret_files
 from ome.domain.clock import parse_time
 from ome.domain.errors import StorageError
 from ome.replay import FlowError, FlowFormat, ReplayError, generate, print_report, progress_bar, replay_file
@@ -77,6 +77,11 @@ app.add_typer(instrument_commands.app, name="instruments")
 
 def main() -> None:
     """The entry point of the command `ome`."""
+    try:
+        take_secret_files()
+    except SettingsError as error:
+        sys.stderr.write(f"ome: {error}\n")
+        raise SystemExit(2) from None
     app()
 
 

@@ -1,12 +1,15 @@
 """Every setting of the service: from the environment, or as a flag of the same name (`PORT=5001`, `ome serve --port 5001`).
 
-Each has its unit, default and meaning here, and nowhere else; a wrong one stops the start with its name.
+Each has its unit, default and meaning here, and nowhere else; a wrong one stops the start with its name. Secrets can come as
+files too, which `API_KEY_FILE` and `DATABASE_URL_FILE` name.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -178,8 +181,34 @@ def not_built() -> list[str]:
     return [name for name in NOT_BUILT if os.environ.get(name)]
 
 
+SECRETS: Final = ("API_KEY", "DATABASE_URL")
+"""Settings that may come as files."""
+
+
+def take_secret_files(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Put what each `<NAME>_FILE` of SECRETS names into `<NAME>`, without the end of its line, so that every command and setting
+    finds it there. Raises SettingsError for a file that can't be read or is empty, and where both are given.
+    """
+    for name in SECRETS:
+        path = environment.get(f"{name}_FILE")
+        if not path:
+            continue
+        if environment.get(name):
+            raise SettingsError(f"{name} and {name}_FILE are both set: leave one out")
+        try:
+            text = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise SettingsError(f"{name}_FILE: {path} can't be read: {reason}") from None
+        if not text.strip():
+            raise SettingsError(f"{name}_FILE: {path} is empty")
+        environment[name] = text
+        del environment[f"{name}_FILE"]
+
+
 def load_settings(arguments: list[str] | None = None) -> Settings:
     """The settings of this process: flags before environment before defaults. Raises SettingsError."""
+    take_secret_files()
     try:
         settings = Settings() if arguments is None else Settings(_cli_parse_args=arguments, _cli_prog_name="ome serve")
     except ValidationError as error:

@@ -36,7 +36,6 @@ from ome.api.routes.explain import ExplainRoutes
 from ome.api.routes.funds import FundsRoutes
 from ome.api.routes.keys import KeyRoutes
 from ome.api.routes.market import MarketRoutes
-from ome.api.routes.not_built import NotBuilt
 from ome.api.routes.orders import DeclaredOrders, Lists, MassCancel
 from ome.api.routes.past import PastRoutes
 from ome.api.routes.risk import RiskRoutes
@@ -118,7 +117,6 @@ def build_app(
         AdminRoutes(services),
         RiskRoutes(services),
         DemoRoutes(services),
-        NotBuilt(),
     ):
         routes.add_to(app)
     access.check(app)

@@ -16,8 +16,6 @@ from starlette.types import Message
 from fakes import NOW, FakeExchange, MakeApp, client_of, order_record
 from ome.api.dispatcher import WHOLE_ANSWER, Dispatcher
 from ome.api.paging import encode_cursor
-from ome.api.routes.not_built import NOT_BUILT
-from ome.domain.access import Access
 from ome.domain.clock import now_us, parse_time
 from ome.domain.enums import OrderStatus, Side
 from ome.domain.errors import NotAccepting, Pending, StorageAway, TooLate
@@ -351,22 +349,6 @@ async def test_head_is_refused_where_there_is_no_get(client: httpx.AsyncClient) 
 async def test_an_unknown_path_is_a_problem(client: httpx.AsyncClient, path: str) -> None:
     """404 as everything else: a problem, not a page."""
     assert code(await client.get(path)) in {"route_not_found", "order_not_found", "symbol_not_found"}
-
-
-@pytest.mark.parametrize(("method", "path", "summary", "access"), NOT_BUILT)
-async def test_what_is_not_built_says_so(client: httpx.AsyncClient, method: str, path: str, summary: str, access: Access) -> None:
-    """Each route of the contract that is to come."""
-    assert summary
-    assert access
-    concrete = path.format(order_id="1", symbol="AAPL", user_id="alice", key_id="k", snapshot_id="1")
-    assert code(await client.request(method, concrete)) == "not_supported"
-
-
-async def test_what_is_not_built_is_closed_already(keyed: httpx.AsyncClient) -> None:
-    """Each asks for the key first that it will ask for."""
-    for method, path, _, access in NOT_BUILT:
-        concrete = path.format(order_id="1", symbol="AAPL", user_id="alice", key_id="k", snapshot_id="1")
-        assert (code(await keyed.request(method, concrete)) == "unauthorized") is (access > Access.PUBLIC)
 
 
 async def test_the_pages_come_from_local_files_without_inline_script(client: httpx.AsyncClient) -> None:
