@@ -3,9 +3,11 @@
     python -m loadtests.bench [--rounds 5] [--seconds 5] [--connections 64] [--open-orders 50000] [--json]
 
 HTTP: wrk posts the orders of `orders.lua` over 64 kept-alive connections, in turn to the baseline (`baseline.py`, a FastAPI
-route that does nothing) and to the service (`python -m ome serve` on a new SQLite file, every answer durable), both on the same
-cores; wrk has another. Rounds are interleaved, their order swapped each time, and the ratio is the median of the pairs, so that
-a busy neighbour hits both alike. An answer other than 2xx, or a socket error, makes the run fail. Neither side logs requests.
+route that does nothing), to the service (`python -m ome serve` on a new SQLite file, every answer durable), and to one with every
+check on: each user sends a key of its own, rates are counted, limits of every kind are set (positions are kept in both). All are
+on the same cores; wrk has another. Rounds are interleaved, their order swapped each time, and the ratio is the median of the
+rounds, so that a busy neighbour hits all alike. An answer other than 2xx, or a socket error, makes the run fail. None logs its
+requests.
 Engine: commands per second in process. Recovery: a start of the service with so many open orders (`recovery.py` measures more).
 
 What can't be measured here (no wrk) is SKIPPED with what to do about it; never a figure that was not measured.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import re
 import shutil
@@ -22,8 +25,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -32,6 +36,7 @@ import msgspec
 from msgspec import Struct
 
 from loadtests import engine_flow, recovery
+from loadtests.checked import checked_service
 from loadtests.servers import Cores, Server, baseline, on_cores, service
 
 SCRIPT: Final = Path(__file__).with_name("orders.lua")
@@ -82,29 +87,35 @@ class Report(Struct, frozen=True):
     skipped: str | None = None
     baseline: HttpRow | None = None
     service: HttpRow | None = None
+    checked: HttpRow | None = None
     ratio: float | None = None
     ratios: list[float] = []
+    checked_ratio: float | None = None
+    checked_ratios: list[float] = []
     orders_in_database: int | None = None
+    checked_in_database: int | None = None
     trades_in_database: int | None = None
     recovery: recovery.Figure | None = None
 
     @property
     def complaints(self) -> list[str]:
         """What makes the figures worthless; empty if all is well."""
-        rows = [row for row in (self.baseline, self.service) if row is not None]
+        rows = [row for row in (self.baseline, self.service, self.checked) if row is not None]
         found = [f"{row.name}: {row.non_2xx} answers were not 2xx" for row in rows if row.non_2xx]
         found += [f"{row.name}: {row.socket_errors} socket errors" for row in rows if row.socket_errors]
-        if self.service is not None and (self.orders_in_database or 0) < self.service.requests:
-            found.append(f"{self.service.requests} orders were acknowledged, {self.orders_in_database} are in the database")
+        for row, stored in ((self.service, self.orders_in_database), (self.checked, self.checked_in_database)):
+            if row is not None and (stored or 0) < row.requests:
+                found.append(f"{row.name}: {row.requests} orders were acknowledged, {stored} are in the database")
         return found
 
 
-def drive(server: Server, cores: Cores, seconds: int, connections: int) -> Round:
-    """One round: `seconds` of wrk. RuntimeError where wrk fails."""
+def drive(server: Server, cores: Cores, seconds: int, connections: int, environment: Mapping[str, str]) -> Round:
+    """One round: `seconds` of wrk with this in its environment. RuntimeError where wrk fails."""
     wrk = ["wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s", "--timeout", "10s",
            "--script", str(SCRIPT), server.url]  # fmt: skip
     before = server.cpu_seconds()
-    done = subprocess.run(on_cores(cores.client, wrk), capture_output=True, text=True, check=False)
+    environment = os.environ | environment
+    done = subprocess.run(on_cores(cores.client, wrk), capture_output=True, text=True, check=False, env=environment)
     after = server.cpu_seconds()
     match = RESULT.search(done.stdout)
     if done.returncode or match is None:
@@ -130,14 +141,18 @@ def row_of(name: str, rounds: Sequence[Round], warm_up: Round) -> HttpRow:
     )
 
 
-def interleaved(servers: tuple[Server, Server], cores: Cores, options: argparse.Namespace) -> tuple[list[Round], list[Round]]:
-    """`rounds` pairs of rounds, ABBA: which server goes first changes with each pair."""
-    results: dict[str, list[Round]] = {server.name: [] for server in servers}
+Target = tuple[Server, Mapping[str, str]]
+"""A server, and what wrk's environment holds for it."""
+
+
+def interleaved(targets: Sequence[Target], cores: Cores, options: argparse.Namespace) -> list[list[Round]]:
+    """`rounds` rounds for each server, in turn, there and back: which one goes first changes each time."""
+    results: dict[str, list[Round]] = {server.name: [] for server, _ in targets}
     for number in range(options.rounds):
-        for server in servers if number % 2 == 0 else servers[::-1]:
-            results[server.name].append(drive(server, cores, options.seconds, options.connections))
+        for server, environment in targets if number % 2 == 0 else targets[::-1]:
+            results[server.name].append(drive(server, cores, options.seconds, options.connections, environment))
             say(f"round {number + 1} of {options.rounds}: {server.name} {results[server.name][-1].per_second:,.0f}/s")
-    return results[servers[0].name], results[servers[1].name]
+    return list(results.values())
 
 
 def measure_http(report: Report, options: argparse.Namespace) -> Report:
@@ -146,19 +161,31 @@ def measure_http(report: Report, options: argparse.Namespace) -> Report:
         return msgspec.structs.replace(report, skipped=NO_WRK)
     cores = Cores.of_this_machine()
     with tempfile.TemporaryDirectory(prefix="ome-bench-") as folder:
-        database = Path(folder, "bench.db")
-        with baseline(cores) as first, service(cores, f"sqlite+aiosqlite:///{database}") as second:
-            warm_ups = [drive(server, cores, WARM_UP_SECONDS, options.connections) for server in (first, second)]
-            firsts, seconds = interleaved((first, second), cores, options)
-        orders, trades = rows_in(database)
-    ratios = [ours.per_second / theirs.per_second for theirs, ours in zip(firsts, seconds, strict=True)]
+        files = [Path(folder, name) for name in ("plain.db", "checked.db")]
+        with (
+            baseline(cores) as first,
+            service(cores, f"sqlite+aiosqlite:///{files[0]}") as second,
+            checked_service(cores, f"sqlite+aiosqlite:///{files[1]}") as (checked, keys),
+        ):
+            third = replace(checked, name="checked")
+            targets: list[Target] = [(first, {}), (second, {}), (third, keys)]
+            warm_ups = [drive(server, cores, WARM_UP_SECONDS, options.connections, more) for server, more in targets]
+            firsts, seconds, thirds = interleaved(targets, cores, options)
+        (orders, trades), (checked_orders, _) = (rows_in(database) for database in files)
+    ratios, checked_ratios = (
+        [ours.per_second / theirs.per_second for theirs, ours in zip(firsts, each, strict=True)] for each in (seconds, thirds)
+    )
     return msgspec.structs.replace(
         report,
         baseline=row_of("baseline", firsts, warm_ups[0]),
         service=row_of("service", seconds, warm_ups[1]),
+        checked=row_of("checked", thirds, warm_ups[2]),
         ratio=median(ratios),
         ratios=ratios,
+        checked_ratio=median(checked_ratios),
+        checked_ratios=checked_ratios,
         orders_in_database=orders,
+        checked_in_database=checked_orders,
         trades_in_database=trades,
     )
 
@@ -182,15 +209,20 @@ def table(report: Report) -> str:
     for title, row in (
         ("POST /orders, route that does nothing", report.baseline),
         ("POST /orders, durable (SQLite)", report.service),
+        ("  each with its user's key, rates and limits", report.checked),
     ):
         if row is None:
             lines.append(f"{title:<42}{report.skipped}")
             continue
         cpu = "?" if row.cpu_us_per_request is None else f"{row.cpu_us_per_request:.0f}"
         lines.append(f"{title:<42}{row.requests_per_second:>12,.0f}{cpu:>13}{row.p50_ms:>9.1f}{row.p99_ms:>9.1f}{row.non_2xx:>9}")
-    if report.ratio is not None:
-        spread = f"({min(report.ratios):.2f} to {max(report.ratios):.2f})"
-        lines.append(f"{'service / baseline, median of pairs':<42}{report.ratio:>12.2f}   {spread}")
+    for title, ratio, ratios in (
+        ("service / baseline, median of pairs", report.ratio, report.ratios),
+        ("  with every check on", report.checked_ratio, report.checked_ratios),
+    ):
+        if ratio is not None:
+            lines.append(f"{title:<42}{ratio:>12.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
+    if report.orders_in_database is not None:
         lines.append(f"in the database afterwards: {report.orders_in_database:,} orders, {report.trades_in_database:,} trades")
     if report.recovery is not None:
         lines += ["", recovery.table(report.recovery)]

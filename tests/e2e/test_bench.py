@@ -32,10 +32,12 @@ def test_bench_measures_both_sides_and_finds_every_order_again() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=90)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
-    for row in (report["baseline"], report["service"]):
+    for row in (report["baseline"], report["service"], report["checked"]):
         assert row["requests_per_second"] > 0
         assert (row["non_2xx"], row["socket_errors"]) == (0, 0)
     assert report["ratio"] == report["ratios"][0] > 0
     assert report["orders_in_database"] >= report["service"]["requests"]
+    assert report["checked_ratio"] > 0
+    assert report["checked_in_database"] >= report["checked"]["requests"]
     assert report["trades_in_database"] > 0
     assert report["recovery"]["open_orders"] == 100
