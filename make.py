@@ -174,6 +174,7 @@ TARGETS: dict[str, Callable[[], int]] = {
     ),
     "mutants": python("-m", "mutants", environment=TESTS),
     "schemathesis": python("-m", "fuzz", environment=TESTS),
+    "load": python("-m", "loadtests.load", "--scenario", os.environ.get("SCENARIO", "burst")),
     "overload": python("-m", "loadtests.overload"),
     "streams": python("-m", "loadtests.streams"),
     "soak": python("-m", "loadtests.soak"),

@@ -1,12 +1,16 @@
-"""Three load scenarios for Locust. Each ends by itself and prints what came of it; the exit status is 0 only if all went well.
+"""Four load scenarios for Locust. Each ends by itself and prints what came of it; the exit status is 0 only if all went well.
 
     locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:5000 --scenario burst
     locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:5000 --scenario steady
     locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:5000 --scenario balanced
+    locust -f loadtests/locustfile.py --headless --host http://127.0.0.1:5000 --scenario trades
 
 burst     1,000 orders by 50 workers, 20 each, as fast as the answers come
 steady    60 seconds at 50 orders per second: 3,000 orders, each at its own appointed time, however slow the answers are
 balanced  2,000 orders, 1,000 buys and 1,000 sells of one size at one price: all of them fill, and the book is empty afterwards
+trades    200,000 trades: as balanced, 400,000 orders in batches of 500 by 10 workers
+
+`make load SCENARIO=burst` (`load.py`) starts a service for it and gives a verdict on what is in its database afterwards.
 
 Every run trades a symbol of its own. `API_KEY` in the environment is sent as X-API-Key. Users, spawn rate and run time come from
 the scenario; Locust's -u, -r and -t are not needed. Locust makes the standard library's sleep, events and sockets cooperative,
@@ -33,12 +37,19 @@ PRICE: Final = "150.00"
 
 @dataclass(frozen=True)
 class Scenario:
-    """`orders` in all, an equal share for each worker; `per_second` 0 means as fast as the answers come."""
+    """`orders` in all, an equal share for each worker, `batch` in a request; `per_second` 0: as fast as the answers come."""
 
     name: str
     orders: int
     per_second: int = 0
     is_balanced: bool = False
+    workers: int = WORKERS
+    batch: int = 1
+
+    @property
+    def path(self) -> str:
+        """Where they are posted to."""
+        return "/orders" if self.batch == 1 else "/orders/batch"
 
 
 SCENARIOS: Final = {
@@ -47,6 +58,7 @@ SCENARIOS: Final = {
         Scenario("burst", 1_000),
         Scenario("steady", 60 * 50, per_second=50),
         Scenario("balanced", 2_000, is_balanced=True),
+        Scenario("trades", 400_000, is_balanced=True, workers=10, batch=500),
     )
 }
 
@@ -114,24 +126,34 @@ class Worker(FastHttpUser):
         run: Run = self.environment.run
         place = run.workers
         run.workers += 1
-        if run.workers == WORKERS:
+        if run.workers == run.scenario.workers:
             run.started_at = time.monotonic()
             run.go.set()
         run.go.wait()
         headers = {"X-API-Key": os.environ["API_KEY"]} if "API_KEY" in os.environ else {}
-        for number in range(place, run.scenario.orders, WORKERS):
+        batch = run.scenario.batch
+        for number in range(place * batch, run.scenario.orders, run.scenario.workers * batch):
             run.wait_for_turn(number)
-            run.sent += 1
-            with self.client.post("/orders", json=run.order(number), headers=headers, catch_response=True) as answer:
-                if answer.status_code == 201:
-                    run.accepted += 1
-                else:
+            run.sent += batch
+            orders = [run.order(each) for each in range(number, number + batch)]
+            body = orders[0] if batch == 1 else {"orders": orders}
+            with self.client.post(run.scenario.path, json=body, headers=headers, catch_response=True) as answer:
+                taken = accepted(answer, batch)
+                run.accepted += taken
+                if taken < batch:
                     answer.failure(f"{answer.status_code}: {(answer.text or '')[:200]}")
         run.workers_done += 1
-        if run.workers_done == WORKERS:
+        if run.workers_done == run.scenario.workers:
             run.ended_at = time.monotonic()
             report(self, run)
         raise StopUser
+
+
+def accepted(answer: Any, batch: int) -> int:
+    """How many orders of a request were taken."""
+    if batch == 1:
+        return int(answer.status_code == 201)
+    return sum(result["status"] == 201 for result in answer.json()["results"]) if answer.status_code == 200 else 0
 
 
 class Conductor(LoadTestShape):
@@ -140,14 +162,16 @@ class Conductor(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         """What Locust asks every second: (users, users spawned per second), or None to end."""
         run: Run | None = getattr(self.runner.environment, "run", None) if self.runner else None
-        return None if run is not None and run.ended_at else (WORKERS, float(WORKERS))
+        if run is None:
+            return 0, 1.0
+        return None if run.ended_at else (run.scenario.workers, float(run.scenario.workers))
 
 
 def report(worker: Worker, run: Run) -> None:
     """Print the summary and set the exit status: 0 if every order was taken and, when balanced, the book is empty again."""
     worker.environment.process_exit_code = 1
     seconds = run.ended_at - run.started_at
-    stats = worker.environment.stats.get("/orders", "POST")
+    stats = worker.environment.stats.get(run.scenario.path, "POST")
     p50, p95, p99 = (stats.get_response_time_percentile(share) for share in (0.5, 0.95, 0.99))
     print(f"\n{run.scenario.name} on {run.symbol}: {run.accepted:,} of {run.sent:,} orders taken, {run.workers} workers")
     print(f"  {seconds:.2f} s, {run.accepted / seconds:,.1f} orders/s; answers p50 {p50} ms, p95 {p95} ms, p99 {p99} ms")

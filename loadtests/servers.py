@@ -34,10 +34,15 @@ class Cores:
     client: frozenset[int]
 
     @classmethod
+    def anywhere(cls) -> Cores:
+        """Wherever there is room."""
+        return cls(frozenset(), frozenset())
+
+    @classmethod
     def of_this_machine(cls) -> Cores:
         """The last core makes the load, the others serve."""
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        return cls(frozenset(cores[:-1]), frozenset(cores[-1:])) if len(cores) > 1 else cls(frozenset(), frozenset())
+        return cls(frozenset(cores[:-1]), frozenset(cores[-1:])) if len(cores) > 1 else cls.anywhere()
 
 
 def on_cores(cores: frozenset[int], command: Sequence[str]) -> list[str]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
-from loadtests import kills, overload, soak
+from loadtests import kills, overload, plain_client, soak, verdict
 from loadtests.open_loop import HELLO, Load, Request, Tally, percentile
+from msgspec import structs
 
 ANSWERS = {
     b"GET": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
@@ -128,3 +133,59 @@ def test_a_kill_that_takes_too_long_is_called_so(
     found = kills.complaints([kills.Kill(scope, 4000.0, 1500.0, 10, answer_s, 0.2, last_accepted_s, cancelled_s, others_after)])
     assert len(found) == bool(complaint)
     assert complaint in "".join(found)
+
+
+def sent(order_id: str, **changes: Any) -> plain_client.Sent:
+    """What a thread that posted one order noted."""
+    return structs.replace(plain_client.Sent([0.01], [order_id], ["9"] if order_id == "1" else [], Counter()), **changes)
+
+
+def test_a_plain_client_is_content_only_where_every_request_succeeded() -> None:
+    """A failure, an id that was told twice, or no order at all makes the run fail, and is said."""
+    assert plain_client.summary([sent("1"), sent("2")], 1.0)[1]
+    assert not plain_client.summary([], 1.0)[1]
+    for wrong, word in (
+        (sent("2", failures=Counter({"503: busy": 1})), "1 times 503: busy"),
+        (sent("1"), "2 ids told twice"),
+    ):
+        text, went_well = plain_client.summary([sent("1"), wrong], 1.0)
+        assert not went_well
+        assert word in text
+
+
+def test_the_naive_book_keeps_price_then_time() -> None:
+    """Best price first, the maker's price, whoever came first at it; what is left rests, in each symbol by itself."""
+    orders = [
+        verdict.Order(1, "A", 1, 101, 5),
+        verdict.Order(2, "A", 1, 100, 5),
+        verdict.Order(3, "A", 1, 100, 5),
+        verdict.Order(4, "B", 1, 1, 5),
+        verdict.Order(5, "A", 0, 101, 12),
+        verdict.Order(6, "A", 0, 99, 4),
+        verdict.Order(7, "A", 1, 90, 6),
+    ]
+    assert list(verdict.naive_trades(orders)) == [
+        verdict.Trade(2, 5, 100, 5),
+        verdict.Trade(3, 5, 100, 5),
+        verdict.Trade(1, 5, 101, 2),
+        verdict.Trade(6, 7, 99, 4),
+    ]
+
+
+def test_a_verdict_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all traded in their turn nothing; an order too few, a fill that is off, and a queue that was jumped are said."""
+    monkeypatch.setattr(verdict, "_verified", lambda _database: [])
+    path = tmp_path / "ome.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as tables:
+        tables.execute("CREATE TABLE stored_orders (id, symbol, side, price, quantity, filled_quantity)")
+        tables.execute("CREATE TABLE stored_trades (id, buy_order_id, sell_order_id, taker_side, price, quantity)")
+        orders = [(1, "A", 1, 100, 50, 50), (2, "A", 1, 100, 50, 0), (3, "A", 0, 100, 50, 50)]
+        tables.executemany("INSERT INTO stored_orders VALUES (?, ?, ?, ?, ?, ?)", orders)
+        tables.execute("INSERT INTO stored_trades VALUES (1, 3, 1, 0, 100, 50)")
+        assert verdict.complaints(path, 3) == []
+        assert verdict.complaints(path, 4) == ["4 orders were acknowledged, 3 are stored"]
+        tables.execute("UPDATE stored_orders SET filled_quantity = 40 WHERE id = 1")
+        assert verdict.complaints(path, 3) == ["1 orders are filled otherwise than they traded, 1 among them"]
+        tables.execute("UPDATE stored_orders SET filled_quantity = 50 * (id <> 1)")
+        tables.execute("UPDATE stored_trades SET sell_order_id = 2")
+        assert verdict.complaints(path, 3) == ["trade 1 of 1 isn't the one that price and time give (1 in all)"]
