@@ -178,6 +178,7 @@ TARGETS: dict[str, Callable[[], int]] = {
     "overload": python("-m", "loadtests.overload"),
     "streams": python("-m", "loadtests.streams"),
     "soak": python("-m", "loadtests.soak"),
+    "page-soak": python("-m", "loadtests.page_soak"),
     "lock": lock,
 }
 

@@ -12,6 +12,7 @@ const INTERVALS = ["1s", "1m", "5m", "15m", "1h", "4h", "1d"];
 const HISTORY = 500;
 const LONGEST = 5_000; // candles that are kept; then the older half goes
 const YOUNG = 10; // a market with fewer minutes than this is shown by the second
+const PAUSE_MS = 100; // between two drawings: canvases cost most, and a candle is no ladder
 const FIRST_SHOWN = 90;
 
 const secondsOf = (time) => Math.floor(Date.parse(time) / 1000);
@@ -26,7 +27,7 @@ export class Chart {
     this.candles = new Map();
     this.last = null;
     this.ownLines = [];
-    this.paint = painter(() => this.draw());
+    this.paint = painter(() => this.draw(), PAUSE_MS);
     this.dirty = new Map();
     this.build();
     find("intervals").append(

@@ -4,6 +4,7 @@ import { format, short, toFloat } from "./decimal.js";
 import { find, setText } from "./dom.js";
 import { painter } from "./frame.js";
 
+const PAUSE_MS = 100; // between two drawings
 const LEVELS = 80; // of each side that are drawn at most
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -19,7 +20,7 @@ export class DepthChart {
     this.canvas = find("depth");
     this.book = null;
     this.pointer = null;
-    this.paint = painter(() => this.draw());
+    this.paint = painter(() => this.draw(), PAUSE_MS);
     new ResizeObserver(() => this.paint()).observe(this.canvas);
     addEventListener("themechange", () => this.colour());
     this.canvas.addEventListener("pointermove", (event) => this.point(event.offsetX));

@@ -3,21 +3,29 @@
 const waiting = new Set();
 let isAsked = false;
 
-function drawAll() {
-  isAsked = false;
-  const turn = [...waiting];
-  waiting.clear();
-  for (const draw of turn) draw();
+function ask() {
+  if (isAsked || !waiting.size) return;
+  isAsked = true;
+  requestAnimationFrame(drawAll);
 }
 
-/** A function that has `draw` called in the next frame, however often it is called before. */
-export function painter(draw) {
+function drawAll(now) {
+  isAsked = false;
+  for (const each of [...waiting]) {
+    if (now - each.drawnAt < each.pause) continue;
+    waiting.delete(each);
+    each.drawnAt = now;
+    each.draw();
+  }
+  ask();
+}
+
+/** A function that has `draw` called in the next frame, however often it is called before; `pause` milliseconds apart at least. */
+export function painter(draw, pause = 0) {
+  const each = { draw, pause, drawnAt: -Infinity };
   return () => {
-    waiting.add(draw);
-    if (!isAsked) {
-      isAsked = true;
-      requestAnimationFrame(drawAll);
-    }
+    waiting.add(each);
+    ask();
   };
 }
 

@@ -6,6 +6,8 @@ import { Rows, find, make, setClass, setText, words } from "./dom.js";
 import { painter } from "./frame.js";
 
 const DAY_FIGURES_MS = 5_000;
+const TITLE_MS = 1_000; // the window's title is the browser's, and dear
+const PAUSE_MS = 100; // between two drawings
 const MOST_TICKERS = 300; // symbols whose tickers are heard; those beyond are read with the day's figures
 
 const way = (text) => (text?.startsWith("−") ? "sell-text" : text && text !== "+0.00%" ? "buy-text" : "");
@@ -22,7 +24,7 @@ export class Markets {
     Object.assign(this, { feed, choose, changed });
     this.all = new Map();
     this.chosen = "";
-    this.paint = painter(() => this.draw());
+    this.paint = painter(() => this.draw(), PAUSE_MS);
     this.rows = new Rows(find("markets"), () => this.row(), (row, market) => this.fill(row, market));
     find("find").addEventListener("input", () => this.paint());
     find("find").addEventListener("keydown", (event) => {
@@ -33,6 +35,7 @@ export class Markets {
       this.paint();
     });
     setInterval(() => document.hidden || this.read(), DAY_FIGURES_MS);
+    setInterval(() => this.name(), TITLE_MS);
   }
 
   async read() {
@@ -117,8 +120,13 @@ export class Markets {
     find("market-state").hidden = !market || market.state === "OPEN";
     setText(find("market-state"), words(market?.state));
     this.drawAuction(market?.auction);
-    document.title = market?.last_price ? `${grouped(market.last_price)} ${this.chosen} · OME` : "OME";
     this.changed(market);
+  }
+
+  name() {
+    const market = this.all.get(this.chosen);
+    const title = market?.last_price ? `${grouped(market.last_price)} ${this.chosen} · OME` : "OME";
+    if (document.title !== title) document.title = title;
   }
 
   drawAuction(auction) {
