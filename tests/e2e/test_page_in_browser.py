@@ -206,7 +206,7 @@ def test_an_order_is_filled_modified_explained_and_cancelled(server: Server, ope
     put(server, user_id="taker", symbol="LIFE", side="SELL", quantity="12", price="50.00")
     window.sees(lambda: [row[5:8] for row in window.rows("orders")], [["10", "4", "partially filled"]])
     window.sees(lambda: [row[:2] for row in window.rows("tape")], [["50.00", "4"], ["50.00", "8"]])
-    window.sees(lambda: window.rows("positions")[0][:3], ["LIFE", "4", "50"])
+    window.sees(lambda: [row[:3] for row in window.rows("positions")], [["LIFE", "4", "50"]])
 
     put(server, user_id="maker", symbol="LIFE", side="BUY", quantity="3", price="49.00")
     window.page.click("[data-act=edit]")
