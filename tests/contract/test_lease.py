@@ -137,12 +137,13 @@ async def test_a_lease_is_renewed_again_after_its_connection_was_cut(postgres_ur
     """The row's time goes on although the server ended every connection of the engine."""
     first = await started(postgres_url, lease_s=0.15)
     connection = await asyncpg.connect(postgres_url)
-    before = await connection.fetchval("SELECT renewed_at FROM lease")
+    times = [await connection.fetchval("SELECT renewed_at FROM lease")]
     for _ in range(2):
         await connection.execute(END_ALL)
-        while (now := await connection.fetchval("SELECT renewed_at FROM lease")) <= before:
+        while (now := await connection.fetchval("SELECT renewed_at FROM lease")) <= times[-1]:
             await asyncio.sleep(0.02)
-        before = now
+        times.append(now)
+    assert times[0] < times[1] < times[2]
     await first.repository.commit(resting_batch(1, 1))
     await first.close()
     with suppress(OSError):

@@ -224,7 +224,7 @@ async def test_a_reader_in_its_middle_keeps_sqlite_from_starting(tmp_path: Path,
 async def test_readers_of_sqlite_cannot_write(storage: Storage) -> None:
     """Whatever a question says, it changes nothing; on PostgreSQL rights are the operator's to give."""
     if not isinstance(storage.repository._session, SqliteSession):
-        pytest.skip("SQLite only")
+        pytest.skip("on PostgreSQL rights are the operator's to give")
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         await storage.reads._reader.fetch("UPDATE engine SET epoch = 9", ())
 

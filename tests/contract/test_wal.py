@@ -37,6 +37,7 @@ async def test_a_wal_is_copied_when_nothing_is_written(tmp_path: Path) -> None:
     await storage.repository.commit(resting_batch(1, 5))
     while not is_copied(path):
         await asyncio.sleep(0.01)
+    assert is_copied(path), "and stays so"
     await storage.close()
 
 
