@@ -50,7 +50,8 @@ async def stepped(run: Run) -> Outcome:
     times = await Reader(url).rows("SELECT created_at FROM stored_orders ORDER BY id")
     outcome.expect(times == sorted(times), "an order is older than the one before it")
     span_s = (times[-1][0] - times[0][0]) / 1e6
-    outcome.expect(span_s > timedelta(hours=20).total_seconds(), f"the clock was never set: {span_s} s from first to last order")
+    furthest = min(max(STEPS[: outcome.injected]), timedelta(hours=20))  # the first steps alone don't go that far
+    outcome.expect(span_s > furthest.total_seconds(), f"the clock was never set: {span_s} s from first to last order")
     return outcome
 
 
