@@ -14,8 +14,8 @@ _UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filt
 
 
 def machine_settings() -> settings:
-    """For the state machines: 60 runs of 60 steps, or 1,000 of 100."""
-    examples, steps = (1000, 100) if LONG else (60, 60)
+    """For the state machines: 60 runs of 60 steps, or 1,200 of 100."""
+    examples, steps = (1200, 100) if LONG else (60, 60)
     return settings(
         max_examples=examples, stateful_step_count=steps, deadline=None, print_blob=True, suppress_health_check=_UNHURRIED
     )

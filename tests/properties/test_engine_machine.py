@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
-from ome.domain.commands import AdvanceTime, CancelOrders, Configure, DefineInstrument, NewOrder
+from ome.domain.commands import (
+    AdvanceTime,
+    CancelAllAfter,
+    CancelOrders,
+    Configure,
+    DefineInstrument,
+    NewOrder,
+    SetKill,
+    SetLimits,
+)
 from ome.domain.enums import MarketState, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.numbers import canonical, pack
-from ome.domain.records import EngineSettings, SpecialTerms
+from ome.domain.records import EngineSettings, Limits, SpecialTerms
+from properties.controls_hold import ControlledPair
 from properties.flow import GRIDS, LARGEST, MODES, SECOND, SYMBOLS, USERS, distance_of, off_grid, price_of, quantity_of
-from properties.pair import Pair
 from properties.profiles import machine_settings
 
 symbols = st.sampled_from([*SYMBOLS, "NEW"])
@@ -27,6 +46,7 @@ odd_numbers = st.sampled_from([LARGEST, pack(1, 9), pack(1, 0), pack(10**15 - 1,
 parts = st.none() | st.integers(1, 13)
 """Lots shown, or filled at least: sometimes more than the order has."""
 percents = st.sampled_from([pack(1, 2), pack(1, 1), pack(25, 2), pack(5, 1), pack(123456789, 9), pack(100, 0)])
+worths = st.sampled_from([pack(m, 0) for m in (0, 3, 100, 2000)])
 long_times = st.sampled_from([TimeInForce.GTC, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.DAY])
 states = st.sampled_from([MarketState.OPEN, MarketState.OPEN, MarketState.AUCTION, *MarketState])
 
@@ -43,11 +63,13 @@ class EngineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pair = Pair()
+        self.pair = ControlledPair()
+        self.killed: list[tuple[str, str]] = []
 
     @initialize()
     def list_symbols(self) -> None:
-        """Two of the three symbols have a tick and a lot of their own."""
+        """Positions are kept; two of the three symbols have a tick and a lot of their own."""
+        self.pair.send(Configure(EngineSettings(keeps_positions=True)))
         for symbol in ("BBB", "CCC"):
             tick, tick_decimals, lot, lot_decimals = GRIDS[symbol]
             self.pair.send(DefineInstrument(symbol, pack(tick, tick_decimals), canonical(pack(lot, lot_decimals))))
@@ -269,6 +291,50 @@ class EngineMachine(RuleBasedStateMachine):
     def configure(self, auto_list: bool, most: int, cascade: int) -> None:
         """Give other settings (M6, S3)."""
         self.pair.send(Configure(EngineSettings(auto_list, most, cascade, keeps_positions=True)))
+
+    @rule(
+        user=users, symbol=symbols, is_every=st.booleans(), lot=st.none() | st.integers(0, 20), worth=st.none() | worths,
+        orders=st.none() | st.integers(0, 4), held=st.none() | st.integers(0, 40), collar=st.none() | percents,
+    )  # fmt: skip
+    def set_limits(
+        self, user: str, symbol: str, is_every: bool, lot: int | None, worth: int | None, orders: int | None, held: int | None,
+        collar: int | None,
+    ) -> None:  # fmt: skip
+        """Limits of a user, in a symbol or in every one; none at all lifts them (R1, R2)."""
+        grid = grid_of(symbol)
+        limits = Limits(
+            max_order_quantity=None if lot is None else quantity_of(grid, lot),
+            max_order_notional=worth,
+            max_open_orders=orders,
+            max_position=None if held is None else quantity_of(grid, held),
+            price_collar_percent=collar,
+        )
+        self.pair.send(SetLimits(user, "" if is_every else symbol, limits))
+
+    @rule(order=order_ids, lot=lots)
+    def lower(self, order: tuple[int, str], lot: int) -> None:
+        """Lots are taken off an order: nothing that was laid down is in the way of that (R3)."""
+        self.pair.lower(order[0], lot)
+
+    @rule(user=users, symbol=symbols, scope=st.sampled_from(["user", "symbol", "all"]))
+    def kill(self, user: str, symbol: str, scope: str) -> None:
+        """Stop a user, a symbol or all: what is open there ends, and nothing new is taken (R1)."""
+        self.killed.append((user if scope == "user" else "", symbol if scope == "symbol" else ""))
+        self.pair.send(SetKill(*self.killed[-1], is_active=True))
+
+    @precondition(lambda self: self.killed)
+    @rule(everything=st.booleans())
+    def lift(self, everything: bool) -> None:
+        """Let go on what was stopped: all of it, or the last."""
+        while self.killed:
+            self.pair.send(SetKill(*self.killed.pop(), is_active=False))
+            if not everything:
+                break
+
+    @rule(user=users, seconds=st.sampled_from([0, 1, 60]))
+    def cancel_all_after(self, user: str, seconds: int) -> None:
+        """Arm a user's timer, or disarm it (I3)."""
+        self.pair.send(CancelAllAfter(user, seconds))
 
     @rule(step=st.sampled_from([1, SECOND, 60 * SECOND, 86_400 * SECOND]), tell=st.booleans())
     def let_time_pass(self, step: int, tell: bool) -> None:
