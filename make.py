@@ -160,6 +160,7 @@ TARGETS: dict[str, Callable[[], int]] = {
     "audit": audit,
     "sbom": sbom,
     "bench": python("-m", "loadtests.bench"),
+    "peers": python("-m", "loadtests.peers", "--make"),
     "long": python("-m", "pytest", "-m", "long", "--timeout", "3600"),
     "faults": python("-m", "faults", "--seed", SEED, environment=TESTS),
     "faults-long": python(

@@ -8,7 +8,9 @@ check on: each user sends a key of its own, rates are counted, limits of every k
 on the same cores; wrk has another. Rounds are interleaved, their order swapped each time, and the ratio is the median of the
 rounds, so that a busy neighbour hits all alike. An answer other than 2xx, or a socket error, makes the run fail. None logs its
 requests.
-Engine: commands per second in process. Recovery: a start of the service with so many open orders (`recovery.py` measures more).
+Engine: commands per second in process; what a command costs among 1,000 resting orders and among many, and the memory of each
+(`engine_size`); the same flow in other engines that pip installs, where `make peers` has made their environment (`peers`).
+Recovery: a start of the service with so many open orders (`recovery.py` measures more).
 
 What can't be measured here (no wrk) is SKIPPED with what to do about it; never a figure that was not measured.
 """
@@ -35,7 +37,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from loadtests import engine_flow, recovery
+from loadtests import engine_flow, engine_size, peers, recovery
 from loadtests.checked import checked_service
 from loadtests.servers import Cores, Server, baseline, on_cores, service
 
@@ -96,6 +98,9 @@ class Report(Struct, frozen=True):
     checked_in_database: int | None = None
     trades_in_database: int | None = None
     recovery: recovery.Figure | None = None
+    sizes: list[engine_size.Size] = []
+    peers: list[peers.Peer] | None = None
+    """None where there is no environment with other engines."""
 
     @property
     def complaints(self) -> list[str]:
@@ -224,6 +229,9 @@ def table(report: Report) -> str:
             lines.append(f"{title:<42}{ratio:>12.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
     if report.orders_in_database is not None:
         lines.append(f"in the database afterwards: {report.orders_in_database:,} orders, {report.trades_in_database:,} trades")
+    if report.sizes:
+        lines += ["", engine_size.table(report.sizes)]
+    lines += ["", peers.table(report.peers)]
     if report.recovery is not None:
         lines += ["", recovery.table(report.recovery)]
     return "\n".join(lines + [f"WRONG: {complaint}" for complaint in report.complaints])
@@ -244,6 +252,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--commands", type=int, default=200_000, help="length of the engine's flow")
     parser.add_argument("--open-orders", type=int, default=50_000, help="open orders to start with; 0: leave it out")
+    parser.add_argument("--resting", type=int, default=1_000_000, help="orders in the engine's large book; 0: leave it out")
+    parser.add_argument("--flow", type=Path, help="a recorded day of order flow for the comparison; without it one is generated")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser.parse_args()
 
@@ -258,6 +268,11 @@ def main() -> int:
     rates = (figure.commands_per_second, figure.with_records_per_second)
     report = Report(machine, figure.commands, figure.trades, *rates)
     try:
+        if options.resting:
+            say(f"engine: among 1,000 and {options.resting:,} resting orders")
+            report = msgspec.structs.replace(report, sizes=engine_size.measure(options.resting))
+        say("engine and others")
+        report = msgspec.structs.replace(report, peers=peers.measure(options.flow, peers.ROWS, peers.ROUNDS))
         report = measure_http(report, options)
         if options.open_orders:
             report = msgspec.structs.replace(report, recovery=recovery.run("sqlite", options.open_orders))
