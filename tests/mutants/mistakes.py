@@ -55,7 +55,7 @@ MISTAKES = [
     Mistake(
         "the best level is the last that was made",
         "engine/book_side.py",
-        "if best is None or (price > best.price if self._sign > 0 else price < best.price):",
+        "if best is None or (price > best.price if self._best_index else price < best.price):",
         "if True:",
     ),
     Mistake(

@@ -5,8 +5,8 @@ same commands give the same events and the same state hash, at any split into ba
 an event; an exception out of `apply` is a bug, and the engine must not be used after it.
 
 What it knows is a `Market`; what each command does to that stands in a module named after it. Only the runner calls it. Costs,
-with p price levels in a book: a trade O(1); an order that rests and a cancel O(1), or where that makes or empties a level what
-`book_side` says of it.
+with p price levels in a book: a trade O(1); an order that rests and a cancel O(1), or O(log p) where that makes or empties a
+level.
 """
 
 from __future__ import annotations
