@@ -22,6 +22,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -521,15 +522,18 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _url_of(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return _http_url(*listener.getsockname()[:2])
 
 
 def _own_url(listener: socket.socket) -> str:
     """Where the service finds itself: an address that means every one is loopback from here."""
     host, port = listener.getsockname()[:2]
-    if host in {"0.0.0.0", "::"}:  # noqa: S104  nothing is bound here
-        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+    if ip_address(host).is_unspecified:
+        host = "::1" if ":" in host else "127.0.0.1"
+    return _http_url(host, port)
+
+
+def _http_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
