@@ -104,16 +104,19 @@ class Risk:
         return sorted((control.until, control.user_id) for control in self.active() if control.until is not None)
 
     def ring(self, most: int | None) -> None:
-        """A missed deadline cancels all of its user, at most so many at once; then it is over (I3)."""
+        """A missed deadline cancels all of its user, at most so many at once; then it is over (I3). Told after all that ended."""
+        over = []
         for until, user in self.timers():
             if until > self.twin.time:
-                return
+                break
             theirs = sorted((order for order in self.open_orders() if order.asked.user_id == user), key=lambda order: order.id)
             for order in theirs[:most]:
                 self.twin.end(order, "cancelled", OrderStatus.CANCELLED, Reason.CANCEL_ALL_AFTER)
             if most is not None and len(theirs) > most:
-                return
+                break
             most = None if most is None else most - len(theirs)
+            over.append(user)
+        for user in over:
             self.put(ControlRecord(ControlKind.TIMER, user, "", Switch.OFF, self.twin.time))
 
     # -- checks ------------------------------------------------------------------------------------------------------------

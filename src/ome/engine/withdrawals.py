@@ -53,7 +53,7 @@ class Withdrawals:
     def pass_time(self, time: int, most: int | None) -> list[ControlChanged]:
         """End the orders whose deadline has come, then those of users whose timer has, the soonest first, at most so many.
 
-        A timer is over once it has cancelled everything.
+        A timer is over once it has cancelled everything; those that are over are returned, to be told after all that has ended.
         """
         while most != 0 and (order := self._deadlines.pop_due(time)) is not None:
             self._end(order, OrderStatus.EXPIRED, Reason.EXPIRED)
