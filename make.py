@@ -96,7 +96,9 @@ def python(*arguments: str, lock: Path = DEVELOPMENT, environment: dict[str, str
 
     def target() -> int:
         installed(lock)
-        return subprocess.run([str(PYTHON), *arguments], cwd=HERE, env=os.environ | (environment or {}), check=False).returncode
+        known = os.environ | (environment or {})
+        known.pop("PYTHONDONTWRITEBYTECODE", None)  # the tests start hundreds of processes, which would compile everything anew
+        return subprocess.run([str(PYTHON), *arguments], cwd=HERE, env=known, check=False).returncode
 
     return target
 
