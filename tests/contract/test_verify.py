@@ -117,6 +117,15 @@ async def test_an_edited_cell_is_found_in_every_column(database: Database, templ
     assert (await checked(database.url)).problems() == []
 
 
+async def test_settings_that_are_none_any_more_are_found(database: Database, templates: Templates) -> None:
+    """The engine row's settings, cut short or written over: a difference like any other, and no crash."""
+    await templates.fill(database, "history", a_history)
+    for broken in (b"", b"\x9f", b"no settings"):
+        await database.fetch(f"UPDATE {schema.engine.name} SET settings = {literal(broken, database.kind)}")
+        found = await first_of(database.url)
+        assert (found.table, found.column) == (schema.engine.name, "settings")
+
+
 def literal(value: object, kind: str = "sqlite") -> str:
     """A value as SQL has it."""
     match value:

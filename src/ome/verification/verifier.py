@@ -406,7 +406,7 @@ class ShardReplay:
             time=engine.time,
             trade_count=engine.trade_count,
             priority_count=engine.priority_count,
-            settings=row.settings if msgpack.decode(row.settings, type=EngineSettings) == engine.settings else settings,
+            settings=row.settings if _says(row.settings, engine.settings) else settings,
             state_hash=hash_text(engine.state_hash()) if engine.position else None,
             chain_hash=self._chain,
             journal_format=JOURNAL_FORMAT,
@@ -421,6 +421,14 @@ class ShardReplay:
         if row.epoch < max(self._epoch, 1):
             text = f"The engine row, epoch: stored is {row.epoch}, the journal's last is {self._epoch}."
             self._findings.say(engine.position, table.name, "the engine row", text)
+
+
+def _says(stored: bytes, settings: EngineSettings) -> bool:
+    """Whether stored settings are these, whichever fields their writer knew."""
+    try:
+        return msgpack.decode(stored, type=EngineSettings) == settings
+    except MsgspecError:  # no longer what any engine writes
+        return False
 
 
 def _first_event_that_differs(last: int, stored: bytes, replayed: list[CommandEvents]) -> tuple[int, str]:
