@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
@@ -18,11 +18,10 @@ from ome import instrument_commands, key_commands
 from ome.config import Settings, SettingsError, load_settings, take_secret_files
 from ome.domain.clock import parse_time
 from ome.domain.errors import StorageError
+from ome.exits import fail
 from ome.replay import FlowError, FlowFormat, ReplayError, generate, print_report, progress_bar, replay_file
 from ome.replay.generate import FlowKind
 
-EXIT_USAGE = 2
-"""Exit status for a setting or argument that is wrong."""
 EXIT_DISAGREES = 1
 """Exit status of a replay, a verification or a run of the rule book that found a difference."""
 
@@ -111,7 +110,7 @@ def serve_command(context: typer.Context) -> None:
     try:
         settings = load_settings(context.args)
     except SettingsError as error:
-        _fail(str(error))
+        fail(str(error))
     raise typer.Exit(run(settings))
 
 
@@ -152,7 +151,7 @@ def replay_command(  # noqa: PLR0913  as replay_file
                 )
             )
     except (FlowError, ReplayError) as error:
-        _fail(str(error))
+        fail(str(error))
     print_report(report)
     raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
 
@@ -185,7 +184,7 @@ def demo_command(
     try:
         asyncio.run(stopping.until_stopped(work, is_attached=attached))
     except runner.DemoError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @app.command("generate")
@@ -201,7 +200,7 @@ def generate_command(
         with progress_bar(file.name) as progress:
             generate(file, rows=rows, seed=seed, kind=kind, progress=progress)
     except FlowError as error:
-        _fail(str(error))
+        fail(str(error))
     typer.echo(f"{rows} rows in {file}")
 
 
@@ -224,7 +223,7 @@ def verify_command(
         with progress_bar("verify") as progress:
             report = verify(database_url, in_place=in_place, progress=progress)
     except StorageError as error:
-        _fail(str(error), error.exit_code)
+        fail(str(error), error.exit_code)
     typer.echo(report.as_json() if json else "\n".join(report.lines()))
     raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
 
@@ -250,7 +249,7 @@ def conformance_command(
         with progress_bar("scenarios") as progress:
             report = conformance.play_rule_book(scenarios, url, api_key or None, progress)
     except conformance.ConformanceError as error:
-        _fail(str(error))
+        fail(str(error))
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(report)))
     else:
@@ -273,7 +272,7 @@ def top_command(
     try:
         asyncio.run(watch(url, api_key or None, symbol, per_second=per_second, is_once=once))
     except WatchError as error:
-        _fail(str(error))
+        fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit from None
 
@@ -295,9 +294,9 @@ def backup_command(
         with progress_bar("verify") as progress:
             report = backup(database_url, file, is_verified=is_verified, progress=progress)
     except FileExistsError as error:
-        _fail(str(error))
+        fail(str(error))
     except StorageError as error:
-        _fail(str(error), error.exit_code)
+        fail(str(error), error.exit_code)
     typer.echo(f"Written to {file}, {file.stat().st_size:,} bytes.")
     if report is not None:
         typer.echo("\n".join(report.lines()))
@@ -323,7 +322,7 @@ def migrate_command(*, database_url: _DatabaseUrl = _DEFAULT_DATABASE_URL) -> No
     try:
         shown = asyncio.run(migrated())
     except StorageError as error:
-        _fail(str(error), error.exit_code)
+        fail(str(error), error.exit_code)
     typer.echo(f"{shown} is up to date.")
 
 
@@ -357,11 +356,11 @@ def export_command(
                 database_url, exports.Export(what.value, out, ending if form is None else form.value, wanted), progress
             )
     except exports.ExportError as error:
-        _fail(str(error))
+        fail(str(error))
     except StorageError as error:
-        _fail(str(error), error.exit_code)
+        fail(str(error), error.exit_code)
     except exports.Unreadable as error:
-        _fail(str(error), StorageError.exit_code)
+        fail(str(error), StorageError.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered has nowhere to go
         raise typer.Exit(EXIT_DISAGREES) from None
@@ -372,9 +371,4 @@ def _moment(option: str, text: str) -> int | None:
     try:
         return parse_time(text) if text else None
     except ValueError as error:
-        _fail(f"{option} {error}")
-
-
-def _fail(message: str, status: int = EXIT_USAGE) -> NoReturn:
-    sys.stderr.write(f"ome: {message}\n")
-    raise typer.Exit(status)
+        fail(f"{option} {error}")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import msgspec
 import typer
 
-EXIT_USAGE: Final = 2
-EXIT_REFUSED: Final = 1
-"""Exit status where the service refuses."""
+from ome.exits import EXIT_REFUSED, fail
+
 TIMEOUT_S: Final = 15.0
 PAGE: Final = 1000
 
@@ -103,11 +102,11 @@ def _asked(method: str, url: str, path: str, api_key: str, **more: Any) -> dict[
         answer = httpx.request(method, url.rstrip("/") + path, headers=headers, timeout=TIMEOUT_S, **more)
         shown: dict[str, Any] = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        _fail(f"{url} doesn't answer as OME does ({error or type(error).__name__}); name the service with --url")
+        fail(f"{url} doesn't answer as OME does ({error or type(error).__name__}); name the service with --url")
     if not answer.is_success:
         fields = "".join(f"; {each['field']} {each['message']}" for each in shown.get("errors", ()))
         advice = "; set API_KEY to an operator's key" if answer.status_code in {401, 403} else ""
-        _fail(f"{shown.get('code', answer.status_code)}: {shown.get('detail', '')}{fields}{advice}", EXIT_REFUSED)
+        fail(f"{shown.get('code', answer.status_code)}: {shown.get('detail', '')}{fields}{advice}", EXIT_REFUSED)
     return shown
 
 
@@ -124,8 +123,3 @@ def _show(instruments: list[dict[str, Any]], *, as_json: bool) -> None:
     for instrument in instruments:
         table.add_row(*("-" if instrument[name] is None else str(instrument[name]) for name in _COLUMNS))
     Console().print(table)
-
-
-def _fail(message: str, status: int = EXIT_USAGE) -> NoReturn:
-    sys.stderr.write(f"ome: {message}\n")
-    raise typer.Exit(status)

@@ -10,7 +10,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -20,10 +20,8 @@ from ome.config import Settings, SettingsError, load_settings
 from ome.domain.clock import format_time, now_us
 from ome.domain.errors import EngineRunning, OmeError, StorageError
 from ome.domain.keys import KeyRecord, fold_keys
+from ome.exits import EXIT_REFUSED, fail
 
-EXIT_USAGE: Final = 2
-EXIT_REFUSED: Final = 1
-"""Exit status where the service, or the engine, refuses."""
 ACTOR: Final = "command line"
 """Who the audit trail says it was, where no service was asked."""
 TIMEOUT_S: Final = 15.0
@@ -53,7 +51,7 @@ class Way:
         try:
             self._settings = load_settings().model_copy(update={"database_url": database_url})
         except SettingsError as error:
-            _fail(str(error))
+            fail(str(error))
         host = "127.0.0.1" if self._settings.is_any_address else self._settings.host
         self._url = url or f"http://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
         self._api_key = api_key
@@ -67,9 +65,9 @@ class Way:
         except EngineRunning:
             return self._there(method, path, body)
         except StorageError as error:
-            _fail(str(error), error.exit_code)
+            fail(str(error), error.exit_code)
         except OmeError as error:
-            _fail(str(error) or type(error).__name__, EXIT_REFUSED)
+            fail(str(error) or type(error).__name__, EXIT_REFUSED)
 
     async def _here(self, work: Callable[[Any], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         from ome.bootstrap import Service  # noqa: PLC0415  takes a second to import
@@ -92,10 +90,10 @@ class Way:
             answer = httpx.request(method, self._url + path, json=body, headers=headers, timeout=TIMEOUT_S)
             shown: dict[str, Any] = answer.json()
         except (httpx.HTTPError, ValueError) as error:
-            _fail(f"an engine is running on the database, and {self._url} doesn't answer ({error}); name it with --url")
+            fail(f"an engine is running on the database, and {self._url} doesn't answer ({error}); name it with --url")
         if not answer.is_success:
             advice = "; set API_KEY to an operator's key, or stop the service" if answer.status_code in {401, 403} else ""
-            _fail(f"the service refused: {shown.get('detail', shown)}{advice}", EXIT_REFUSED)
+            fail(f"the service refused: {shown.get('detail', shown)}{advice}", EXIT_REFUSED)
         return shown
 
 
@@ -122,7 +120,7 @@ def create_command(
     try:
         user_id, access, ends = read_key(msgspec.json.encode(body))
     except Problem as problem:
-        _fail("; ".join(f"{error.field} {error.message}" for error in problem.errors))
+        fail("; ".join(f"{error.field} {error.message}" for error in problem.errors))
 
     async def here(keys: Any) -> dict[str, Any]:
         made = await keys.make(ACTOR, user_id, access, ends)
@@ -176,7 +174,7 @@ def list_command(*, database_url: _DatabaseUrl = _DEFAULT) -> None:
     try:
         keys, now = asyncio.run(stored()), now_us()
     except StorageError as error:
-        _fail(f"{error} Where there is no database yet, there are no keys: ome keys create makes the first.", error.exit_code)
+        fail(f"{error} Where there is no database yet, there are no keys: ome keys create makes the first.", error.exit_code)
     for key in keys:
         ended = "revoked" if key.revoked_at is not None else "active" if key.is_good(now) else "expired"
         until = "" if key.expires_at is None else f"  until {format_time(key.expires_at)}"
@@ -190,7 +188,7 @@ async def _known(change: Awaitable[Any]) -> Any:
     try:
         return await change
     except Problem as problem:
-        _fail(problem.detail, EXIT_REFUSED)
+        fail(problem.detail, EXIT_REFUSED)
 
 
 def _show(key: dict[str, Any]) -> None:
@@ -199,8 +197,3 @@ def _show(key: dict[str, Any]) -> None:
             typer.echo(f"{name:<11} {', '.join(value) if isinstance(value, list) else value}")
     if "key" in key:
         typer.echo("The key is shown this once and kept nowhere; send it in the header X-API-Key.", err=True)
-
-
-def _fail(message: str, status: int = EXIT_USAGE) -> NoReturn:
-    sys.stderr.write(f"ome: {message}\n")
-    raise typer.Exit(status)

@@ -28,6 +28,7 @@ ALLOWED = {
     "export": {"db", "domain", "marketdata"},
     "observability": {"domain"},
     "config": set[str](),
+    "exits": set[str](),
     "bootstrap": {"api", "config", "db", "demo", "domain", "engine", "history", "marketdata", "observability"},
 }
 FREE = {"cli", "instrument_commands", "key_commands", "__main__"}
