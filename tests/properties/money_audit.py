@@ -12,9 +12,8 @@ from collections import defaultdict
 from ome.domain.enums import Side
 from ome.domain.records import InstrumentRecord, OrderRecord
 from ome.engine.market import Changes
-from reference.compare import MONEY
 from reference.funds import WHOLE, fee
-from reference.holdings import units
+from reference.holdings import MONEY, units
 from reference.pictures import exact
 
 Key = tuple[str, str]
