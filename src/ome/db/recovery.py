@@ -279,18 +279,21 @@ class _OrderChecks:
 
     def look_at(self, orders: list[OrderRecord]) -> None:
         """Check each, and note its place."""
-        newest_id, priority_count = self._newest_id, self._priority_count
-        for order in orders:
-            if order.id > newest_id:
-                raise StateMismatch(
-                    f"Order {order.id} is newer than the engine row, which is at position {self._position}. Restore a backup."
-                )
-            if order.priority > priority_count:
-                raise StateMismatch(f"Order {order.id} has a priority beyond the engine row's count. Restore a backup.")
-            if order.terms is None and order.status is OrderStatus.PENDING_TRIGGER:
-                self._without_terms = order.id
-        self._ids.extend(order.id for order in orders)
-        self._priorities.extend(order.priority for order in orders)
+        ids, priorities = [order.id for order in orders], [order.priority for order in orders]
+        newest = max(ids, default=0)
+        if newest > self._newest_id:
+            raise StateMismatch(
+                f"Order {newest} is newer than the engine row, which is at position {self._position}. Restore a backup."
+            )
+        last = max(priorities, default=0)
+        if last > self._priority_count:
+            order_id = ids[priorities.index(last)]
+            raise StateMismatch(f"Order {order_id} has a priority beyond the engine row's count. Restore a backup.")
+        waiting = OrderStatus.PENDING_TRIGGER
+        for order_id in [order.id for order in orders if order.status is waiting and order.terms is None]:
+            self._without_terms = order_id
+        self._ids.extend(ids)
+        self._priorities.extend(priorities)
 
     def look_back(self) -> None:
         """Once all have been looked at: what is wrong with them together, and which one waits for nothing."""

@@ -166,6 +166,11 @@ class Accounts:
         """A user with an open order or a position."""
         return self._users.get(user_id)
 
+    @property
+    def held_orders(self) -> int:
+        """How many open orders all users hold."""
+        return sum(len(user.orders) for user in self._users.values())
+
     def holds(self, order: Order) -> bool:
         """Whether an open order is among its user's, and in its account."""
         user = self._users.get(order.user_id)
@@ -193,30 +198,25 @@ class Accounts:
                 for name in ("quantity", "cost", "realised", "volume", "buying", "selling", "open_orders"):
                     setattr(mine, name, getattr(account, name))
 
-    def check_invariants(self) -> None:
-        """What is held of open orders is what the orders add up to."""
+    def check_invariants(self, orders: Mapping[int, Order]) -> None:
+        """What is held of open orders is what the orders add up to, and each is its user's and among `orders`."""
         for user in self._users.values():
-            if user.open_orders != len(user.orders) or not user.accounts:
-                raise InvariantBroken(f"{len(user.orders)} orders of user {user.id} are open, {user.open_orders} are counted")
+            user_id, theirs = user.id, user.orders
+            if user.open_orders != len(theirs) or not user.accounts:
+                raise InvariantBroken(f"{len(theirs)} orders of user {user_id} are open, {user.open_orders} are counted")
             sums = {account: [0, 0, 0] for account in user.accounts.values()}
-            for order in user.orders.values():
-                counted = sums[order.account]
-                counted[0 if order.side is Side.BUY else 1] += order.remaining
+            for order_id, order in theirs.items():
+                account = order.account
+                counted = sums.get(account)
+                if counted is None or account.symbol != order.instrument.symbol or order.user_id != user_id:
+                    raise InvariantBroken(f"order {order_id} is held by user {user_id}, and is another's")
+                if orders.get(order_id) is not order:
+                    raise InvariantBroken(f"order {order_id} is held by user {user_id} and in no book")
+                counted[0 if order.side is _BUY else 1] += order.remaining
                 counted[2] += 1
             for symbol, account in user.accounts.items():
                 if [account.buying, account.selling, account.open_orders] != sums[account]:
-                    raise InvariantBroken(f"the open orders of user {user.id} in {symbol} are not what their account says")
-
-    def count_held(self, orders: Mapping[int, Order]) -> int:
-        """How many of these open orders are held, each by its own user; -1 where something else is held too."""
-        held = 0
-        for user in self._users.values():
-            held += len(user.orders)
-            for order_id, order in user.orders.items():
-                account = user.accounts.get(order.instrument.symbol)
-                if order.account is not account or order.user_id != user.id or orders.get(order_id) is not order:
-                    return -1
-        return held
+                    raise InvariantBroken(f"the open orders of user {user_id} in {symbol} are not what their account says")
 
     def _all(self) -> Iterator[tuple[User, Account]]:
         return ((user, account) for user in self._users.values() for account in user.accounts.values())

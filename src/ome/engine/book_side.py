@@ -62,11 +62,13 @@ class BookSide:
     def __len__(self) -> int:
         return len(self._levels)
 
-    def check_invariants(self) -> None:
-        """INV4: every level is sound, none is empty, and `best` is the best."""
+    def check_invariants(self) -> list[Order]:
+        """INV4: every level is sound, none is empty, and `best` is the best. Its orders."""
+        orders: list[Order] = []
         for price, level in self._levels.items():
             if level.price != price:
                 raise InvariantBroken(f"level {level.price} is kept at {price}")
-            level.check_invariants()
+            orders += level.check_invariants()
         if self.best is not next(self.best_first(), None):
             raise InvariantBroken(f"the best {self.side.name} level is not the best")
+        return orders

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ome.domain.enums import LAST_OPEN, OrderStatus
 from ome.domain.errors import InvariantBroken
@@ -15,42 +15,42 @@ from ome.engine.order_book import OrderBook
 def check(books: Collection[OrderBook], orders: Mapping[int, Order], accounts: Accounts, deadlines: Deadlines) -> None:
     """InvariantBroken says what doesn't hold. Slow: for tests and recovery."""
     found = watched = 0
-    for order in _all_orders(books):
-        found += 1
-        watched += order.expires_at is not None
-        if orders.get(order.id) is not order or not _is_sound(order):
-            raise InvariantBroken(_complaint(order, orders))
+    for book in books:
+        standing = book.check_invariants()
+        found += len(standing)
+        watched += _check_orders(standing, orders)
     if len(orders) != found:  # a level holds an order once, and none that waits: nothing was counted twice
         raise InvariantBroken("the open orders are not those in the books")
-    if accounts.count_held(orders) != found:
-        for order in _all_orders(books):
+    if accounts.held_orders != found:
+        for order in orders.values():
             if not accounts.holds(order):
                 raise InvariantBroken(f"order {order.id} is in a book and not among its user's open orders")
         raise InvariantBroken("the users' open orders are not those in the books")
+    accounts.check_invariants(orders)
     if watched != len(deadlines):
         raise InvariantBroken(f"{len(deadlines)} deadlines are watched for {watched} orders that have one")
-    accounts.check_invariants()
 
 
-def _all_orders(books: Iterable[OrderBook]) -> Iterator[Order]:
-    """Those in the books, each of which is sound."""
-    for book in books:
-        book.check_invariants()
-        yield from book.orders()
-        yield from book.stops
-
-
-def _is_sound(order: Order) -> bool:
-    """Whether an order's own fields agree with each other, and with its being in a book."""
-    status, remaining, used, special = order.status, order.remaining, order.filled, order.special
-    if special is not None:
-        used += special.prevented
-    return (
-        used + remaining == order.quantity
-        and 0 <= order.hidden < remaining
-        and status <= LAST_OPEN
-        and (status is OrderStatus.PENDING_TRIGGER) is (order.level is None)
-    )
+def _check_orders(standing: Iterable[Order], orders: Mapping[int, Order]) -> int:
+    """Each order of a book is open, and its own fields agree with each other and with its being there; how many of them have a
+    deadline. One loop without calls: a start waits for it.
+    """
+    waiting, watched = OrderStatus.PENDING_TRIGGER, 0
+    for order in standing:
+        status, remaining, used, special = order.status, order.remaining, order.filled, order.special
+        if special is not None:
+            used += special.prevented
+        if (
+            orders.get(order.id) is not order
+            or used + remaining != order.quantity
+            or not 0 <= order.hidden < remaining
+            or status > LAST_OPEN
+            or (status is waiting) is not (order.level is None)
+        ):
+            raise InvariantBroken(_complaint(order, orders))
+        if order.expires_at is not None:
+            watched += 1
+    return watched
 
 
 def _complaint(order: Order, orders: Mapping[int, Order]) -> str:

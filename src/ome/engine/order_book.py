@@ -212,13 +212,13 @@ class OrderBook:
         book.last_ticks = book._ticks_of_last()
         return book
 
-    def check_invariants(self) -> None:
-        """INV3 and INV4: both sides are sound and the book is neither crossed nor locked (M2)."""
-        self.bids.check_invariants()
-        self.asks.check_invariants()
+    def check_invariants(self) -> list[Order]:
+        """INV3 and INV4: both sides are sound and the book is neither crossed nor locked (M2). Its orders, stops included."""
+        orders = self.bids.check_invariants() + self.asks.check_invariants()
         self.stops.check_invariants()
-        if self.state is MarketState.AUCTION:
-            return
+        orders += self.stops
         bid, ask = self.bids.best, self.asks.best
-        if bid is not None and ask is not None and bid.price >= ask.price:
+        may_cross = self.state is MarketState.AUCTION
+        if bid is not None and ask is not None and bid.price >= ask.price and not may_cross:
             raise InvariantBroken(f"{self.instrument.symbol} is crossed: bid {bid.price}, ask {ask.price}")
+        return orders

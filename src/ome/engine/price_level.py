@@ -62,9 +62,10 @@ class PriceLevel:
             yield order
             order = order.next
 
-    def check_invariants(self) -> None:
-        """INV4 and INV5: sums agree, links agree both ways, priority strictly increases."""
-        total = count = hidden = 0
+    def check_invariants(self) -> list[Order]:
+        """INV4 and INV5: sums agree, links agree both ways, priority strictly increases. Its orders, first to last."""
+        orders: list[Order] = []
+        total = hidden = 0
         before: Order | None = None
         order, price = self.head, self.price
         while order is not None:
@@ -74,7 +75,9 @@ class PriceLevel:
                 raise InvariantBroken(f"order {order.id} stands behind {before.id} with an earlier priority")
             total += order.remaining - order.hidden
             hidden += order.hidden
-            count += 1
+            orders.append(order)
             before, order = order, order.next
+        count = len(orders)
         if self.tail is not before or (total, hidden, count) != (self.quantity, self.hidden, self.count) or not count:
             raise InvariantBroken(f"level {self.price} counts {self.quantity} in {self.count}, its orders are {total} in {count}")
+        return orders

@@ -55,22 +55,24 @@ def _restore_positions(market: Market, positions: Iterable[PositionRecord]) -> N
 
 
 def _restore_orders(market: Market, part: OpenOrders, waiting: list[Order]) -> None:
-    """Put orders into their levels, those that wait for a price into `waiting`. Most of the time of a start is spent here."""
-    books, orders, restored, opened = market.books, market.orders, Order.restored, market.accounts.opened
-    standing: list[Order] = []
-    record = None
-    try:
-        for record, counted in zip(part.records, part.digests, strict=True):
-            order = restored(record, books[record.symbol].instrument)
-            order.digest = counted
-            orders[order.id] = order
-            opened(order)
-            standing.append(order)
-    except (LookupError, ValueError) as error:
-        name = "" if record is None else f" {record.id} of {record.symbol}"
-        raise InvariantBroken(f"order{name} can't be restored: {error!r}") from error
-    _line_up(books, standing, waiting)
+    """Put orders into their levels, those that wait for a price into `waiting`.
+
+    Most of the time of a start is spent here, and less where each step is taken for all of them before the next one is.
+    """
+    restored, opened, standing = Order.restored, market.accounts.opened, list[Order]()
+    instruments = {symbol: book.instrument for symbol, book in market.books.items()}
+    for record in part.records:
+        try:
+            standing.append(restored(record, instruments[record.symbol]))
+        except (LookupError, ValueError) as error:
+            raise InvariantBroken(f"order {record.id} of {record.symbol} can't be restored: {error!r}") from error
+    for order, counted in zip(standing, part.digests, strict=True):
+        order.digest = counted
     market.digest_sum += sum(part.digests)
+    market.orders.update((order.id, order) for order in standing)
+    for order in standing:
+        opened(order)
+    _line_up(market.books, standing, waiting)
 
 
 def _line_up(books: Mapping[str, OrderBook], orders: Iterable[Order], waiting: list[Order]) -> None:
