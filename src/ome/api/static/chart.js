@@ -16,6 +16,8 @@ const PAUSE_MS = 100; // between two drawings: canvases cost most, and a candle 
 const FIRST_SHOWN = 90;
 
 const secondsOf = (time) => Math.floor(Date.parse(time) / 1000);
+/** What is kept of a candle: a chart by the second keeps thousands. */
+const kept = ({ open_time, open, high, low, close, volume, trades }) => ({ open_time, open, high, low, close, volume, trades });
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Chart {
@@ -103,7 +105,7 @@ export class Chart {
       }
       for (const candle of candles) {
         const time = secondsOf(candle.open_time);
-        if (!(this.candles.get(time)?.trades > candle.trades)) this.candles.set(time, candle);
+        if (!(this.candles.get(time)?.trades > candle.trades)) this.candles.set(time, kept(candle));
       }
       this.reload();
       const count = this.candles.size;
@@ -122,8 +124,9 @@ export class Chart {
     this.legend(null);
   }
 
-  put(candle) {
-    const time = secondsOf(candle.open_time);
+  put(told) {
+    const time = secondsOf(told.open_time);
+    const candle = kept(told);
     this.candles.set(time, candle);
     this.dirty.set(time, candle);
     this.paint();
