@@ -137,6 +137,7 @@ class Service:
             settings=ApiSettings(
                 api_key=settings.api_key.get_secret_value(),
                 private_reads=settings.private_reads,
+                trusted_hosts=_listed(settings.trusted_hosts.lower()),
                 rates=_rate_settings(settings),
                 max_body_bytes=settings.max_body_bytes,
                 max_batch_bytes=settings.max_batch_bytes,
@@ -461,7 +462,7 @@ def _stream_settings(settings: Settings) -> StreamSettings:
         queue_bytes=settings.stream_queue_bytes,
         heartbeat_seconds=settings.stream_heartbeat_sec,
         max_order_bytes=settings.max_body_bytes,
-        allowed_origins=tuple(origin.strip() for origin in settings.allowed_origins.split(",") if origin.strip()),
+        allowed_origins=_listed(settings.allowed_origins),
     )
 
 
@@ -471,8 +472,13 @@ def _rate_settings(settings: Settings) -> RateSettings:
         cancels_per_second=settings.rate_cancels_per_sec,
         reads_per_second=settings.rate_reads_per_sec,
         failed_keys_per_second=settings.rate_failed_keys_per_sec,
-        trusted_proxies=tuple(each.strip() for each in settings.trusted_proxies.split(",") if each.strip()),
+        trusted_proxies=_listed(settings.trusted_proxies),
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """What stands between the commas of a setting."""
+    return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
 def _connections(service: Service, settings: Settings) -> Connections:

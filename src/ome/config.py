@@ -142,6 +142,10 @@ class Settings(BaseSettings):
     allowed_origins: str = Field(
         default="", description="origins of pages that may open WebSockets, with commas; the service's own always may"
     )
+    trusted_hosts: str = Field(
+        default="",
+        description="names, with commas, that it may be called by while there is no key; IP addresses and localhost always",
+    )
     demo: CliImplicitFlag[bool] = Field(
         default=False, description="whether simulated traders trade, in symbols and under users of their own"
     )

@@ -1,14 +1,18 @@
 """Who is asking, and may they: every request and every message of a WebSocket passes the `Gate` with the scope that it declares.
 
-No key at all: everybody is the operator. With the operator's key alone (API_KEY), `read` is open too, unless PRIVATE_READS; as
-soon as there is, or was, a user's key, it isn't. A key that is given where none is needed is not looked at.
+No key at all: everybody is the operator, but for a web page of somewhere else whose name was made to point here (DNS rebinding):
+a browser would take it for the service's own, so whoever calls the service by such a name isn't let in. With the operator's key
+alone (API_KEY), `read` is open too, unless PRIVATE_READS; as soon as there is, or was, a user's key, it isn't. A key that is
+given where none is needed is not looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from hmac import compare_digest
+from ipaddress import ip_address
 from typing import Final
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 from starlette.types import Scope
@@ -23,6 +27,7 @@ from ome.domain.reasons import Reason
 KEY_HEADER: Final = b"x-api-key"
 Headers = dict[bytes, bytes]
 """A request's headers: names in lower case; of one that is repeated, the last."""
+_KEPT_HOSTS: Final = 100
 _CALLER: Final = "ome.caller"
 _CHALLENGE: Final = ((b"www-authenticate", b'ApiKey realm="ome", header="X-API-Key"'),)
 
@@ -56,6 +61,9 @@ class Gate:
         self._operators = digest_of(settings.api_key.encode()) if settings.api_key else ""
         self._private_reads = settings.private_reads
         self.keys = keys
+        self._trusted_hosts = frozenset(settings.trusted_hosts)
+        self._good_hosts = {b""}
+        """Host headers that were looked at and found good; whoever sends none is no browser."""
         self.failed: Callable[[Scope], None] = lambda _scope: None
         """Told of each request whose key is refused; may raise RATE_LIMITED instead."""
 
@@ -82,6 +90,20 @@ class Gate:
             raise Problem(Reason.UNAUTHORIZED, headers=_CHALLENGE)
         return Caller(record.access, record.user_id, record.key_id)
 
+    def check_host(self, caller: Caller, headers: Headers) -> None:
+        """Raises HOST_NOT_TRUSTED where somebody is the operator for want of any key, and has called the service by a name that
+        could be a stranger's: one that is neither an IP address, nor localhost, nor without a dot, nor trusted.
+        """
+        if caller is not OPERATOR:
+            return
+        host = headers.get(b"host", b"")
+        if host in self._good_hosts:
+            return
+        if not is_local_name(host, self._trusted_hosts):
+            raise Problem(Reason.HOST_NOT_TRUSTED)
+        if len(self._good_hosts) < _KEPT_HOSTS:
+            self._good_hosts.add(host)
+
     def is_good(self, caller: Caller) -> bool:
         """Whether whoever was let in may stay: the key is still good, or none is needed now for what none was needed then."""
         if not caller.key_id:
@@ -92,6 +114,7 @@ class Gate:
         """Whoever sent these headers, if that is enough for what is asked. Raises UNAUTHORIZED or INSUFFICIENT_SCOPE."""
         stranger = self.without_key()
         if access <= stranger.access:
+            self.check_host(stranger, headers)
             return stranger
         given = headers.get(KEY_HEADER)
         if given is None:
@@ -99,6 +122,17 @@ class Gate:
         caller = self.identify(given, scope)
         check_scope(caller, access)
         return caller
+
+
+def is_local_name(host: bytes, trusted: Collection[str]) -> bool:
+    """Whether a Host header names the service by what no foreign page can be at: an address, or a name of this network's own."""
+    try:
+        name = urlsplit(f"//{host.decode('latin-1')}").hostname or ""
+        if name not in trusted and "." in name and not name.endswith(".localhost"):
+            ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def check_scope(caller: Caller, access: Access) -> None:

@@ -21,6 +21,8 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
 
     api_key: str = ""
     private_reads: bool = False
+    trusted_hosts: tuple[str, ...] = ()
+    """Names that the service may be called by where there is no key, besides those that are local."""
     rates: RateSettings = RateSettings()
     max_body_bytes: int = 64 * 1024
     """Largest request body; a thousand times an order, and still read in one piece."""

@@ -32,6 +32,7 @@ class Reason(IntEnum):
     INSUFFICIENT_SCOPE = 201
     NOT_YOUR_USER = 202
     ORIGIN_NOT_ALLOWED = 210
+    HOST_NOT_TRUSTED = 211
     # 300: the service's state
     OVERLOADED = 300
     NOT_ACCEPTING = 301
@@ -151,6 +152,12 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
     Reason.NOT_YOUR_USER: ReasonInfo(403, "", "The key belongs to another user", "Leave user_id out, or give the key's own."),
     Reason.ORIGIN_NOT_ALLOWED: ReasonInfo(
         403, "", "Pages of this origin may not connect", "Open the page from the service itself; ALLOWED_ORIGINS allows others."
+    ),
+    Reason.HOST_NOT_TRUSTED: ReasonInfo(
+        421,
+        "",
+        "The service isn't known by this name",
+        "Use localhost or an IP address; TRUSTED_HOSTS allows other names, and a key makes the name not matter.",
     ),
     Reason.OVERLOADED: ReasonInfo(
         503, "", "More is asked of the service than it can do", "Nothing was executed; try again after Retry-After seconds."

@@ -402,13 +402,14 @@ HOST = (b"host", b"localhost:5000")
         ({"path": "/ws"}, [HOST, (b"origin", b"null")], "origin_not_allowed"),
         ({"path": "/ws"}, [(b"origin", b"")], "origin_not_allowed"),
         ({"path": "/ws"}, [HOST, (b"x-api-key", b"wrong")], "unauthorized"),
+        ({"path": "/ws"}, [(b"host", b"rebound.example"), (b"origin", b"http://rebound.example")], "host_not_trusted"),
     ],
 )
 @pytest.mark.parametrize("extended", [True, False])
 async def test_a_handshake_is_refused(
     make_app: MakeApp, extended: bool, place: dict[str, Any], headers: list[tuple[bytes, bytes]], refusal: str
 ) -> None:
-    """With the reason where the server can carry it: a wrong path, origin or key, a key in the URL, a server without frames."""
+    """With the reason where the server can carry it: a wrong path, origin, key or name, a key in the URL, no server frames."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -421,7 +422,7 @@ async def test_a_handshake_is_refused(
     scope = {"type": "websocket", "query_string": b"", **place, "headers": headers, "extensions": extensions}
     if refusal != "not_supported":
         scope["ome.socket"] = None
-    await make_app(api_key="sesame")(scope, receive, send)
+    await make_app(api_key="" if refusal == "host_not_trusted" else "sesame")(scope, receive, send)
     if extended:
         problem = json.loads(sent[1]["body"])
         assert (problem["status"], problem["code"]) == (sent[0]["status"], refusal)

@@ -167,7 +167,9 @@ class Streams:
             raise Problem(Reason.ORIGIN_NOT_ALLOWED)
         self.check_room()
         key = headers.get(KEY_HEADER)
-        return self._gate.without_key() if key is None else self._gate.identify(key, scope)
+        caller = self._gate.without_key() if key is None else self._gate.identify(key, scope)
+        self._gate.check_host(caller, headers)
+        return caller
 
     def _is_own(self, origin: str, headers: Headers) -> bool:
         """Whether a page of this origin may connect: the service's own pages, and those that a setting names."""
