@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from databases import Database
 from factories import a_batch, an_instrument, an_order, resting_batch, trading_batch
 from ome.db import Storage, open_storage, schema
+from ome.db.migrate import REVISIONS
 from ome.db.postgres import PostgresSession
 from ome.db.sqlite import SqliteSession
 from ome.domain.errors import StateMismatch, StorageUnusable
@@ -33,11 +34,12 @@ async def start(database: Database) -> None:
         await storage.close()
 
 
-def newest_revision() -> str | None:
-    """The last of the migrations that travel in the package."""
+def test_the_revisions_are_those_that_alembic_finds() -> None:
+    """In their order, each follows the one before: a start asks that list, and brings alembic in for an older schema alone."""
     config = Config()
     config.set_main_option("script_location", "ome.db:migrations")
-    return ScriptDirectory.from_config(config).get_current_head()
+    found = [(script.revision, script.down_revision) for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert found[::-1] == list(zip(REVISIONS, (None, *REVISIONS), strict=False))
 
 
 async def test_starting_again_changes_nothing(storage: Storage, database: Database) -> None:
@@ -49,7 +51,7 @@ async def test_starting_again_changes_nothing(storage: Storage, database: Databa
     await start(database)
     await start(database)
     assert await database.counts() == before
-    assert await database.fetch("SELECT version_num FROM alembic_version") == [(newest_revision(),)]
+    assert await database.fetch("SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
     assert await database.fetch("SELECT epoch, incarnation FROM engine") == [(3, incarnation)]
 
 

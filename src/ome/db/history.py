@@ -29,7 +29,7 @@ from sqlalchemy import Column, Dialect, StaticPool, Table, create_engine, func, 
 
 from ome.db import schema
 from ome.db.connection import connect
-from ome.db.migrate import check_revision, migrate
+from ome.db.migrate import FOUND, check_revision, migrate
 from ome.db.recovery import shard_ids
 from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl, parse_url
@@ -180,7 +180,7 @@ class SqliteHistory:
     def check_revision(self) -> None:
         """Raises StorageUnusable for another schema than this version's."""
         try:
-            rows = self._connection.execute("SELECT version_num FROM alembic_version").fetchall()
+            rows = self._connection.execute(FOUND).fetchall()
         except FAILURES as error:
             raise StorageUnusable(f"That is no database of OME: {error}. Check DATABASE_URL.") from error
         check_revision([row[0] for row in rows])
@@ -287,7 +287,7 @@ class PostgresHistory:
         )
         self._wait(self._connection.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
         try:
-            check_revision(self._values("SELECT version_num FROM alembic_version"))
+            check_revision(self._values(FOUND))
         except Unreadable as error:
             raise StorageUnusable(f"That is no database of OME: {error}. Check DATABASE_URL.") from error
 

@@ -2,61 +2,57 @@
 
 The caller holds the connection, its transaction and whatever keeps others from migrating at the same time; nothing is left
 half done. A database that a newer version has migrated is refused.
+
+Alembic is imported where there is something to migrate and nowhere else: loading it, and a module for each revision, takes longer
+than all the rest of starting on a database that is up to date. Which revisions there are is therefore written down here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Collection
+from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from ome.domain.errors import StorageUnusable
 
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+"""Those that travel in the package, each follows the one before; a test compares them with what alembic finds there."""
+FOUND: Final = "SELECT version_num FROM alembic_version"
+"""What a database says of itself; one that was never migrated has no such table."""
+
 
 def migrate(connection: Connection) -> None:
     """Apply every revision that is missing. Raises StorageUnusable for a schema that this version doesn't know."""
-    found = MigrationContext.configure(connection).get_current_heads()
-    _check_known(found)
-    if set(found) != set(_revisions().get_heads()):
-        config = _config()
+    from alembic import command  # noqa: PLC0415  see the module
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
+
+    if not is_newest(MigrationContext.configure(connection).get_current_heads()):
+        config = Config()
+        config.set_main_option("script_location", "ome.db:migrations")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
 
-def check_revision(found: Iterable[str]) -> None:
-    """Raises StorageUnusable where the revisions found in a database aren't this version's newest."""
-    found = tuple(found)
-    _check_known(found)
-    newest = _revisions().get_heads()
-    if set(found) != set(newest):
-        raise StorageUnusable(
-            f"The database has schema revision {', '.join(found) or 'none'}, this version of OME reads {', '.join(newest)}."
-            " Bring it up to date first: ome migrate."
-        )
+def is_newest(found: Collection[str]) -> bool:
+    """Whether the revisions found in a database are this version's newest, so that `migrate` would change nothing.
 
-
-def _check_known(found: Iterable[str]) -> None:
-    known = {script.revision for script in _revisions().walk_revisions()}
+    Raises StorageUnusable for a revision that this version doesn't know.
+    """
     for revision in found:
-        if revision not in known:
+        if revision not in REVISIONS:
             raise StorageUnusable(
                 f"The database has schema revision {revision}, which this version of OME doesn't know:"
                 " a newer version has used it. Run that version, or restore a backup from before."
             )
+    return set(found) == {REVISIONS[-1]}
 
 
-@cache
-def _revisions() -> ScriptDirectory:
-    """Those of this version: each is a module that has to be loaded, which takes longer than asking a database for its own."""
-    return ScriptDirectory.from_config(_config())
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "ome.db:migrations")
-    return config
+def check_revision(found: Collection[str]) -> None:
+    """Raises StorageUnusable where the revisions found in a database aren't this version's newest."""
+    if not is_newest(found):
+        raise StorageUnusable(
+            f"The database has schema revision {', '.join(found) or 'none'}, this version of OME reads {REVISIONS[-1]}."
+            " Bring it up to date first: ome migrate."
+        )

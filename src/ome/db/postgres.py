@@ -20,12 +20,11 @@ from typing import Any, Final
 import asyncpg
 from sqlalchemy import NullPool
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from ome.db import statements
 from ome.db.connection import CONNECT_TIMEOUT_S, connect
 from ome.db.lease import Lease
-from ome.db.migrate import migrate
+from ome.db.migrate import FOUND, is_newest, migrate
 from ome.db.order_stream import open_orders
 from ome.db.recovery import Extent, PositionsOfTrades, Read, Stored, lacks_positions, records, shard_ids, stored_rows
 from ome.db.statements import POSTGRESQL, Change, Head
@@ -103,6 +102,10 @@ class PostgresSession:
 
     async def migrate(self) -> None:
         """Over a connection of SQLAlchemy's, which alembic wants; one engine at a time, whatever its shard."""
+        if is_newest(await self._revisions()):
+            return
+        from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415  brings the ORM, which nothing else needs
+
         made = partial(connect, self._url.target, statement_timeout_s=None)  # a new index may take hours
         engine = create_async_engine("postgresql+asyncpg://", async_creator=made, poolclass=NullPool)
         try:
@@ -314,6 +317,12 @@ class PostgresSession:
                 return
             await asyncio.sleep(_LOCK_PAUSE_S)
         _log.warning("the engine's lock is still held; going on without it, the compare-and-set is the safety")
+
+    async def _revisions(self) -> list[str]:
+        """The schema revisions that are committed; none where that can't be read, which migrating will then explain."""
+        with suppress(asyncpg.UndefinedTableError, asyncpg.InsufficientPrivilegeError):
+            return [row["version_num"] for row in await self._connected().fetch(FOUND)]
+        return []
 
     @asynccontextmanager
     async def _rights_explained(self) -> AsyncIterator[None]:

@@ -28,7 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from ome.db import statements
 from ome.db.beside import Write
 from ome.db.disk_reserve import DiskReserve
-from ome.db.migrate import migrate
+from ome.db.migrate import FOUND, is_newest, migrate
 from ome.db.order_stream import open_orders
 from ome.db.recovery import Extent, PositionsOfTrades, Read, Stored, lacks_positions, records, shard_ids, stored_rows
 from ome.db.statements import SQLITE, Change, Head
@@ -249,7 +249,8 @@ class _Work:
 
     def migrate(self) -> None:
         self._checkpoint()  # before anything is written: HOLE1b
-        self._migrate()
+        if not is_newest(self._revisions()):
+            self._migrate()
 
     def fence(self) -> Head:
         self.migrate()
@@ -393,6 +394,13 @@ class _Work:
         busy, _, _ = self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise StorageAway(f"Another program is in the middle of reading {self._path}; close it.")
+
+    def _revisions(self) -> list[str]:
+        """The schema revisions that the file says it has; nobody else can migrate it while we have the lock."""
+        connection = self._connected()
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'alembic_version'").fetchone() is None:
+            return []
+        return [revision for (revision,) in connection.execute(FOUND)]
 
     def _migrate(self) -> None:
         engine = create_engine("sqlite://", creator=self._connected, poolclass=StaticPool)
