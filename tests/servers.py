@@ -1,4 +1,8 @@
-"""Real servers for tests: `ome serve` in a process of its own, on loopback and a free port, stopped by its id."""
+"""Real servers for tests: `ome serve` in a process of its own, on loopback and a free port, stopped by its id.
+
+Most are forked from a process that has imported all that they need (`faults.nursery`): importing it is two seconds of work, and
+the tests start hundreds. Those that are about starting have a `cold_server`.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
+
+from forks import Fork, Nursery, Process, own_nursery
 
 START_SECONDS = 30.0
 
@@ -27,26 +34,33 @@ def free_port() -> int:
 
 
 class Server:
-    """One `ome serve`; it can be killed and started again on the same port and database."""
+    """One `ome serve`; it can be killed and started again on the same port and database. Forked from a nursery, or without one
+    started as users start it.
+    """
 
-    def __init__(self, database_url: str, port: int, environment: dict[str, str]) -> None:
+    ALWAYS: ClassVar = {"LOG_FORMAT": "json", "DISK_RESERVE_MB": "0"}
+    """Settings of every one, unless `environment` says otherwise."""
+
+    def __init__(self, database_url: str, port: int, environment: dict[str, str], nursery: Nursery | None = None) -> None:
         self.database_url = database_url
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.environment = environment
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
+        self._nursery = nursery
 
-    def spawn(self) -> subprocess.Popen[bytes]:
+    def spawn(self) -> Process:
         """Start the process without waiting for it to answer."""
         clean = {name: value for name, value in os.environ.items() if name not in {"API_KEY", "HOST", "PRIVATE_READS"}}
-        environment = (
-            clean
-            | {"DATABASE_URL": self.database_url, "PORT": str(self.port), "LOG_FORMAT": "json", "DISK_RESERVE_MB": "0"}
-            | self.environment
-        )
-        command = [sys.executable, "-m", "ome", "serve"]
-        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        place = {"DATABASE_URL": self.database_url, "PORT": str(self.port)}
+        environment = clean | place | self.ALWAYS | self.environment
+        if self._nursery is not None:
+            log = f"/proc/{os.getpid()}/fd/{self.log.fileno()}"
+            self.process = Fork(self._nursery, environment | self._nursery.environment, log)
+        else:
+            command = [sys.executable, "-m", "ome", "serve"]
+            self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         return self.process
 
     def start(self) -> None:
@@ -61,7 +75,7 @@ class Server:
                     return
             time.sleep(0.05)
         self.stop()
-        raise RuntimeError(f"the server did not start ({process.returncode}):\n{self.output()}")
+        raise RuntimeError(f"the server did not start ({process.poll()}):\n{self.output()}")
 
     def kill(self) -> None:
         """Kill -9."""
@@ -107,7 +121,19 @@ def sqlite_url(folder: Path) -> str:
 @contextlib.contextmanager
 def running_server(database_url: str, **environment: str) -> Iterator[Server]:
     """A healthy server on this database; settings are keywords, as `API_KEY="..."`."""
-    server = Server(database_url, free_port(), environment)
+    with _healthy(Server(database_url, free_port(), environment, own_nursery())) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def cold_server(database_url: str, **environment: str) -> Iterator[Server]:
+    """Likewise, started as users start it."""
+    with _healthy(Server(database_url, free_port(), environment)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _healthy(server: Server) -> Iterator[Server]:
     try:
         server.start()
         yield server
@@ -140,7 +166,7 @@ def answers(server: Server, path: str, status: int) -> Callable[[], bool]:
 @contextlib.contextmanager
 def spawned(database_url: str, **environment: str) -> Iterator[Server]:
     """A server that has just been started and need not be healthy."""
-    server = Server(database_url, free_port(), environment)
+    server = Server(database_url, free_port(), environment, own_nursery())
     try:
         server.spawn()
         yield server

@@ -20,7 +20,8 @@ from faults import places
 from faults.load import Load, loaded
 from faults.oracle import Findings, audit
 from faults.run import Fault, Outcome, Run
-from faults.service import NotReady, Nursery, a_nursery, a_service
+from faults.service import NotReady, a_nursery, a_service
+from forks import Nursery
 from ome.domain.errors import StorageError
 from ome.verification import verify
 from servers import sqlite_url

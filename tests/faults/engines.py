@@ -10,7 +10,8 @@ from faults.load import Load, loaded
 from faults.oracle import audit
 from faults.proxy import Proxy
 from faults.run import Fault, Outcome, Run
-from faults.service import NotReady, Nursery, Service, a_nursery, a_service
+from faults.service import NotReady, Service, a_nursery, a_service
+from forks import Nursery
 
 RUNNING_ALREADY, TAKEN_OVER = 3, 4
 TAKEOVER_WITHIN_S = 60.0

@@ -18,7 +18,7 @@ import signal
 import sys
 
 from faults.variant import VARIANTS
-from ome.cli import app
+from ome.cli import main as ome
 
 WARM = ("ome.bootstrap", "uvloop", "httptools", "aiosqlite", "alembic.command", "alembic.runtime.migration", "asyncpg")
 """What a service imports when it starts, and not before."""
@@ -31,6 +31,7 @@ def main() -> int:
     for name in sys.argv[1:]:
         VARIANTS[name]()
     gc.freeze()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asks; that input ends, ends this
     for line in sys.stdin.buffer:
         request = json.loads(line)
         answer = {"pid": spawn(**request["spawn"])} if "spawn" in request else {"status": wait(request["wait"])}
@@ -46,7 +47,8 @@ def spawn(environment: dict[str, str], log: str) -> int:
         return pid
     try:
         become(environment, log)
-        app(["serve"])
+        sys.argv = ["ome", "serve"]
+        ome()
     except SystemExit as end:
         os._exit(end.code if isinstance(end.code, int) else 1)
     except BaseException:  # noqa: BLE001  this is the last frame of the child

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
-import select
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any, Protocol
+from typing import ClassVar
 
 from faults.wire import Connection, NoAnswer, NotSent
+from forks import Nursery
 from servers import Server, free_port
 
 READY_WITHIN_S = 60.0
@@ -27,100 +24,13 @@ class NotReady(Exception):
     """The service ended before it took orders, or does not come to it; what it wrote is in the message."""
 
 
-class Process(Protocol):
-    """What is needed of `subprocess.Popen`, also of a process that is somebody else's child."""
-
-    pid: int
-
-    def poll(self) -> int | None:
-        """The exit status, None while it runs."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end; the exit status. Raises subprocess.TimeoutExpired."""
-
-    def send_signal(self, sig: int) -> None:
-        """Send a signal."""
-
-
-class Nursery:
-    """A warm process that forks services (`faults.nursery`), each with these variants and with what `environment` preloads."""
-
-    def __init__(self, *variants: str, environment: Mapping[str, str] | None = None) -> None:
-        program = [sys.executable, "-m", "faults.nursery", *variants]
-        self.environment = dict(environment or {})
-        path = os.pathsep.join(filter(None, sys.path))  # pytest puts `tests` there, for itself alone
-        everything = os.environ | {"PYTHONPATH": path} | self.environment
-        self._process = subprocess.Popen(program, env=everything, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests: IO[bytes] = self._process.stdin
-        self._answers: IO[bytes] = self._process.stdout
-
-    def ask(self, **request: Any) -> int:
-        """One request; the number in its answer."""
-        self._requests.write(json.dumps(request).encode() + b"\n")
-        self._requests.flush()
-        number: int
-        (number,) = json.loads(self._answers.readline()).values()
-        return number
-
-    def close(self) -> None:
-        """End it; its children were ended by whoever had them."""
-        self._requests.close()
-        self._answers.close()
-        self._process.wait()
-
-
-class Fork:
-    """A child of a nursery, as a process of ours."""
-
-    def __init__(self, nursery: Nursery, environment: dict[str, str], log: str) -> None:
-        self._nursery = nursery
-        self.pid = nursery.ask(spawn={"environment": environment, "log": log})
-        self._handle = os.pidfd_open(self.pid)
-        self._status: int | None = None
-
-    def poll(self) -> int | None:
-        """See Process."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.wait(0)
-        return None
-
-    def wait(self, timeout: float | None = None) -> int:
-        """See Process."""
-        if self._status is None:
-            if not select.select([self._handle], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("ome serve", timeout or 0)
-            self._status = self._nursery.ask(wait=self.pid)
-            os.close(self._handle)
-        return self._status
-
-    def send_signal(self, sig: int) -> None:
-        """See Process."""
-        if self._status is None:
-            signal.pidfd_send_signal(self._handle, sig)
-
-
 class Service(Server):
     """One service on a database, on a port of its own: forked from a nursery, or without one as users start it."""
 
-    def __init__(self, database_url: str, environment: dict[str, str] | None = None, *, nursery: Nursery | None = None) -> None:
-        super().__init__(database_url, free_port(), {"LOG_LEVEL": "WARNING"} | (environment or {}))
-        self._nursery = nursery
+    ALWAYS: ClassVar = {"LOG_FORMAT": "json"}
 
-    def spawn(self) -> Any:
-        """Start the process without waiting for it to answer."""
-        hidden = {"API_KEY", "HOST", "PRIVATE_READS"}
-        clean = {name: value for name, value in os.environ.items() if name not in hidden}
-        environment = clean | {"DATABASE_URL": self.database_url, "PORT": str(self.port), "LOG_FORMAT": "json"} | self.environment
-        process: Any
-        if self._nursery is not None:
-            process = Fork(self._nursery, environment | self._nursery.environment, f"/proc/{os.getpid()}/fd/{self.log.fileno()}")
-        else:
-            command = [sys.executable, "-m", "ome", "serve"]
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
-        self.process = process
-        return process
+    def __init__(self, database_url: str, environment: dict[str, str] | None = None, *, nursery: Nursery | None = None) -> None:
+        super().__init__(database_url, free_port(), {"LOG_LEVEL": "WARNING"} | (environment or {}), nursery)
 
     async def up(self, within_s: float = READY_WITHIN_S) -> float:
         """Start and wait until it takes orders; how many seconds that took."""

@@ -10,7 +10,8 @@ from faults.faulty_disk import FOR_EVER, Action, Call, FaultyDisk, File
 from faults.load import Load, loaded
 from faults.oracle import audit
 from faults.run import Fault, Outcome, Run
-from faults.service import NotReady, Nursery, Service, a_nursery, a_service
+from faults.service import NotReady, Service, a_nursery, a_service
+from forks import Nursery
 
 CALLS, FILES = Call.SYNC | Call.WRITE | Call.TRUNCATE, File.DATABASE | File.WAL
 ORDERS = 12

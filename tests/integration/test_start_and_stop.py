@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ome.domain.errors import EngineRunning, StateMismatch
-from servers import Server, free_port, running_server, sqlite_url
+from servers import Server, cold_server, free_port, sqlite_url
 
 ORDER = {"user_id": "ann", "symbol": "ABC", "side": "BUY", "quantity": 5, "price": "10.00"}
 
@@ -32,7 +32,7 @@ async def second_engine(database_url: str) -> tuple[int, str]:
 
 async def check_second_engine_is_refused(database_url: str) -> None:
     """The second leaves with the status of EngineRunning, and the first trades on."""
-    with running_server(database_url) as first:
+    with cold_server(database_url) as first:
         status, output = await second_engine(database_url)
         assert status == EngineRunning.exit_code, output
         async with httpx.AsyncClient(base_url=first.url) as client:
@@ -59,7 +59,7 @@ async def test_a_second_engine_on_postgresql_is_refused(postgres_url: str) -> No
 def test_an_edited_row_stops_the_start(tmp_path: Path, edit: str, said: str) -> None:
     """DUR7: what contradicts itself is not served, and the exit status says so."""
     url = sqlite_url(tmp_path)
-    with running_server(url) as server:
+    with cold_server(url) as server:
         assert httpx.post(f"{server.url}/orders", json=ORDER).status_code == 201
         assert server.terminate() == 0
         with closing(sqlite3.connect(tmp_path / "ome.db")) as connection, connection:
@@ -72,7 +72,7 @@ def test_an_edited_row_stops_the_start(tmp_path: Path, edit: str, said: str) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_with_status_0(tmp_path: Path, number: signal.Signals) -> None:
     """An operator's stop is no failure, and what was acknowledged is there afterwards."""
-    with running_server(sqlite_url(tmp_path)) as server:
+    with cold_server(sqlite_url(tmp_path)) as server:
         order_id = httpx.post(f"{server.url}/orders", json=ORDER).json()["order_id"]
         assert server.process is not None
         server.process.send_signal(number)
@@ -83,7 +83,7 @@ def test_a_signal_stops_it_with_status_0(tmp_path: Path, number: signal.Signals)
 
 def test_a_taken_port_is_said_in_words(tmp_path: Path) -> None:
     """The address is tried before anything is recovered; the sentence names the way out."""
-    with running_server(sqlite_url(tmp_path)) as server:
+    with cold_server(sqlite_url(tmp_path)) as server:
         second = Server(sqlite_url(tmp_path / ".."), server.port, {})
         assert second.spawn().wait(30) == 69
         assert "PORT=" in second.output()
@@ -102,7 +102,7 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
 
 def test_a_signal_ends_a_start_that_takes_long(tmp_path: Path) -> None:
     """SIGTERM while it recovers ends the process; it doesn't begin to serve afterwards."""
-    with running_server(sqlite_url(tmp_path)) as server:
+    with cold_server(sqlite_url(tmp_path)) as server:
         assert server.terminate() == 0
         with closing(sqlite3.connect(tmp_path / "ome.db", isolation_level=None)) as locked:
             locked.execute("BEGIN IMMEDIATE")
@@ -120,7 +120,10 @@ def test_a_signal_ends_a_start_that_takes_long(tmp_path: Path) -> None:
 def test_a_stop_that_cannot_save_everything_is_no_success(tmp_path: Path) -> None:
     """Exit status 75, within the time that stopping may take, when the database took nothing more."""
     settings = {"DRAIN_SEC": "1", "CLIENT_WAIT_SEC": "0.5"}
-    with running_server(sqlite_url(tmp_path), **settings) as server, closing(sqlite3.connect(tmp_path / "ome.db")) as locked:
+    with (
+        cold_server(sqlite_url(tmp_path), **settings) as server,
+        closing(sqlite3.connect(tmp_path / "ome.db")) as locked,
+    ):
         locked.execute("BEGIN IMMEDIATE")
         answer = httpx.post(f"{server.url}/orders", json=ORDER, timeout=30)
         assert (answer.status_code, answer.json()["outcome"]) == (504, "unknown")

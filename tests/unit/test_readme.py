@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from ome.config import Settings
-from servers import running_server, sqlite_url
+from servers import cold_server, sqlite_url
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -55,7 +55,7 @@ def paste(words: list[str], client: httpx.Client) -> Any:
 
 def test_first_order_and_its_trade_work_as_pasted(tmp_path: Path) -> None:
     """The README's commands, pasted in order, make the trade that it tells of, and show it."""
-    with running_server(sqlite_url(tmp_path)) as server, httpx.Client(base_url=server.url) as client:
+    with cold_server(sqlite_url(tmp_path)) as server, httpx.Client(base_url=server.url) as client:
         sell, buy, depth, trades, orders = (paste(words, client) for words in curl_commands())
     assert (sell["status"], sell["executed_trades"]) == ("PENDING", [])
     assert buy["status"] == "FILLED"
@@ -68,7 +68,7 @@ def test_first_order_and_its_trade_work_as_pasted(tmp_path: Path) -> None:
 def test_python_works_as_pasted(tmp_path: Path) -> None:
     """The README's Python, after its first orders, in a process of its own: the order rests, and the book shows it."""
     (code,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    with running_server(sqlite_url(tmp_path)) as server, httpx.Client(base_url=server.url) as client:
+    with cold_server(sqlite_url(tmp_path)) as server, httpx.Client(base_url=server.url) as client:
         for words in curl_commands():
             paste(words, client)
         command = [sys.executable, "-c", code.replace(ADDRESS, server.url)]
