@@ -67,13 +67,12 @@ class Server:
         """Start the process and wait until it is healthy; what it wrote is in the error otherwise."""
         process = self.spawn()
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            if process.poll() is not None:
-                break
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
-                    return
-            time.sleep(0.05)
+        with httpx.Client(base_url=self.url, timeout=5) as client:
+            while time.monotonic() < deadline and process.poll() is None:
+                with contextlib.suppress(httpx.TransportError):
+                    if client.get("/health").status_code == 200:
+                        return
+                time.sleep(0.05)
         self.stop()
         raise RuntimeError(f"the server did not start ({process.poll()}):\n{self.output()}")
 
