@@ -88,8 +88,8 @@ MISTAKES = [
     Mistake(
         "FOK fills in part",
         "engine/time_in_force.py",
-        "return order.time_in_force is TimeInForce.FOK",
-        "return order.time_in_force is TimeInForce.FOK and order.quantity < 0",
+        "return order.time_in_force is _FOK",
+        "return order.time_in_force is _FOK and order.quantity < 0",
     ),
     Mistake(
         "FOK counts what lies beyond its limit",
@@ -214,7 +214,7 @@ MISTAKES = [
     Mistake(
         "the collar is for sells what it is for buys",
         LIMITS,
-        "if price > worst if side is Side.BUY else price < worst:",
+        "if price > worst if side is _BUY else price < worst:",
         "if price > worst:",
     ),
     Mistake(
@@ -226,7 +226,7 @@ MISTAKES = [
     Mistake(
         "orders that can't rest count as open",
         LIMITS,
-        "if ask.is_new and (waits or ask.time_in_force not in {TimeInForce.IOC, TimeInForce.FOK}):",
+        "if ask.is_new and (waits or ask.time_in_force not in _AT_ONCE):",
         "if ask.is_new:",
     ),
     Mistake(
@@ -306,7 +306,7 @@ MISTAKES = [
     Mistake(
         "slippage is not bounded",
         REACH,
-        "if special is not None and special.max_slippage_bps is not None and best is not None:",
+        "if special is not None and special.max_slippage_bps is not None and (best := book.opposite(side).best) is not None:",
         "if False:",
     ),
     # Stops
@@ -430,7 +430,7 @@ MISTAKES = [
         "return bool(self.stops.due)",
     ),
     Mistake("a limit price outside the band is taken", ADMISSION, "not band.holds(price)", "band.lowest > band.highest"),
-    Mistake("a taker goes through the band", REACH, "bounds.append((band.worst(side), Reason.PRICE_BAND_REACHED))", "pass"),
+    Mistake("a taker goes through the band", REACH, "bounds.append((band.worst(side), _PRICE_BAND_REACHED))", "pass"),
     Mistake("nobody ends a halt", INSTRUMENTS, "        if until <= market.time:\n", "        if until < 0:\n"),
     Mistake(
         "an auction is left without an uncross",
@@ -441,7 +441,7 @@ MISTAKES = [
     Mistake(
         "an auction matches at once",
         TRADING,
-        "    if book.state is MarketState.AUCTION:\n        market.rest(book, order)\n        return\n",
+        "    if book.state is _AUCTION:\n        market.rest(book, order)\n        return\n",
         "",
     ),
     Mistake(

@@ -7,32 +7,19 @@ quantity that self-trade prevention took off it (P1, DECREMENT).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec import structs
 
 from ome.api.problems import Problem
 from ome.domain.enums import OrderStatus, SelfTradePrevention
-from ome.domain.events import (
-    CommandRefused,
-    OrderAccepted,
-    OrderCancelled,
-    OrderExpired,
-    OrderFilled,
-    OrderModified,
-    OrderRejected,
-    OrderTriggered,
-    SelfTradePrevented,
-    Traded,
-)
+from ome.domain.events import ORDER_EVENTS, CommandRefused, OrderRejected, OrderTriggered, SelfTradePrevented, Traded
 from ome.domain.numbers import POWER_OF_TEN, pack, unpack
 from ome.domain.ports import Answer
 from ome.domain.reasons import Reason
 from ome.domain.records import OrderRecord, SpecialTerms, TradeRecord
 
-_WHOLE_ORDER: Final = frozenset(
-    {OrderAccepted, OrderRejected, OrderFilled, OrderModified, OrderCancelled, OrderExpired, OrderTriggered}
-)
+_REJECTED: Final = OrderStatus.REJECTED
 
 
 def order_after(answer: Answer) -> tuple[OrderRecord, list[TradeRecord]]:
@@ -42,21 +29,22 @@ def order_after(answer: Answer) -> tuple[OrderRecord, list[TradeRecord]]:
     other orders, such as expiries that became due with the same command, are passed over.
     """
     order_id, order, trades = answer.order_id, None, []
+    event: Any
     for event in answer.events:
         kind = type(event)
-        if kind is Traded:
-            trade = event.trade  # type: ignore[union-attr]
+        if kind in ORDER_EVENTS:
+            if event.order.id == order_id:
+                order = event.order
+        elif kind is Traded:
+            trade = event.trade
             if trade.taker_order_id == order_id:
                 trades.append(trade)
             elif order is not None and trade.maker_order_id == order_id:
-                order = _filled_as_maker(order, event)  # type: ignore[arg-type]
-        elif kind in _WHOLE_ORDER:
-            if event.order.id == order_id:  # type: ignore[union-attr]
-                order = event.order  # type: ignore[union-attr]
-        elif kind is CommandRefused and event.order_id in {order_id, None}:  # type: ignore[union-attr]
-            raise refused(event, replayed=answer.replayed)  # type: ignore[arg-type]
+                order = _filled_as_maker(order, event)
+        elif kind is CommandRefused and event.order_id in {order_id, None}:
+            raise refused(event, replayed=answer.replayed)
         elif kind is SelfTradePrevented and order is not None:
-            order = _after_prevention(order, event, answer)  # type: ignore[arg-type]
+            order = _after_prevention(order, event, answer)
     return _accepted(order, answer), trades
 
 
@@ -69,7 +57,7 @@ def _accepted(order: OrderRecord | None, answer: Answer) -> OrderRecord:
     """The order, unless it was rejected; that its events say nothing of it would be a bug."""
     if order is None:
         raise LookupError(f"no event tells what became of order {answer.order_id}")
-    if order.status is not OrderStatus.REJECTED:
+    if order.status is not _REJECTED:
         return order
     limit = next(event.limit for event in answer.events if isinstance(event, OrderRejected) and event.order is order)
     reason = order.reason or Reason.INVALID_REQUEST

@@ -7,6 +7,8 @@ closes the public part: one per command and symbol whose levels changed, with ab
 
 from __future__ import annotations
 
+from typing import Final, get_args
+
 from msgspec import Struct, msgpack
 
 from ome.domain.enums import Side
@@ -142,6 +144,7 @@ class ControlChanged(Struct, frozen=True, array_like=True, tag=14):
 
 OrderEvent = OrderAccepted | OrderRejected | OrderFilled | OrderModified | OrderCancelled | OrderExpired | OrderTriggered
 """The events that carry a whole order."""
+ORDER_EVENTS: Final[frozenset[type[Struct]]] = frozenset(get_args(OrderEvent))
 PrivateEvent = OrderEvent | Traded | SelfTradePrevented | CommandRefused
 """The events that belong to users: they are stored with their batch, for ever (D6)."""
 Event = PrivateEvent | InstrumentChanged | BookChanged | AuctionIndicated | FundsTransferred | ControlChanged

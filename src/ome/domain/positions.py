@@ -11,6 +11,7 @@ paid for purchases, exactly, always. Fees are no part of it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from ome.domain.numbers import MAX_DECIMALS, POWER_OF_TEN, unpack
@@ -73,8 +74,9 @@ PRICE_UNITS: Final = 10**MAX_DECIMALS
 """How many units a price, a quantity, of one is."""
 
 
+@lru_cache(maxsize=1024)
 def units_of_number(number: int) -> int:
-    """A price or a quantity, a number as in `domain.numbers`, counted in 10**-9."""
+    """A price or a quantity, a number as in `domain.numbers`, counted in 10**-9. Asked of limits, which are few."""
     mantissa, decimals = unpack(number)
     return mantissa * POWER_OF_TEN[MAX_DECIMALS - decimals]
 

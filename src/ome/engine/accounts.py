@@ -89,7 +89,7 @@ class Accounts:
     @staticmethod
     def resized(order: Order, lots: int) -> None:
         """So many lots more remain of an open order, or fewer (below zero), without a trade: a change, or P1."""
-        if order.side is Side.BUY:
+        if order.side is _BUY:
             order.account.buying += lots
         else:
             order.account.selling += lots

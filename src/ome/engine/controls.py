@@ -16,24 +16,24 @@ from ome.domain.clock import MICROSECONDS
 from ome.domain.commands import CancelAllAfter, SetKill, SetLimits
 from ome.domain.digests import digest
 from ome.domain.enums import ControlKind, Switch
-from ome.domain.records import ControlRecord, Limits
+from ome.domain.records import ControlRecord
+from ome.engine.user_limits import NO_LIMITS, UserLimits
 
 Key = tuple[ControlKind, str, str]
 """Of what kind, of which user, in which symbol; "" for all."""
 EVERYBODY: Final = ("", "")
-NO_LIMITS: Final = Limits()
 
 
 class Controls:
-    """All of a shard. `kills` has (user, symbol) of each switch that is on, `limits` each user's by symbol; `next_timer` is the
-    soonest deadline of a timer, in microseconds, or None.
+    """All of a shard. `kills` has (user, symbol) of each switch that is on, `limits` those of each user who has any; `next_timer`
+    is the soonest deadline of a timer, in microseconds, or None.
     """
 
     __slots__ = ("_active", "_digest", "_pictures", "_timers", "kills", "limits", "next_timer")
 
     def __init__(self) -> None:
         self.kills: set[tuple[str, str]] = set()
-        self.limits: dict[str, dict[str, Limits]] = {}
+        self.limits: dict[str, UserLimits] = {}
         self._timers: SortedDict[tuple[int, str], None] = SortedDict()
         self.next_timer: int | None = None
         self._active: dict[Key, ControlRecord] = {}
@@ -73,31 +73,6 @@ class Controls:
         """Whether this user may have no orders in this symbol now."""
         kills = self.kills
         return bool(kills) and (EVERYBODY in kills or (user_id, "") in kills or ("", symbol) in kills)
-
-    def limits_of(self, user_id: str, symbol: str) -> Limits | None:
-        """What holds for a user in a symbol: each limit of the symbol, else the one for every symbol, but for the open orders,
-        which are counted in the symbol by the one and in all symbols by the other (`most_open`).
-        """
-        theirs = self.limits.get(user_id)
-        if theirs is None:
-            return None
-        own, every = theirs.get(symbol, NO_LIMITS), theirs.get("", NO_LIMITS)
-        return Limits(
-            *(
-                mine if mine is not None else other
-                for mine, other in (
-                    (own.max_order_quantity, every.max_order_quantity),
-                    (own.max_order_notional, every.max_order_notional),
-                    (own.max_open_orders, None),
-                    (own.max_position, every.max_position),
-                    (own.price_collar_percent, every.price_collar_percent),
-                )
-            )
-        )
-
-    def most_open(self, user_id: str) -> int | None:
-        """How many orders a user may have open in all symbols together; None for no limit."""
-        return self.limits.get(user_id, {}).get("", NO_LIMITS).max_open_orders
 
     def due_timers(self, time: int) -> Iterator[str]:
         """The users whose deadline has come, the soonest first. May be disarmed while they are gone through."""
@@ -160,7 +135,10 @@ class Controls:
         if record.kind is ControlKind.KILL:
             self.kills.add((record.user_id, record.symbol))
         elif record.limits is not None:
-            self.limits.setdefault(record.user_id, {})[record.symbol] = record.limits
+            theirs = self.limits.get(record.user_id)
+            if theirs is None:
+                theirs = self.limits[record.user_id] = UserLimits()
+            theirs.put(record.symbol, record.limits)
         elif record.until is not None:
             self._timers[record.until, record.user_id] = None
             self._look_at_timers()
@@ -170,8 +148,8 @@ class Controls:
             self.kills.discard((record.user_id, record.symbol))
         elif record.limits is not None:
             theirs = self.limits[record.user_id]
-            del theirs[record.symbol]
-            if not theirs:
+            theirs.drop(record.symbol)
+            if not theirs.symbols:
                 del self.limits[record.user_id]
         elif record.until is not None:
             del self._timers[record.until, record.user_id]

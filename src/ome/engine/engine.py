@@ -202,8 +202,11 @@ class Engine:
         market = self._market
         if market.stirred_books or self.is_sweeping:
             return market.time
-        soonest = [until for until in (self._withdrawals.next_moment(), *market.halts.values()) if until is not None]
-        return min(soonest, default=None)
+        moment = self._withdrawals.next_moment()
+        if market.halts:
+            resumption = min(market.halts.values())
+            return resumption if moment is None else min(moment, resumption)
+        return moment
 
     def has_crowd_due(self, time: int) -> bool:
         """Whether so many deadlines have come by `time` that they should end in chunks, each by a command of its own (I2)."""

@@ -8,18 +8,20 @@ from ome.domain.enums import Side
 from ome.domain.ports import SymbolRisk, UserRisk
 from ome.domain.positions import QUANTITY_DECIMALS, text_of, units_of_number
 from ome.engine.accounts import Accounts, User
-from ome.engine.controls import EVERYBODY, NO_LIMITS, Controls
+from ome.engine.controls import EVERYBODY, Controls
 from ome.engine.limits import exposure
 from ome.engine.order_book import OrderBook
 from ome.engine.reach import collar
+from ome.engine.user_limits import NO_LIMITS
 
 
 def risk_of(user_id: str, books: Mapping[str, OrderBook], accounts: Accounts, controls: Controls) -> UserRisk:
     """Everything about one user, in time that grows with the symbols that it has to do with."""
     user = accounts.user(user_id)
     open_orders = 0 if user is None else user.open_orders
-    most = controls.most_open(user_id)
-    symbols = {*(() if user is None else user.accounts), *controls.limits.get(user_id, {})} & books.keys()
+    limits = controls.limits.get(user_id)
+    most = None if limits is None else limits.most_open
+    symbols = {*(() if user is None else user.accounts), *(() if limits is None else limits.symbols)} & books.keys()
     return UserRisk(
         user_id,
         not controls.kills.isdisjoint({EVERYBODY, (user_id, "")}),
@@ -35,7 +37,8 @@ def _symbol_risk(user_id: str, user: User | None, book: OrderBook, controls: Con
     instrument = book.instrument
     symbol, lot = instrument.symbol, instrument.quantities.units
     account = None if user is None else user.accounts.get(symbol)
-    limits = controls.limits_of(user_id, symbol) or NO_LIMITS
+    theirs = controls.limits.get(user_id)
+    limits = NO_LIMITS if theirs is None else theirs.of(symbol)
     band = None if limits.price_collar_percent is None else collar(book, limits.price_collar_percent)
     open_orders = 0 if account is None else account.open_orders
 

@@ -14,7 +14,7 @@ The order: price collar, open orders, quantity, notional, position. A change tha
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ome.domain.commands import NewOrder
 from ome.domain.enums import OrderType, Side, TimeInForce
@@ -29,6 +29,9 @@ from ome.engine.order_book import OrderBook
 from ome.engine.reach import collar, limit_of
 from ome.engine.refusal import Refusal
 from ome.engine.special import STOP_TYPES, Special
+
+_BUY: Final = Side.BUY
+_AT_ONCE: Final = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 
 
 class Ask(NamedTuple):
@@ -50,8 +53,7 @@ class Ask(NamedTuple):
     def of_new(cls, command: NewOrder, admitted: Admitted) -> Ask:
         """A new order."""
         price, quantity, _, special = admitted
-        kind = (command.side, command.type, command.time_in_force)
-        return cls(*kind, price, quantity, special, quantity, is_new=True, is_repriced=True)
+        return cls(command.side, command.type, command.time_in_force, price, quantity, special, quantity, True, True)  # noqa: FBT003
 
     @classmethod
     def of_change(cls, order: Order, change: Change) -> Ask:
@@ -69,10 +71,9 @@ def check_limits(ask: Ask, limits: Limits, most_open: int | None, user: User | N
     waits = ask.type in STOP_TYPES
     if limits.price_collar_percent is not None and ask.price is not None and ask.is_repriced and not waits:
         _check_collar(ask.side, ask.price, limits.price_collar_percent, book)
-    if ask.is_new and (waits or ask.time_in_force not in {TimeInForce.IOC, TimeInForce.FOK}):
-        for most, open_now in ((most_open, user), (limits.max_open_orders, account)):
-            if most is not None and (0 if open_now is None else open_now.open_orders) >= most:
-                raise Refusal(Reason.TOO_MANY_OPEN_ORDERS, pack(most, 0))
+    if ask.is_new and (waits or ask.time_in_force not in _AT_ONCE):
+        _check_open(user, most_open)
+        _check_open(account, limits.max_open_orders)
     if limits.max_order_quantity is not None and ask.more > 0 and ask.quantity > quantities.floor(limits.max_order_quantity):
         raise Refusal(Reason.ORDER_QUANTITY_LIMIT, limits.max_order_quantity)
     if limits.max_order_notional is not None and (ask.more > 0 or ask.is_repriced):
@@ -86,11 +87,16 @@ def check_limits(ask: Ask, limits: Limits, most_open: int | None, user: User | N
             raise Refusal(Reason.POSITION_LIMIT, limits.max_position)
 
 
+def _check_open(owner: User | Account | None, most: int | None) -> None:
+    if most is not None and (0 if owner is None else owner.open_orders) >= most:
+        raise Refusal(Reason.TOO_MANY_OPEN_ORDERS, pack(most, 0))
+
+
 def exposure(account: Account | None, side: Side, lot: int) -> int:
     """How long (BUY) or short (SELL) a position would be if every open order of that side traded, in units of quantity."""
     if account is None:
         return 0
-    return account.quantity + account.buying * lot if side is Side.BUY else account.selling * lot - account.quantity
+    return account.quantity + account.buying * lot if side is _BUY else account.selling * lot - account.quantity
 
 
 def _prices(special: Special | None) -> tuple[int | None, ...]:
@@ -102,7 +108,7 @@ def _check_collar(side: Side, price: int, percent: int, book: OrderBook) -> None
     if band is None:
         return
     worst = band.worst(side)
-    if price > worst if side is Side.BUY else price < worst:
+    if price > worst if side is _BUY else price < worst:
         raise Refusal(Reason.PRICE_OUTSIDE_COLLAR, book.instrument.prices.number(worst))
 
 

@@ -10,6 +10,8 @@ once, when a batch is made of it (`fold_changes`).
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
 
 from ome.domain.digests import digest
@@ -36,6 +38,9 @@ from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
 from ome.engine.reach import limit_of
 from ome.engine.snapshot import MASK, counters_digest
+
+_AUCTION: Final = MarketState.AUCTION
+_EXPIRED: Final = OrderStatus.EXPIRED
 
 
 class Changes(Struct, frozen=True):
@@ -154,7 +159,7 @@ class Market:
         self.changed_orders[order.id] = order
         self.forget(order, remained)
         record = order.record()
-        self.events.append(OrderExpired(record) if status is OrderStatus.EXPIRED else OrderCancelled(record))
+        self.events.append(OrderExpired(record) if status is _EXPIRED else OrderCancelled(record))
 
     def _maker_filled(self, maker: Order) -> None:
         self.changed_orders[maker.id] = maker
@@ -168,16 +173,15 @@ class Market:
 
     def check_limits(self, ask: Ask, user_id: str, book: OrderBook) -> None:
         """What the user of an order may (R1, R2). Raises Refusal."""
-        limits = self.controls.limits_of(user_id, book.instrument.symbol)
-        if limits is not None:
-            check_limits(ask, limits, self.controls.most_open(user_id), self.accounts.user(user_id), book)
+        theirs = self.controls.limits.get(user_id)
+        if theirs is not None:
+            check_limits(ask, theirs.of(book.instrument.symbol), theirs.most_open, self.accounts.user(user_id), book)
 
     def limit_of(self, book: OrderBook, order: Order) -> tuple[int | None, Reason | None]:
         """How far an order may trade now, and why what that leaves over is cancelled (T3, H2, R1)."""
-        percent = None
-        if self.controls.limits and order.user_id in self.controls.limits:
-            limits = self.controls.limits_of(order.user_id, book.instrument.symbol)
-            percent = None if limits is None else limits.price_collar_percent
+        limits, percent = self.controls.limits, None
+        if limits and (theirs := limits.get(order.user_id)) is not None:
+            percent = theirs.of(book.instrument.symbol).price_collar_percent
         return limit_of(book, order.side, order.price, order.special, percent)
 
     # What has changed
@@ -196,7 +200,7 @@ class Market:
         for book in self.touched_books.values():
             if book.touched:
                 self.events.append(book.take_changes(self.time))
-            if book.state is MarketState.AUCTION:
+            if book.state is _AUCTION:
                 self.events.append(auction_indicated(book, self.time, book.next_sequence()))
         self.touched_books = {}
 

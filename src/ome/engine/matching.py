@@ -37,6 +37,10 @@ class Outcome(Enum):
     """Self-trade prevention ends the taker: what remains of it must be cancelled (P1)."""
 
 
+_DONE: Final = Outcome.DONE
+_PREVENTED: Final = Outcome.PREVENTED
+
+
 class MatcherHooks(Struct):
     """What the engine does when matching changes a maker: one that traded, one that prevention ends, one that got a new place;
     and whom it tells of trades and of lots that prevention takes off (see `Accounts` and `Funds`).
@@ -71,15 +75,15 @@ class Matcher:
         while taker.remaining:
             level = side.best
             if level is None or (limit is not None and (level.price > limit if buys else level.price < limit)):
-                return Outcome.DONE
+                return _DONE
             maker = level.head
             assert maker is not None  # noqa: S101  an emptied level is gone at once (M4)
             if maker.user_id == taker.user_id and taker.self_trade_prevention is not _UNPREVENTED:
                 if self._prevent(book, taker, maker, level.price, time, events):
-                    return Outcome.PREVENTED
+                    return _PREVENTED
             else:
                 events.append(self._trade(book, taker, maker, level.price, position, time))
-        return Outcome.DONE
+        return _DONE
 
     def _trade(self, book: OrderBook, taker: Order, maker: Order, price: int, position: int, time: int) -> Traded:
         """One trade at the maker's price; a maker that it fills leaves the book, an iceberg shows its next slice."""

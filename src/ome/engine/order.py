@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _PENDING: Final = OrderStatus.PENDING
 _PARTIALLY_FILLED: Final = OrderStatus.PARTIALLY_FILLED
 _FILLED: Final = OrderStatus.FILLED
+_PENDING_TRIGGER: Final = OrderStatus.PENDING_TRIGGER
 
 
 class Order:
@@ -118,7 +119,7 @@ class Order:
     @property
     def is_waiting(self) -> bool:
         """Whether it is a stop that has not fired yet."""
-        return self.status is OrderStatus.PENDING_TRIGGER
+        return self.status is _PENDING_TRIGGER
 
     @property
     def prevented(self) -> int:

@@ -315,7 +315,10 @@ def _answer_to(operation: ClientCommand, events: Sequence[Event]) -> Answer:
 
 def _submitted(events: Sequence[Event]) -> OrderRecord:
     """The order as its submit's events first show it."""
-    return next(event.order for event in events if isinstance(event, OrderAccepted | OrderRejected))
+    for event in events:
+        if type(event) is OrderAccepted or type(event) is OrderRejected:
+            return event.order
+    raise LookupError("no event tells what was submitted")
 
 
 def _answer(events: Sequence[Event]) -> Answer:

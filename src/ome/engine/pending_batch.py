@@ -11,10 +11,10 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct, structs
 
 from ome.domain.batch import Batch
-from ome.domain.commands import Administered, Command, Stamped, Transfer, encode_commands
+from ome.domain.commands import Administered, Command, Stamped, encode_commands
 from ome.domain.errors import NotAccepting, OmeError
 from ome.domain.events import (
-    UNSTORED_EVENTS,
+    ORDER_EVENTS,
     CommandEvents,
     CommandRefused,
     Event,
@@ -23,7 +23,6 @@ from ome.domain.events import (
     SelfTradePrevented,
     Traded,
     encode_events,
-    users_of,
 )
 from ome.domain.ids import make_id
 from ome.domain.ports import Receiver
@@ -42,12 +41,6 @@ class Waiting(Struct, eq=False):
     """When it joined the queue, on the event loop's clock, in seconds; never, where nobody waits for it."""
     deadline_s: float = inf
     """When it is too late to execute it, as `time.monotonic` counts."""
-
-    def answer(self, events: Sequence[Event]) -> None:
-        """Hand over the events of a command that is durable now."""
-        if self.receiver is not None and not self.receiver.done():
-            self.receiver.set_result(events)
-        self.settle()
 
     def settle(self) -> None:
         """The fate of the command is certain."""
@@ -125,7 +118,10 @@ class PendingBatch:
     def answer(self) -> None:
         """Give every waiting command its events; the batch is durable."""
         for waiting, events in zip(self.waiting, self._events, strict=True):
-            waiting.answer(events)
+            receiver = waiting.receiver
+            if receiver is not None and not receiver.done():
+                receiver.set_result(events)
+            waiting.settle()
         for preview, seen in self._previews:
             preview.answer(seen)
 
@@ -145,19 +141,27 @@ class PendingBatch:
         transfers: list[TransferRecord] = []
         user_ids: dict[str, None] = {}
         named: dict[int, None] = {}
+        event: Any
         for stamped, events in zip(self._stamped, self._events, strict=True):
-            private: list[PrivateEvent] = [event for event in events if not isinstance(event, UNSTORED_EVENTS)]
-            if isinstance(stamped.command, Transfer):
-                transfers += (event.transfer for event in events if isinstance(event, FundsTransferred))
-            for event in private:
-                user_ids.update(dict.fromkeys(users_of(event)))
-                match event:
-                    case Traded():
-                        trades.append(event.trade)
-                    case SelfTradePrevented():
-                        named[event.maker_order_id] = None
-                    case CommandRefused(order_id=int(order_id), reason=reason) if reason is not Reason.ORDER_NOT_FOUND:
-                        named[order_id] = None
+            private: list[PrivateEvent] = []
+            for event in events:
+                kind = type(event)
+                if kind in ORDER_EVENTS:
+                    user_ids[event.order.user_id] = None
+                elif kind is Traded:
+                    user_ids[event.maker_user_id] = user_ids[event.taker_user_id] = None
+                    trades.append(event.trade)
+                elif kind is SelfTradePrevented:
+                    user_ids[event.user_id] = None
+                    named[event.maker_order_id] = None
+                elif kind is CommandRefused:
+                    if event.order_id is not None and event.reason is not Reason.ORDER_NOT_FOUND:
+                        named[event.order_id] = None
+                else:
+                    if kind is FundsTransferred:
+                        transfers.append(event.transfer)
+                    continue
+                private.append(event)
             if private:
                 stored.append(CommandEvents(stamped.position, stamped.time, private))
         changes = engine.take_changes()

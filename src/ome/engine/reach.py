@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ome.domain.enums import Side
 from ome.domain.reasons import Reason
 from ome.engine.matching import would_take
@@ -9,6 +11,12 @@ from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
 from ome.engine.price_bounds import Band, price_band, slippage_bound
 from ome.engine.special import Special
+
+# An enum's member is slow to reach by its class
+_BUY: Final = Side.BUY
+_SLIPPAGE_BOUND: Final = Reason.SLIPPAGE_BOUND
+_PRICE_BAND_REACHED: Final = Reason.PRICE_BAND_REACHED
+_PRICE_COLLAR_REACHED: Final = Reason.PRICE_COLLAR_REACHED
 
 
 def limit_of(
@@ -21,17 +29,15 @@ def limit_of(
     if special is None and collar_percent is None and book.rules.price_band_percent is None:
         return price, None
     limit, reason = price, None
-    best = book.opposite(side).best
     bounds: list[tuple[int, Reason]] = []
-    if special is not None and special.max_slippage_bps is not None and best is not None:
-        bounds.append((slippage_bound(best.price, side, special.max_slippage_bps), Reason.SLIPPAGE_BOUND))
-    band = book.band
-    if band is not None:
-        bounds.append((band.worst(side), Reason.PRICE_BAND_REACHED))
+    if special is not None and special.max_slippage_bps is not None and (best := book.opposite(side).best) is not None:
+        bounds.append((slippage_bound(best.price, side, special.max_slippage_bps), _SLIPPAGE_BOUND))
+    if (band := book.band) is not None:
+        bounds.append((band.worst(side), _PRICE_BAND_REACHED))
     if collar_percent is not None and (own := collar(book, collar_percent)) is not None:
-        bounds.append((own.worst(side), Reason.PRICE_COLLAR_REACHED))
+        bounds.append((own.worst(side), _PRICE_COLLAR_REACHED))
     for bound, its_reason in bounds:
-        if limit is None or (bound < limit if side is Side.BUY else bound > limit):
+        if limit is None or (bound < limit if side is _BUY else bound > limit):
             limit, reason = bound, its_reason
     return limit, reason
 
@@ -41,8 +47,8 @@ def collar(book: OrderBook, percent: int) -> Band | None:
     reference_twice = book.reference_twice
     if reference_twice is None:
         return None
-    band = price_band(reference_twice, percent)
-    return Band(band.lowest, min(band.highest, book.instrument.prices.most_steps))
+    band, most = price_band(reference_twice, percent), book.instrument.prices.most_steps
+    return band if band.highest <= most else Band(band.lowest, most)
 
 
 def is_stopped_by_bound(book: OrderBook, order: Order) -> bool:

@@ -1,9 +1,9 @@
 """The single writer: one coroutine that owns the engine, and the one door to it (LMAX's business logic processor).
 
-Commands come through a bounded queue. The coroutine drains what waits, stamps each command with position and time, applies it,
-and hands everything applied to the database as one batch as soon as the batch before is durable: while one commits the
-next is matched, never more than one is in flight. After a commit the views take in its events, then the waiting are answered:
-nobody sees what isn't durable (D3), and whoever was answered finds it everywhere (DUR4).
+Commands come through a bounded queue (`RunnerLimits`). The coroutine drains what waits, stamps each command with position and
+time, applies it, and hands everything applied to the database as one batch as soon as the batch before is durable: while one
+commits the next is matched, never more than one is in flight. After a commit the views take in its events, then the waiting are
+answered: nobody sees what isn't durable (D3), and whoever was answered finds it everywhere (DUR4).
 
 States, of which `reason` says why: STARTING (no lock yet), RECOVERING (loading, or waiting for a database that is away), RUNNING,
 STALLED (the database doesn't answer; trying on), DRAINING (stopping), HALTED (stopped for a reason that a person must look at;
@@ -53,19 +53,22 @@ from ome.domain.events import Event
 from ome.domain.ports import CommandListener, EngineMetrics, EventListener, Receiver, Recovered, Repository, UserRisk
 from ome.domain.records import EngineSettings, PositionRecord
 from ome.engine.engine import Engine
+from ome.engine.inbox import Inbox
 from ome.engine.pending_batch import PendingBatch, Preview, Seen, Waiting
 from ome.engine.preview import preview
 
 CLOCK_STEP_US: Final = MICROSECONDS
 """A clock that has gone back by more than this is logged; the engine's time stands still until it has caught up (N2)."""
 
-_SPARE_SLOTS: Final = 64
-"""Room in the queue beside commands, for ended commits and the stop: those must always fit."""
+_CANCELS: Final = frozenset({CancelOrder, CancelOrders, SetKill, CancelAllAfter, Administered})
+"""What takes out alone, or is an operator's."""
+_FIRST: Final = frozenset({SetKill, Administered})
+"""What an operator does is written down before it is done."""
 SWEEPS_IN_A_BATCH: Final = 4
 """Chunks of a kill in one transaction: with 500 orders each it takes a tenth of a second."""
 ADOPTED_AT_ONCE: Final = 1_000
 """Positions from before any were kept, in one command; more where that would be more commands than there is room for."""
-_ADOPTIONS: Final = _SPARE_SLOTS // 2
+_ADOPTIONS: Final = 32
 _STAGES: Final = ("read", "restore")
 """Of a recovery: read the rows; build the books and check them."""
 FIRST_PAUSE_S: Final = 0.1
@@ -124,6 +127,7 @@ class EngineRunner:
         self._repository = repository
         self._settings = settings
         self._limits = limits
+        self._order_slots = limits.queue - limits.cancel_slots
         self._metrics = metrics
         self._on_halt = on_halt
         self._clock_us = clock_us
@@ -131,7 +135,7 @@ class EngineRunner:
         self._listeners: list[EventListener] = []
         self._command_listeners: list[CommandListener] = []
         self._front: deque[Waiting] = deque()
-        self._queue: asyncio.Queue[_Note] = asyncio.Queue(maxsize=limits.queue + _SPARE_SLOTS)
+        self._queue: Inbox[_Note] = Inbox()
         self._engine = Engine()
         self._to_adopt: Sequence[PositionRecord] = ()
         self._pending = PendingBatch()
@@ -170,8 +174,8 @@ class EngineRunner:
         deadline_s: float = inf,
     ) -> None:
         """See CommandBus."""
-        cancels = isinstance(command, CancelOrder | CancelOrders | SetKill | CancelAllAfter | Administered)
-        bound = self._limits.queue - self._limits.cancel_slots
+        kind, bound = type(command), self._order_slots
+        cancels = kind in _CANCELS
         takes_out = cancels or (
             self._queue.qsize() >= bound and isinstance(command, ModifyOrder) and self._engine.only_lowers(command)
         )
@@ -181,7 +185,7 @@ class EngineRunner:
             _settle(settled)
             raise
         waiting = Waiting(command, receiver, settled, asyncio.get_running_loop().time(), deadline_s)
-        if isinstance(command, SetKill | Administered):  # what an operator does is written down before it is done
+        if kind in _FIRST:
             self._put_in_front(waiting)
         else:
             self._queue.put_nowait(waiting)
@@ -189,7 +193,7 @@ class EngineRunner:
     def _put_in_front(self, waiting: Waiting) -> None:
         """Let a command pass all that wait: whoever stops a runaway must not stand behind it."""
         self._front.append(waiting)
-        if self._queue.empty():
+        if not self._queue.qsize():
             self._queue.put_nowait(_Wake())
 
     async def send(self, command: Command, settled: Callable[[], None] | None = None, deadline_s: float = inf) -> Sequence[Event]:
@@ -206,7 +210,7 @@ class EngineRunner:
 
     async def _look(self, look: Callable[[Engine], Seen]) -> Seen:
         """What there is to see of the engine when the turn comes, once all of that is durable (D3)."""
-        self._check_room(self._limits.queue - self._limits.cancel_slots)
+        self._check_room(self._order_slots)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Seen] = loop.create_future()
         self._queue.put_nowait(Preview(look, future, loop.time()))
@@ -374,8 +378,11 @@ class EngineRunner:
     async def _loop(self) -> None:
         try:
             while not (self._stopping and self._committing is None and not self._pending):
-                self._take(await self._queue.get())
+                note, before = await self._queue.get(), self._engine.position
+                self._take(note)
                 self._drain()
+                if self._engine.position != before and self._engine.next_deadline() != self._alarm_at:
+                    self._set_alarm()
                 if self._committing is None:
                     self._begin_commit()
                     self._answer()
@@ -392,19 +399,17 @@ class EngineRunner:
 
     def _drain(self) -> None:
         while len(self._pending) < self._limits.batch:
-            try:
-                note = self._queue.get_nowait()
-            except asyncio.QueueEmpty:
+            if not self._queue.qsize():
                 return
-            self._take(note)
+            self._take(self._queue.get_nowait())
 
     def _take(self, note: _Note) -> None:
         while self._front:
             self._apply(self._front.popleft())
-        if note is None:
-            self._stopping = True
-        elif isinstance(note, Waiting):
+        if isinstance(note, Waiting):
             self._apply(note)
+        elif note is None:
+            self._stopping = True
         elif isinstance(note, Preview):
             self._preview(note)
         elif note is self._committing:
@@ -419,17 +424,16 @@ class EngineRunner:
             waiting.settle()
             return
         engine = self._engine
-        now = self._clock_us()
-        if now < engine.time - CLOCK_STEP_US:
-            log.warning("clock_went_back", by_us=engine.time - now)
-        now = max(now, engine.time)
+        now, last = self._clock_us(), engine.time
+        if now < last:
+            if now < last - CLOCK_STEP_US:
+                log.warning("clock_went_back", by_us=last - now)
+            now = last
         while engine.has_crowd_due(now):
             self._stamp(Waiting(AdvanceTime()), now)
         if engine.is_sweeping and not self._sweep(now, is_tick=isinstance(waiting.command, AdvanceTime)):
             return
         self._stamp(waiting, now)
-        if engine.next_deadline() != self._alarm_at:
-            self._set_alarm()
 
     def _sweep(self, now: int, *, is_tick: bool) -> bool:
         """Let a kill go on by a chunk before each command, a few in a batch; whether the command itself is to be applied: not a
@@ -522,7 +526,7 @@ class EngineRunner:
             waiting.settle()
         for _ in range(self._queue.qsize()):
             note = self._queue.get_nowait()
-            if isinstance(note, Waiting | Preview) and note.receiver is not None and note.since <= since:
+            if isinstance(note, (Waiting, Preview)) and note.receiver is not None and note.since <= since:
                 note.fail(error)
                 if isinstance(note, Waiting):
                     note.settle()

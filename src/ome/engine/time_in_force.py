@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ome.domain.clock import MICROSECONDS
 from ome.domain.enums import TimeInForce
 from ome.domain.reasons import Reason
 from ome.engine.order import Order
 
+_FOK: Final = TimeInForce.FOK
+
 
 def must_fill_at_once(order: Order) -> bool:
     """Whether it fills wholly or not at all (T2)."""
-    return order.time_in_force is TimeInForce.FOK
+    return order.time_in_force is _FOK
 
 
 def rests(order: Order) -> bool:

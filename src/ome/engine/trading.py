@@ -5,6 +5,8 @@ The order is one that isn't in the book: a new one, a stop that has fired, or on
 
 from __future__ import annotations
 
+from typing import Final
+
 from ome.domain.clock import MICROSECONDS
 from ome.domain.enums import MarketState, OrderStatus
 from ome.domain.events import OrderFilled
@@ -17,19 +19,23 @@ from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
 from ome.engine.reach import is_stopped_by_bound
 
+_AUCTION: Final = MarketState.AUCTION
+_PREVENTED: Final = Outcome.PREVENTED
+
 
 def enter(market: Market, book: OrderBook, order: Order) -> None:
     """Bring an order that is new, or a stop that has fired, to the market: all or a minimum at once, if it asks for that."""
-    if book.state is MarketState.AUCTION:
+    if book.state is _AUCTION:
         market.rest(book, order)
         return
     limit, reason = market.limit_of(book, order)
     special = order.special
-    wanted = order.remaining if time_in_force.must_fill_at_once(order) else 0
+    must_fill = time_in_force.must_fill_at_once(order)
+    wanted = order.remaining if must_fill else 0
     if special is not None and special.min_quantity is not None:
         wanted = max(wanted, special.min_quantity)
     if wanted and reachable(book, order, limit, wanted) < wanted:
-        unfillable = Reason.FOK_UNFILLABLE if time_in_force.must_fill_at_once(order) else Reason.MIN_QUANTITY_UNFILLABLE
+        unfillable = Reason.FOK_UNFILLABLE if must_fill else Reason.MIN_QUANTITY_UNFILLABLE
         market.end(order, OrderStatus.CANCELLED, unfillable)
         return
     match_and_settle(market, book, order, limit, reason)
@@ -48,7 +54,7 @@ def match_and_settle(market: Market, book: OrderBook, order: Order, limit: int |
         market.stirred_books[book.instrument.symbol] = book
     if book.touched:
         market.touch(book)
-    if outcome is Outcome.PREVENTED:
+    if outcome is _PREVENTED:
         market.end(order, OrderStatus.CANCELLED, Reason.SELF_TRADE_PREVENTED)
     elif not order.remaining:
         market.forget(order)

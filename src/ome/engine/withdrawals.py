@@ -97,12 +97,14 @@ class Withdrawals:
 
     def next_moment(self) -> int | None:
         """The soonest deadline, of an order or of a user, in microseconds; None for never."""
-        moments = [until for until in (self._deadlines.soonest, self._controls.next_timer) if until is not None]
-        return min(moments, default=None)
+        deadline, timer = self._deadlines.soonest, self._controls.next_timer
+        if deadline is None or timer is None:
+            return timer if deadline is None else deadline
+        return min(deadline, timer)
 
     def has_crowd_due(self, time: int) -> bool:
         """Whether more than a chunk of orders has come to its end by `time`."""
-        if self._deadlines.has_due(time, EXPIRY_CHUNK):
+        if len(self._deadlines) > EXPIRY_CHUNK and self._deadlines.has_due(time, EXPIRY_CHUNK):
             return True
         timer = self._controls.next_timer
         return timer is not None and timer <= time and self._accounts.count_open(self._controls.users_due(time)) > EXPIRY_CHUNK
