@@ -29,6 +29,7 @@ Headers = dict[bytes, bytes]
 """A request's headers: names in lower case; of one that is repeated, the last."""
 _KEPT_HOSTS: Final = 100
 _CALLER: Final = "ome.caller"
+_OPERATORS: Final = Access.OPERATOR
 _CHALLENGE: Final = ((b"www-authenticate", b'ApiKey realm="ome", header="X-API-Key"'),)
 
 
@@ -42,7 +43,7 @@ class Caller(Struct, frozen=True):
     @property
     def account(self) -> str | None:
         """The one user whose orders there are for this caller; None: everybody's."""
-        return None if self.access is Access.OPERATOR else self.user_id
+        return None if self.access is _OPERATORS else self.user_id
 
 
 OPERATOR: Final = Caller(Access.OPERATOR)
@@ -82,9 +83,10 @@ class Gate:
         """Whose key this is, which came with the request of this ASGI scope. Raises UNAUTHORIZED, or RATE_LIMITED."""
         if not self.needs_key:
             return OPERATOR
-        if self._operators and compare_digest(digest_of(key), self._operators):
+        digest = digest_of(key)
+        if self._operators and compare_digest(digest, self._operators):
             return OPERATORS_KEY
-        record = self.keys.find(key)
+        record = self.keys.find(key, digest)
         if record is None:
             self.failed(scope)
             raise Problem(Reason.UNAUTHORIZED, headers=_CHALLENGE)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from enum import IntEnum
+from functools import lru_cache
 from itertools import product
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -60,7 +61,7 @@ from ome.domain.enums import (
 )
 from ome.domain.errors import NumberError
 from ome.domain.ids import parse_id
-from ome.domain.numbers import parse, parse_json_number, value_of
+from ome.domain.numbers import MAX_TEXT, parse, parse_json_number, value_of
 from ome.domain.ports import Operation, Timely
 from ome.domain.reasons import Reason
 from ome.domain.records import Limits, SpecialTerms
@@ -91,8 +92,14 @@ _REFUSALS: Final = (msgspec.MsgspecError, ValueError, NumberError, KeyError, Rec
 def read_number(raw: Raw) -> int:
     """A number above zero, read from the very digits that were sent, in a string or bare (N1)."""
     text = bytes(raw)
+    return _number(text) if len(text) <= MAX_TEXT else _number.__wrapped__(text)
+
+
+@lru_cache(maxsize=4096)
+def _number(text: bytes) -> int:
+    """Prices and quantities come again and again: the last ones are remembered as they were read."""
     if text[:1] == b'"':
-        number = parse(_string(raw) if b"\\" in text else text[1:-1].decode())
+        number = parse(_STRING.decode(text) if b"\\" in text else text[1:-1].decode())
     elif text[:1] in b"-0123456789":
         number = parse_json_number(text.decode())
     else:

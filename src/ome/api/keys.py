@@ -56,10 +56,12 @@ class Keys:
         """Every key, oldest first."""
         return list(self._keys.values())
 
-    def find(self, given: bytes) -> KeyRecord | None:
-        """The record of a key that is good now; None for any other. Compares in constant time, also where there is no such id."""
+    def find(self, given: bytes, digest: str) -> KeyRecord | None:
+        """The record of a key that is good now, found by what is kept of it (`digest_of`); None for any other. Compares in
+        constant time, also where there is no such id.
+        """
         known = self._keys.get(key_id_in(given))
-        matches = compare_digest(digest_of(given), _NOBODYS if known is None else known.digest)
+        matches = compare_digest(digest, _NOBODYS if known is None else known.digest)
         return known if matches and known is not None and known.is_good(self._clock_us()) else None
 
     def is_good(self, key_id: str) -> bool:

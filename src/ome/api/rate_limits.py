@@ -19,7 +19,6 @@ from math import ceil
 from time import monotonic
 from typing import Final
 
-from msgspec import Struct
 from starlette.types import Scope
 
 from ome.api.auth import Caller, Headers
@@ -35,19 +34,21 @@ IPV6_NETWORK: Final = 64
 """An IPv6 client has as many addresses as it likes in a network of this prefix: they count as one."""
 MASS_CANCELS_PER_SECOND: Final = 5
 _RATE: Final = "ome.rate"
+_OPERATORS: Final = Access.OPERATOR
 _MAX_FORWARDED: Final = 20
 
 
-class Policy(Struct, frozen=True, eq=False):
-    """So many a second, and a bucket of BURST_SECONDS' worth; 0: no limit."""
+class Policy:
+    """So many a second, and a bucket of BURST_SECONDS' worth, which is `most`; 0: no limit. `told` is how answers name it."""
 
-    name: str
-    per_second: float
+    __slots__ = ("most", "name", "per_second", "prefix", "told")
 
-    @property
-    def most(self) -> float:
-        """What a full bucket holds."""
-        return self.per_second * BURST_SECONDS
+    def __init__(self, name: str, per_second: float) -> None:
+        self.name = name
+        self.per_second = per_second
+        self.most = per_second * BURST_SECONDS
+        self.prefix = b'"%b"' % name.encode()
+        self.told: Header = (b"ratelimit-policy", b"%b;q=%d;w=%d" % (self.prefix, self.most, BURST_SECONDS))
 
 
 class Bucket:
@@ -61,7 +62,8 @@ class Bucket:
 
     def refill(self, policy: Policy, now: float) -> None:
         """Add what has come in since it was looked at last."""
-        self.left = min(policy.most, self.left + (now - self.at) * policy.per_second)
+        left, most = self.left + (now - self.at) * policy.per_second, policy.most
+        self.left = min(most, left)
         self.at = now
 
 
@@ -81,7 +83,7 @@ class RateLimits:
 
     def take(self, policy: Policy, weight: float, caller: Caller, scope: Scope, *, instead: Policy | None = None) -> None:
         """Count a request; raises RATE_LIMITED where there isn't enough left, of `instead` neither."""
-        if caller.access is Access.OPERATOR or not policy.per_second or not weight or not self._applies():
+        if caller.access is _OPERATORS or not policy.per_second or not weight or not self._applies():
             return
         who = caller.key_id or self.address(scope)
         bucket = self._take(policy, weight, who)
@@ -126,7 +128,7 @@ class RateLimits:
             bucket = self._new_bucket(key, policy, now)
         else:
             bucket.refill(policy, now)
-        if bucket.left < min(weight, policy.most):
+        if bucket.left < weight and bucket.left < policy.most:
             return None
         bucket.left -= weight
         return bucket
@@ -150,11 +152,9 @@ class RateLimits:
 
     def _headers(self, policy: Policy, bucket: Bucket) -> tuple[Header, Header]:
         """As the IETF's draft has them: how much in how many seconds, how much is left, and when it is full again."""
-        name, full_s = policy.name.encode(), ceil((policy.most - bucket.left) / policy.per_second)
-        return (
-            (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (name, policy.most, BURST_SECONDS)),
-            (b"ratelimit", b'"%b";r=%d;t=%d' % (name, max(0, bucket.left), full_s)),
-        )
+        left = bucket.left
+        full_s = ceil((policy.most - left) / policy.per_second)
+        return policy.told, (b"ratelimit", b"%b;r=%d;t=%d" % (policy.prefix, max(0, left), full_s))
 
 
 def rate_headers(scope: Scope) -> Sequence[Header]:

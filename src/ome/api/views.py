@@ -46,9 +46,9 @@ Trade = TypeVar("Trade", bound=ExecutedTrade)
 
 def average_price(order: OrderRecord) -> str | None:
     """What an order's fills cost on average, rounded half-even to 9 decimals (N1), from exact integers; None without fills."""
-    filled, filled_decimals = unpack(order.filled_quantity)
-    if not filled:
+    if order.filled_quantity < 10:  # nothing, whatever its decimals
         return None
+    filled, filled_decimals = unpack(order.filled_quantity)
     whole, _, fraction = order.filled_value.partition(".")
     return ratio_text(int(whole + fraction) * POWER_OF_TEN[filled_decimals], filled * 10 ** len(fraction))
 

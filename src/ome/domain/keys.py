@@ -21,6 +21,7 @@ from ome.domain.records import AuditEntry
 PREFIX: Final = "ome"
 SECRET_BYTES: Final = 32
 ID_BYTES: Final = 8
+_START: Final = f"{PREFIX}_".encode()
 KEY_MADE: Final = "key_made"
 KEY_ENDS: Final = "key_ends"
 KEY_REVOKED: Final = "key_revoked"
@@ -79,10 +80,10 @@ def digest_of(key: bytes) -> str:
 
 def key_id_in(key: bytes) -> str:
     """The id that a key names, "" where it names none."""
-    parts = key.split(b"_", 2)
-    if len(parts) != 3 or parts[0] != PREFIX.encode() or len(parts[1]) != 2 * ID_BYTES:
+    begin, end = len(_START), len(_START) + 2 * ID_BYTES
+    if not key.startswith(_START) or key.find(b"_", begin) != end:
         return ""
-    return parts[1].decode("latin-1")
+    return key[begin:end].decode("latin-1")
 
 
 def fold_keys(entries: Iterable[AuditEntry]) -> dict[str, KeyRecord]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final
 
 from ome.domain.errors import NumberError
@@ -89,8 +90,9 @@ def _complaint(text: str) -> str:
     return 'must be a decimal number in plain digits, such as "150.50"'
 
 
+@lru_cache(maxsize=4096)
 def format_number(number: int) -> str:
-    """The text of a number, with as many decimals as it carries: 150502 is "150.50"."""
+    """The text of a number, with as many decimals as it carries: 150502 is "150.50". The last ones are remembered."""
     mantissa, decimals = divmod(number, 10)
     if not decimals:
         return str(mantissa)

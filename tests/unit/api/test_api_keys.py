@@ -260,6 +260,6 @@ async def test_keys_are_what_the_audit_says(exchange: FakeExchange) -> None:
     again = Keys(exchange, lambda: clock[0])
     again.load(folded.values())
     assert again.all() == keys.all()
-    assert again.find(first.key.encode()) is None
+    assert again.find(first.key.encode(), first.record.digest) is None
     stray = AuditEntry(0, 99, NOW, "", "key_revoked", "nobody", '{"at":1}')
     assert fold_keys([*exchange.entries, stray]) == folded
