@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Final, Literal, NamedTuple, TextIO
+from typing import Final, Literal, TextIO
 
 import msgspec
 import structlog
@@ -40,7 +40,7 @@ _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 _BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
-class RequestLine(NamedTuple):
+class RequestLine(msgspec.Struct, frozen=True, gc=False):
     """One answered request. `route` is the route's template, `code` the problem's or "", `size` the body's bytes."""
 
     moment: float

@@ -211,8 +211,9 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001  as above
             (status, body, further), code = self._refusal(error, scope)
             lines = _PROBLEM_LINES
-        exchange.send(status, lines, (*self._own_headers(scope, status, body), *further), body)
         method, started, request_id = scope["method"], exchange.started, scope["ome.request_id"]
+        lines = b"%bcontent-length: %d\r\nx-request-id: %b\r\n" % (lines, len(body), request_id.encode())
+        exchange.send(status, lines, (*self._caveat(scope, status), *further), body)
         self._request_log.add(method, exchange.route, status, started, request_id, code, len(body))
 
     def _refusal(self, error: Exception, scope: Scope) -> tuple[Reply, str]:

@@ -1,7 +1,7 @@
 """Requests as ordinary clients send them: whole, in one piece, with nothing in their head that changes how they are read.
 
 What is recognised here needs no parser. Everything else, and whatever is doubtful, is None, and the parser's affair: half a
-request, two at once, chunks, trailers, upgrades, `Expect`, a request id of the client's, a length twice.
+head, two requests at once, chunks, trailers, upgrades, `Expect`, a request id of the client's, a length twice.
 
 Heads repeat from request to request, so the last thousand are remembered as they were read; a head that is remembered is at most
 a kilobyte long.
@@ -41,6 +41,18 @@ def plain_request(data: bytes) -> tuple[Head, bytes] | None:
         return None
     head = _head(data[:end])
     return None if head is None or head.length != len(data) - end else (head, data[end:])
+
+
+def is_head_of_one(data: bytes, most_bytes: int) -> bool:
+    """Whether the head of one plain request is what came, of at most so many bytes in all, and not yet all of its body.
+
+    Many clients send the two apart.
+    """
+    end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES) + 4
+    if end < 4:
+        return False
+    head = _head(data[:end])
+    return head is not None and len(data) - end < head.length <= most_bytes - end
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -28,7 +28,7 @@ from uvicorn.server import ServerState
 
 from ome.api.connections import LINGER_BYTES, LINGER_S, Connections
 from ome.api.dispatcher import PROBLEM_HEADERS, REQUEST_ID, WHOLE_ANSWER, SendDirectly
-from ome.api.plain_requests import Head, plain_request
+from ome.api.plain_requests import Head, is_head_of_one, plain_request
 from ome.api.problems import MAX_INSTANCE, Header, Problem, header_lines
 from ome.domain.numbers import pack
 from ome.domain.reasons import TABLE, Reason
@@ -139,6 +139,10 @@ class Connection(HttpToolsProtocol):
         """Bytes of the piece that is being parsed, until a message has begun in it."""
         self._unread = b""
         """What came after enough pipelined requests."""
+        self._held = b""
+        """A plain request whose body isn't all there yet; the parser hasn't seen it."""
+        self._begun_by = inf
+        """When the request must be here that the parser is about to see the beginning of, where that was held."""
 
     # From the transport
 
@@ -169,11 +173,14 @@ class Connection(HttpToolsProtocol):
             self._received += len(data)
             if self._received > LINGER_BYTES:
                 self._close(self.loop.time())
-        elif self._last_words is None and not self._takes(data):
-            self._read(data)
+        elif self._last_words is None:
+            data = self._held + data
+            if not self._takes(data):
+                self._hand_over(data)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's signature; uvicorn's says None
         """The client sends no more: keep the connection for the answers that it waits for."""
+        self._hand_over(self._held)
         return not self._is_ending and self._ends_after_answers(b"")
 
     def pause_writing(self) -> None:
@@ -189,6 +196,7 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """The server stops."""
+        self._hand_over(self._held)
         if self._is_ending:
             self.transport.abort()
         else:
@@ -212,6 +220,7 @@ class Connection(HttpToolsProtocol):
             self.send_by = inf
         if self.receive_by > now:
             return
+        self._hand_over(self._held)
         if self._is_ending:  # it has been told why; half a request is still half a request
             self._close(now)
         elif self.flow.read_paused:  # it may have been sent: this side doesn't read
@@ -232,7 +241,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         self._received, self._fresh = self._fresh, 0
-        self.receive_by = self.loop.time() + self._limits.receive_timeout_s
+        self.receive_by = min(self._begun_by, self.loop.time() + self._limits.receive_timeout_s)
+        self._begun_by = inf
 
     def on_headers_complete(self) -> None:
         """Its head is whole."""
@@ -332,15 +342,16 @@ class Connection(HttpToolsProtocol):
             self._end(answer)
 
     def _takes(self, data: bytes) -> bool:
-        """Deal with one whole, plain request without parser and ASGI; False for whatever isn't one."""
+        """Deal with one plain request without parser and ASGI, once it is whole; False for whatever isn't one."""
         cycle = self.cycle
         if self._in_head or self._in_body or (cycle is not None and not cycle.response_complete) or self.flow.write_paused:
             return False
         request = plain_request(data)
         if request is None:
-            return False
+            return self._holds(data)
         head, body = request
         if self._watch.is_full and head.method != "DELETE" and head.target.startswith(_ORDERS):
+            self._held = b""
             self._turn_away_unparsed(head)
             return True
         if self._direct is None or not self._watch.admits(head.method, ""):
@@ -348,12 +359,29 @@ class Connection(HttpToolsProtocol):
         direct = _DirectCycle(self)
         if not self._direct(head, body, self.client, direct.send):
             return False
+        self._held = b""
         if not direct.response_complete:
             self.cycle = direct  # type: ignore[assignment]  # has what is looked at from here on
             self.receive_by = inf
             self._worked_on = direct
             self._watch.requests += 1
         return True
+
+    def _holds(self, data: bytes) -> bool:
+        """Keep a plain request until its body has come."""
+        if self._direct is None or not is_head_of_one(data, _PIECE_BYTES):
+            return False
+        if not self._held:
+            self.receive_by = self.loop.time() + self._limits.receive_timeout_s
+        self._held = data
+        return True
+
+    def _hand_over(self, data: bytes) -> None:
+        """Have the parser read, with what was held: that has no longer to come than it had."""
+        if self._held:
+            self._held, self._begun_by = b"", self.receive_by
+        if data:
+            self._read(data)
 
     def answer_directly(self, cycle: _DirectCycle, status: int, lines: bytes, headers: Iterable[Header], body: bytes) -> None:
         """Send an answer that was begun here."""

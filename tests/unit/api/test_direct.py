@@ -62,7 +62,7 @@ async def exchanged(port: int, *pieces: bytes) -> bytes:
     answer = await reader.read()
     writer.close()
     await writer.wait_closed()
-    return re.sub(rb"[0-9a-f]{8}-[0-9]+", b"ID", answer)
+    return re.sub(rb"[0-9a-f]{8}-r?[0-9]+", b"ID", answer)
 
 
 REQUESTS = {
@@ -113,6 +113,57 @@ async def test_an_answer_is_the_same_bytes(make_app: MakeApp, exchange: FakeExch
             assert answers[0] == answers[1], name
             assert answers[0].startswith(b"HTTP/1.1 "), name
             assert any(begun) is is_plain, name
+
+
+@pytest.mark.parametrize("where", ["behind the head", "in the body"])
+async def test_a_body_that_comes_later_is_waited_for(make_app: MakeApp, exchange: FakeExchange, where: str) -> None:
+    """As many clients send it: the answer is the same bytes, without ASGI."""
+    app, twin = [make_app(api_key="sesame") for _ in range(2)]
+    begun = []
+
+    def begin(*asked: Any) -> bool:
+        begun.append(app.begin(*asked))
+        return begun[-1]
+
+    async with served(app, begin) as directly, served(twin, None) as over_asgi:
+        for name in ("order", "bad fields", "no key", "change"):
+            sent, _ = REQUESTS[name]
+            cut = sent.index(b"\r\n\r\n") + (4 if where == "behind the head" else 9)
+            answers = []
+            for port in (directly, over_asgi):
+                exchange.reset()
+                exchange.orders[int(ID)] = order_record()
+                answers.append(await exchanged(port, sent[:cut], sent[cut:]))
+            assert answers[0] == answers[1], name
+            assert begun.pop() is True, name
+
+
+@pytest.mark.parametrize("rest", [b"", BODY[9:] + request(), b"}" * 5000])
+async def test_what_is_no_single_request_after_all_is_the_parsers(make_app: MakeApp, exchange: FakeExchange, rest: bytes) -> None:
+    """Whatever comes behind half a body, and if nothing does: the answer is the same bytes as without the direct way."""
+    app, twin = [make_app(api_key="sesame") for _ in range(2)]
+    half = request()[: len(request()) - len(BODY) + 9]
+    async with served(app, app.begin) as directly, served(twin, None) as over_asgi:
+        answers = []
+        for port in (directly, over_asgi):
+            exchange.reset()
+            answers.append(await exchanged(port, half, *([rest] if rest else [])))
+    assert answers[0] == answers[1]
+
+
+async def test_half_a_body_has_no_longer_to_come(make_app: MakeApp) -> None:
+    """Its time counts from its first byte, and then the client is told, as it is of one that the parser reads."""
+    answers = []
+    for direct in (True, False):
+        app = make_app(api_key="sesame")
+        connections = Connections(ConnectionLimits(receive_timeout_s=0.05), Metrics())
+        async with served(app, app.begin if direct else None, connections) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request()[:-9])
+            answers.append(re.sub(rb"[0-9a-f]{8}-r?[0-9]+", b"ID", await reader.read()))
+            writer.close()
+    assert answers[0] == answers[1]
+    assert answers[0].startswith(b"HTTP/1.1 408 ")
 
 
 async def test_a_refusal_of_the_engine_is_the_same_bytes(make_app: MakeApp, exchange: FakeExchange) -> None:
