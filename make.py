@@ -144,21 +144,60 @@ def audit() -> int:
 
 
 def usage() -> int:
-    """List the targets."""
-    print("targets:", ", ".join(TARGETS))
+    """List the targets, and what each is for."""
+    width = max(map(len, ABOUT))
+    print("make TARGET, or python3 make.py TARGET:\n")
+    for name, about in ABOUT.items():
+        print(f"  {name:<{width}}  {about}")
     return 0
 
+
+ABOUT = {
+    "help": "this list",
+    "run": "the service at http://127.0.0.1:5000; the first call sets up .venv (about a minute)",
+    "test": "the quick suite",
+    "check": "ruff, mypy and bandit",
+    "coverage": "the quick suite with branch coverage of every process it starts; an hour, perhaps",
+    "docs": "writes docs/reference and the diagrams anew, from the code",
+    "wheels": "builds the wheel, and runs it in empty environments of every Python that is here",
+    "audit": "known vulnerabilities of the pinned versions, where they can be asked for",
+    "lock": "new lock files and sbom.json (needs uv); see SECURITY.md",
+    "sbom": "sbom.json alone",
+    "long": "the tests that take minutes: whole days of order flow, longer searches",
+    "faults": "every fault on the real service, one printed table; under a quarter of an hour",
+    "faults-long": "the same for BUDGET seconds (3600), with SEED (1)",
+    "simulation": "200 runs of the service under injected faults, each repeatable from its seed",
+    "money": "orders that are paid for, beside their naive twin; for BUDGET seconds (600)",
+    "mutants": "mistakes put into the engine, each of which the tests must find",
+    "schemathesis": "a thousand examples of every operation of the OpenAPI document",
+    "bench": "durable orders a second, beside a route that does nothing; needs wrk",
+    "peers": "an environment for the engines that bench compares with",
+    "load": "a load scenario with a verdict: SCENARIO=burst, steady, balanced, trades or plain",
+    "overload": "twice what the service can do: what is done, what is refused, and how",
+    "streams": "what 10,000 idle WebSockets hold, and what 1,000 subscribers add to the latency of orders",
+    "soak": "what slow senders and idle clients add to the latency of orders; kills under full load",
+    "page-soak": "the page in a browser for ten minutes under a thousand updates a second",
+}
+"""What each target is for."""
+
+
+TEST = ["-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
 
 TARGETS: dict[str, Callable[[], int]] = {
     "help": usage,
     "run": python("-m", "ome", "serve", lock=RUNTIME),
-    "test": python("-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "worksteal"),
+    "test": python(*TEST),
     "check": each(
         python("-m", "ruff", "check"),
         python("-m", "ruff", "format", "--check"),
         python("-m", "mypy"),
         python("-m", "bandit", "--quiet", "--recursive", "-ll", "--skip", "B608", "src"),  # ruff's S608 has these, with reasons
     ),
+    "coverage": python(
+        *TEST, "--cov", "--cov-report", "term:skip-covered", environment={"COVERAGE_PROCESS_START": "pyproject.toml"}
+    ),
+    "docs": each(python("-m", "tools.reference"), python("-m", "tools.diagrams", environment=TESTS)),
+    "wheels": python("-m", "tools.wheels"),
     "audit": audit,
     "sbom": sbom,
     "bench": python("-m", "loadtests.bench"),

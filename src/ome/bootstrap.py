@@ -53,7 +53,7 @@ from ome.history.archivist import Archivist, Kept, chores
 from ome.history.past import StoredPast
 from ome.marketdata.feed import Feed
 from ome.marketdata.view import MarketView
-from ome.observability import Metrics, configure_logging
+from ome.observability import Figures, Metrics, configure_logging
 
 EXIT_SOFTWARE: Final = 70
 """Exit status after a bug: the engine stopped rather than guess (EX_SOFTWARE)."""
@@ -122,6 +122,7 @@ class Service:
             second_candle_days=settings.candle_1s_retention_days,
         )
         self.demo = ChildDemo()
+        self._metrics.figures = self._figures
         self._archivist = Archivist(chores(self._storage.archive, self._market, lambda: self._runner.position, kept))
         self.app = build_app(
             ports=Ports(
@@ -203,6 +204,11 @@ class Service:
     def position(self) -> int:
         """The last committed position."""
         return self._runner.position
+
+    def _figures(self) -> Figures:
+        instruments, levels = self._market.size
+        streams = self.app.streams
+        return Figures(self._runner.open_orders, levels, instruments, streams.subscriptions(), streams.lag())
 
     def _stalled(self, stalled: bool) -> None:  # noqa: FBT001  the repository's callback
         self._runner.stalled(stalled)

@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from ome import instrument_commands, key_commands
-from ome.config import Settings, SettingsError, load_settings, take_secret_files
+from ome.config import Settings, SettingsError, load_settings, take_files
 from ome.domain.clock import parse_time
 from ome.domain.errors import StorageError
 from ome.exits import fail
@@ -78,7 +78,8 @@ app.add_typer(instrument_commands.app, name="instruments")
 def main() -> None:
     """The entry point of the command `ome`."""
     try:
-        take_secret_files()
+        if sys.argv[1:2] != ["serve"]:  # which has flags too
+            take_files([])
     except SettingsError as error:
         sys.stderr.write(f"ome: {error}\n")
         raise SystemExit(2) from None
@@ -123,7 +124,7 @@ def replay_command(  # noqa: PLR0913  as replay_file
         Path, typer.Argument(exists=True, dir_okay=False, help="Order flow: CSV, LOBSTER, NASDAQ ITCH 5.0 or Databento MBO.")
     ],
     *,
-    url: Annotated[str, typer.Option(help="The server to drive.")] = "http://127.0.0.1:5000",
+    url: Annotated[str, typer.Option(envvar="OME_URL", help="The server to drive.")] = "http://127.0.0.1:5000",
     in_process: Annotated[bool, typer.Option("--in-process", help="Drive the engine itself, without a server.")] = False,
     api_key: Annotated[str, typer.Option(envvar="API_KEY", help="The operator's key, if the server has one.")] = "",
     form: Annotated[FlowFormat | None, typer.Option("--format", help="The file's format; by its name if left out.")] = None,
@@ -162,7 +163,7 @@ def replay_command(  # noqa: PLR0913  as replay_file
 @app.command("demo")
 def demo_command(
     *,
-    url: Annotated[str, typer.Option(help="The server to trade at.")] = "http://127.0.0.1:5000",
+    url: Annotated[str, typer.Option(envvar="OME_URL", help="The server to trade at.")] = "http://127.0.0.1:5000",
     api_key: Annotated[str, typer.Option(envvar="API_KEY", help="The operator's key, if the server has one.")] = "",
     seed: Annotated[int, typer.Option(help="The same seed has the traders draw the same numbers.")] = 1,
     speed: Annotated[float, typer.Option(min=0.1, max=20, help="How fast the market goes.")] = 1.0,
@@ -234,7 +235,7 @@ def verify_command(
 @app.command("conformance")
 def conformance_command(
     *,
-    url: Annotated[str, typer.Option(help="The server to play against.")] = "http://127.0.0.1:5000",
+    url: Annotated[str, typer.Option(envvar="OME_URL", help="The server to play against.")] = "http://127.0.0.1:5000",
     api_key: Annotated[str, typer.Option(envvar="API_KEY", help="The operator's key, if the server has one.")] = "",
     rule: Annotated[list[str] | None, typer.Option(help="Only what proves this rule, as A3; may be repeated.")] = None,
     file: Annotated[list[str] | None, typer.Option(help="Only this file of scenarios, as stops; may be repeated.")] = None,
@@ -264,7 +265,7 @@ def conformance_command(
 def top_command(
     symbol: Annotated[str, typer.Argument(help="The market; the one that most was traded of if left out.")] = "",
     *,
-    url: Annotated[str, typer.Option(help="The server to watch.")] = "http://127.0.0.1:5000",
+    url: Annotated[str, typer.Option(envvar="OME_URL", help="The server to watch.")] = "http://127.0.0.1:5000",
     api_key: Annotated[str, typer.Option(envvar="API_KEY", help="A key, if reading needs one there.")] = "",
     per_second: Annotated[float, typer.Option(min=0.1, max=60, help="How often to draw.")] = 8.0,
     once: Annotated[bool, typer.Option("--once", help="Draw once and leave, as where there is no terminal.")] = False,

@@ -1,4 +1,5 @@
-"""Every setting of the service: from the environment, or as a flag of the same name (`PORT=5001`, `ome serve --port 5001`).
+"""Every setting of the service: a flag (`ome serve --port 5001`), before the environment (`PORT=5001`), before a file in TOML
+(`port = 5001` in what `ome serve --config FILE` or `OME_CONFIG` names), before the default.
 
 Each has its unit, default and meaning here, and nowhere else; a wrong one stops the start with its name. Secrets can come as
 files too, which `API_KEY_FILE` and `DATABASE_URL_FILE` name.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import tomllib
 from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Final, Literal
@@ -21,7 +23,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """Settings of `ome serve`."""
+    """Settings of `ome serve`. --config FILE, or OME_CONFIG, names a file that has them in TOML, behind flags and environment."""
 
     model_config = SettingsConfigDict(extra="ignore", cli_kebab_case=True, cli_hide_none_type=True, cli_avoid_json=True)
 
@@ -210,11 +212,58 @@ def take_secret_files(environment: MutableMapping[str, str] = os.environ) -> Non
         del environment[f"{name}_FILE"]
 
 
-def load_settings(arguments: list[str] | None = None) -> Settings:
-    """The settings of this process: flags before environment before defaults. Raises SettingsError."""
-    take_secret_files()
+CONFIG_FILE: Final = "OME_CONFIG"
+"""Names the file of settings."""
+
+
+def take_config_file(path: str, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Put what a TOML file has into the environment, where that doesn't have it yet, so that every command finds it there.
+
+    Each key is a setting's name, or a secret's with `_file`, in whatever case. Raises SettingsError for a file that can't be
+    read, a name that there isn't and a value that is neither text, number nor boolean.
+    """
     try:
-        settings = Settings() if arguments is None else Settings(_cli_parse_args=arguments, _cli_prog_name="ome serve")
+        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"the settings' file {path} can't be read: {error.strerror}") from None
+    except ValueError as error:  # TOMLDecodeError too
+        raise SettingsError(f"the settings' file {path} isn't TOML: {error}") from None
+    files = {f"{name}_FILE": name for name in SECRETS}
+    known = {name.upper() for name in Settings.model_fields} | set(files)
+    given = {name.upper() for name in environment}
+    for key, value in found.items():
+        name = key.upper()
+        if name not in known:
+            raise SettingsError(f"{path}: there is no setting {key!r}; ome serve --help lists them")
+        if not isinstance(value, str | int | float):
+            raise SettingsError(f"{path}: {key} must be text, a number, true or false")
+        if not given & {name, files.get(name, name), f"{name}_FILE"}:
+            environment[name] = str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def take_files(arguments: list[str]) -> list[str]:
+    """Put what the secrets' files and the settings' file hold into the environment; the arguments without `--config FILE`."""
+    take_secret_files()
+    path, rest = os.environ.get(CONFIG_FILE, ""), list(arguments)
+    for at, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag == "--config":
+            if not equals and at + 1 == len(arguments):
+                raise SettingsError("--config: name a file")
+            path = value if equals else arguments[at + 1]
+            rest = arguments[:at] + arguments[at + (1 if equals else 2) :]
+            break
+    if path:
+        take_config_file(path)
+        take_secret_files()
+    return rest
+
+
+def load_settings(arguments: list[str] | None = None) -> Settings:
+    """The settings of this process: flags before environment before the settings' file before defaults. Raises SettingsError."""
+    left = take_files(arguments or [])
+    try:
+        settings = Settings() if arguments is None else Settings(_cli_parse_args=left, _cli_prog_name="ome serve")
     except ValidationError as error:
         wrong = [f"{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()]
         raise SettingsError("; ".join(wrong)) from None

@@ -16,7 +16,7 @@ PAGE: Final = 1000
 
 app = typer.Typer(no_args_is_help=True, help="List a running service's instruments, and set what they trade in, and how.")
 
-_Url = Annotated[str, typer.Option(help="The running service.")]
+_Url = Annotated[str, typer.Option(envvar="OME_URL", help="The running service.")]
 _ApiKey = Annotated[str, typer.Option(envvar="API_KEY", help="An operator's key, if the service has keys.")]
 _Json = Annotated[bool, typer.Option("--json", help="As the service answers it.")]
 _DEFAULT_URL: Final = "http://127.0.0.1:5000"

@@ -38,7 +38,7 @@ class ScopeName(StrEnum):
 
 
 _DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help=str(Settings.model_fields["database_url"].description))]
-_Url = Annotated[str, typer.Option(help="The running service; HOST and PORT name it by default.")]
+_Url = Annotated[str, typer.Option(envvar="OME_URL", help="The running service; HOST and PORT name it by default.")]
 _ApiKey = Annotated[str, typer.Option(envvar="API_KEY", help="An operator's key, where the service is running and has one.")]
 _KeyId = Annotated[str, typer.Argument(help="The id of a key: what stands between the underscores, in ome keys list too.")]
 _DEFAULT: Final = Settings.model_fields["database_url"].default

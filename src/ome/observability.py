@@ -16,10 +16,11 @@ import sys
 import time
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Final, Literal, TextIO
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, TextIO
 
 import msgspec
 import structlog
@@ -28,7 +29,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from ome.domain.enums import OrderStatus, OrderType
-from ome.domain.events import Event, OrderAccepted, OrderCancelled, OrderExpired, OrderFilled, OrderRejected, Traded
+from ome.domain.events import (
+    Event,
+    OrderAccepted,
+    OrderCancelled,
+    OrderExpired,
+    OrderFilled,
+    OrderRejected,
+    OrderTriggered,
+    Traded,
+)
 from ome.domain.numbers import unpack
 
 METRICS_CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -38,6 +48,15 @@ MAX_LINES: Final = 10_000
 
 _SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _BATCHES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+_OUTCOMES: Final[Mapping[type, str]] = {
+    OrderAccepted: "accepted",
+    OrderFilled: "filled",
+    OrderCancelled: "cancelled",
+    OrderExpired: "expired",
+    OrderRejected: "rejected",
+}
 
 
 class RequestLine(msgspec.Struct, frozen=True, gc=False):
@@ -53,8 +72,25 @@ class RequestLine(msgspec.Struct, frozen=True, gc=False):
     size: int
 
 
+class Figures(NamedTuple):
+    """What is counted only when somebody asks for metrics: it costs orders nothing.
+
+    `open_orders` has waiting stops too; `price_levels` and `instruments` are those of all books; `subscriptions` are by channel;
+    `stream_lag` is how many messages the slowest reader is behind.
+    """
+
+    open_orders: int = 0
+    price_levels: int = 0
+    instruments: int = 0
+    subscriptions: Mapping[str, int] = MappingProxyType({})
+    stream_lag: int = 0
+
+
 class Metrics:
-    """Counters, gauges and histograms, all named ome_*; rendered by `render`."""
+    """Counters, gauges and histograms, all named ome_*; rendered by `render`. `figures` is asked then, where it is set.
+
+    An order that ends by a fill as maker counts as LIMIT, but for stops that have fired since the start: events tell no more.
+    """
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
@@ -62,8 +98,20 @@ class Metrics:
         self._trades = Counter("ome_trades", "Trades", registry=registry)
         self._refusals = Counter("ome_refusals", "Refused requests by code", ["code"], registry=registry)
         self._queue_depth = Gauge("ome_queue_depth", "Commands that waited when the last batch was committed", registry=registry)
+        self._queue_peak = Gauge(
+            "ome_queue_peak", "Most that waited at any batch since metrics were last asked for", registry=registry
+        )
         self._batch_size = Histogram("ome_batch_commands", "Commands in a batch", buckets=_BATCHES, registry=registry)
         self._commit_seconds = Histogram("ome_commit_seconds", "How long a commit took", buckets=_SECONDS, registry=registry)
+        self._wait_seconds = Histogram(
+            "ome_batch_wait_seconds",
+            "From the arrival of a batch's first command until its commit began: queue and matching",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._publish_seconds = Histogram(
+            "ome_publish_seconds", "How long the views took to take in a batch", buckets=_SECONDS, registry=registry
+        )
         self._requests = Counter("ome_http_requests", "Answers", ["route", "method", "status"], registry=registry)
         self._request_seconds = Histogram(
             "ome_http_request_seconds", "How long an answer took", ["route", "method"], buckets=_SECONDS, registry=registry
@@ -81,16 +129,30 @@ class Metrics:
         self._streams_closed = Counter(
             "ome_streams_closed", "Streams that have ended, by the close code from this side", ["code"], registry=registry
         )
+        self._open_orders = Gauge("ome_open_orders", "Open orders, waiting stops too", registry=registry)
+        self._price_levels = Gauge("ome_price_levels", "Price levels of all books", registry=registry)
+        self._instruments = Gauge("ome_instruments", "Listed symbols", registry=registry)
+        self._subscriptions = Gauge("ome_subscriptions", "Subscriptions that are open", ["channel"], registry=registry)
+        self._stream_lag = Gauge("ome_stream_lag_messages", "Messages that the slowest reader is behind", registry=registry)
+        self._peak = 0
+        self._fired: dict[int, OrderType] = {}
+        """The types of stops that have fired and rest."""
+        self.figures: Callable[[], Figures] | None = None
         Gauge("ome_build_info", "Always 1", ["version"], registry=registry).labels(version("ome")).set(1)
         self.state_changed("STARTING")
 
     # EngineMetrics
 
-    def batch_committed(self, commands: int, commit_seconds: float, queue_depth: int) -> None:
-        """A batch is durable."""
+    def batch_committed(
+        self, commands: int, commit_seconds: float, queue_depth: int, wait_seconds: float, publish_seconds: float
+    ) -> None:
+        """A batch is durable and published."""
         self._batch_size.observe(commands)
+        self._wait_seconds.observe(wait_seconds)
         self._commit_seconds.observe(commit_seconds)
+        self._publish_seconds.observe(publish_seconds)
         self._queue_depth.set(queue_depth)
+        self._peak = max(self._peak, queue_depth)
 
     def disk_measured(self, wal_bytes: int, free_bytes: int) -> None:
         """How long an SQLite database's WAL is and how much of its disk is free."""
@@ -118,23 +180,21 @@ class Metrics:
     def committed(self, events: Sequence[Event]) -> None:
         """Count the orders and trades of one batch."""
         outcomes: Tally[tuple[OrderType, str]] = Tally()
-        trades = 0
+        trades, fired = 0, self._fired
         for event in events:
             match event:
-                case OrderAccepted():
-                    outcomes[event.order.type, "accepted"] += 1
                 case Traded():
                     trades += 1
-                    if not unpack(event.maker_remaining)[0]:  # only LIMIT orders rest
-                        outcomes[OrderType.LIMIT, "filled"] += 1
-                case OrderFilled() if event.order.status is OrderStatus.FILLED:
-                    outcomes[event.order.type, "filled"] += 1
-                case OrderCancelled():
-                    outcomes[event.order.type, "cancelled"] += 1
-                case OrderExpired():
-                    outcomes[event.order.type, "expired"] += 1
-                case OrderRejected():
-                    outcomes[event.order.type, "rejected"] += 1
+                    if not unpack(event.maker_remaining)[0]:  # only LIMIT orders rest, and stops that have fired
+                        kind = fired.pop(event.trade.maker_order_id, OrderType.LIMIT) if fired else OrderType.LIMIT
+                        outcomes[kind, "filled"] += 1
+                case OrderTriggered():
+                    fired[event.order.id] = event.order.type
+                case OrderFilled() if event.order.status is not OrderStatus.FILLED:
+                    pass
+                case OrderAccepted() | OrderFilled() | OrderCancelled() | OrderExpired() | OrderRejected():
+                    outcomes[event.order.type, _OUTCOMES[type(event)]] += 1
+                    fired.pop(event.order.id, None)
                 case _:
                     pass
         for (order_type, outcome), count in outcomes.items():
@@ -173,6 +233,17 @@ class Metrics:
         """
         self._position.set(position)
         self._waiting.set(waiting)
+        self._queue_peak.set(max(self._peak, waiting))
+        self._peak = 0
+        if self.figures is not None:
+            figures = self.figures()
+            self._open_orders.set(figures.open_orders)
+            self._price_levels.set(figures.price_levels)
+            self._instruments.set(figures.instruments)
+            self._stream_lag.set(figures.stream_lag)
+            self._subscriptions.clear()
+            for channel, count in figures.subscriptions.items():
+                self._subscriptions.labels(channel).set(count)
         return generate_latest(_WithoutCreated(self.registry))
 
 

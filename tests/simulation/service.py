@@ -145,7 +145,9 @@ class Service:
 
     # EngineMetrics and EventListener
 
-    def batch_committed(self, commands: int, commit_seconds: float, queue_depth: int) -> None:
+    def batch_committed(
+        self, commands: int, commit_seconds: float, queue_depth: int, wait_seconds: float, publish_seconds: float
+    ) -> None:
         """See EngineMetrics."""
 
     def state_changed(self, state: str) -> None:

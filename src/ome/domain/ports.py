@@ -630,8 +630,12 @@ class Past(Protocol):
 class EngineMetrics(Protocol):
     """What the runner tells whoever counts."""
 
-    def batch_committed(self, commands: int, commit_seconds: float, queue_depth: int) -> None:
-        """A batch is durable: how many commands it held, how long its commit took and how many wait."""
+    def batch_committed(
+        self, commands: int, commit_seconds: float, queue_depth: int, wait_seconds: float, publish_seconds: float
+    ) -> None:
+        """A batch is durable and published: how many commands it held and how many wait now; how long its first command took from
+        its arrival until the commit began, how long the commit took, and how long the views after it.
+        """
 
     def state_changed(self, state: str) -> None:
         """The engine's state is now another."""

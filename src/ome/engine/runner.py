@@ -151,6 +151,8 @@ class EngineRunner:
         self._storage_low = False
         self._position = 0
         self._commit_started = 0.0
+        self._waited_s = 0.0
+        """How long the first command of the batch in flight took from its arrival until the commit began."""
         self._watch: asyncio.TimerHandle | None = None
         self._gave_up = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -241,6 +243,11 @@ class EngineRunner:
     def position(self) -> int:
         """The last committed position."""
         return self._position
+
+    @property
+    def open_orders(self) -> int:
+        """How many orders are open, waiting stops too."""
+        return self._engine.open_orders
 
     @property
     def waiting(self) -> int:
@@ -475,6 +482,7 @@ class EngineRunner:
             return
         batch = self._pending.seal(self._engine)
         self._in_flight, self._pending = self._pending, PendingBatch()
+        self._waited_s = max(0.0, asyncio.get_running_loop().time() - self._in_flight.waiting[0].since)
         self._commit_started = time.perf_counter()
         self._committing = asyncio.create_task(self._repository.commit(batch), name="commit")
         self._committing.add_done_callback(self._queue.put_nowait)
@@ -484,12 +492,15 @@ class EngineRunner:
         commit.result()
         durable = self._in_flight
         self._position += len(durable)
-        self._metrics.batch_committed(len(durable), time.perf_counter() - self._commit_started, self._queue.qsize())
+        ended = time.perf_counter()
         events = durable.events()
         for listener in self._listeners:
             listener.committed(events)
         for command_listener in self._command_listeners:
             command_listener.commands_committed(self._position, durable.private)
+        self._metrics.batch_committed(
+            len(durable), ended - self._commit_started, self._queue.qsize(), self._waited_s, time.perf_counter() - ended
+        )
         self._durable = durable
         self._committing, self._in_flight = None, PendingBatch()
         if self._is_stalled:

@@ -37,6 +37,10 @@ class DepthView:
             else:
                 levels.pop(price, None)
 
+    def __len__(self) -> int:
+        """How many price levels there are."""
+        return len(self._bids) + len(self._asks)
+
     def best(self, side: Side) -> tuple[int, int] | None:
         """(price, quantity) of the best level of a side, or None."""
         levels, index = (self._bids, -1) if side is Side.BUY else (self._asks, 0)

@@ -45,6 +45,11 @@ class MarketView:
         self._clock_us = clock_us
         self._markets: dict[str, _Market] = {}
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """How many symbols are listed, and how many price levels all books have."""
+        return len(self._markets), sum(len(market.depth) for market in self._markets.values())
+
     def load(
         self,
         markets: Iterable[tuple[InstrumentRecord, Depth]],

@@ -20,11 +20,12 @@ from ome.domain.events import (
     OrderExpired,
     OrderFilled,
     OrderRejected,
+    OrderTriggered,
     Traded,
 )
 from ome.domain.reasons import Reason
 from ome.domain.records import TradeRecord
-from ome.observability import MAX_LINES, Metrics, RequestLog, configure_logging
+from ome.observability import MAX_LINES, Figures, Metrics, RequestLog, configure_logging
 
 
 @pytest.fixture
@@ -72,25 +73,55 @@ def test_orders_and_trades_are_counted_from_events(metrics: Metrics) -> None:
 
 def test_batches_and_states_are_shown(metrics: Metrics) -> None:
     """Sizes and seconds as histograms, depth and state as gauges; one state is 1."""
-    metrics.batch_committed(7, 0.003, 42)
+    metrics.batch_committed(7, 0.003, 42, 0.02, 0.0001)
+    metrics.batch_committed(1, 0.003, 9, 0.02, 0.0001)
     metrics.state_changed("RUNNING")
-    assert value(metrics, "ome_batch_commands_sum") == 7
-    assert value(metrics, "ome_commit_seconds_bucket", le="0.005") == 1
-    assert value(metrics, "ome_queue_depth") == 42
+    assert value(metrics, "ome_batch_commands_sum") == 8
+    assert value(metrics, "ome_commit_seconds_bucket", le="0.005") == 2
+    assert value(metrics, "ome_batch_wait_seconds_bucket", le="0.01") == 0
+    assert value(metrics, "ome_publish_seconds_bucket", le="0.0005") == 2
+    assert value(metrics, "ome_queue_depth") == 9
     assert value(metrics, "ome_engine_state", state="RUNNING") == 1
     assert value(metrics, "ome_engine_state", state="STARTING") == 0
     assert b"ome_engine_position 9.0" in metrics.render(9)
+    assert value(metrics, "ome_queue_peak") == 42
+    metrics.render(9, waiting=3)
+    assert value(metrics, "ome_queue_peak") == 3
+
+
+def test_figures_are_asked_for_when_somebody_looks(metrics: Metrics) -> None:
+    """Size of the books, subscriptions and the slowest reader; a channel that nobody hears any more is gone."""
+    figures = iter([Figures(5, 4, 3, {"depth": 2}, 7), Figures(6, 4, 3, {"trades": 1}, 0)])
+    metrics.figures = lambda: next(figures)
+    metrics.render(1)
+    assert [value(metrics, f"ome_{name}") for name in ("open_orders", "price_levels", "instruments")] == [5, 4, 3]
+    assert value(metrics, "ome_subscriptions", channel="depth") == 2
+    assert value(metrics, "ome_stream_lag_messages") == 7
+    metrics.render(1)
+    assert value(metrics, "ome_subscriptions", channel="depth") is None
+    assert value(metrics, "ome_subscriptions", channel="trades") == 1
+
+
+def test_a_stop_that_has_fired_counts_by_its_own_type(metrics: Metrics) -> None:
+    """Also where a maker's fill ends it; one that was cancelled is forgotten."""
+    for number in (1, 2):
+        metrics.committed([OrderTriggered(order_record(id=number, type=OrderType.STOP_LIMIT))])
+    metrics.committed([OrderCancelled(order_record(id=2, type=OrderType.STOP_LIMIT))])
+    metrics.committed([Traded(TradeRecord(1, "A", 10, 10, 3, number, Side.BUY, NOW, 1, 1), "a", "b", 10, 0) for number in (1, 2)])
+    assert value(metrics, "ome_orders_total", type="STOP_LIMIT", outcome="filled") == 1
+    assert value(metrics, "ome_orders_total", type="STOP_LIMIT", outcome="cancelled") == 1
+    assert value(metrics, "ome_orders_total", type="LIMIT", outcome="filled") == 1
 
 
 def test_two_services_count_apart(metrics: Metrics) -> None:
     """No global registry."""
-    Metrics().batch_committed(1, 0.1, 5)
+    Metrics().batch_committed(1, 0.1, 5, 0.0, 0.0)
     assert value(metrics, "ome_queue_depth") == 0
 
 
 def test_no_series_tells_when_it_was_made(metrics: Metrics) -> None:
     """`_created` samples would double every counter and histogram; all others are there."""
-    metrics.batch_committed(1, 0.1, 5)
+    metrics.batch_committed(1, 0.1, 5, 0.0, 0.0)
     text = metrics.render(1).decode()
     assert "_created" not in text
     assert "ome_commit_seconds_sum 0.1" in text

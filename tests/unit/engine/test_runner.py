@@ -55,9 +55,11 @@ class Rig:
     committed_sizes: list[int] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
 
-    def batch_committed(self, commands: int, commit_seconds: float, queue_depth: int) -> None:
+    def batch_committed(
+        self, commands: int, commit_seconds: float, queue_depth: int, wait_seconds: float, publish_seconds: float
+    ) -> None:
         """EngineMetrics."""
-        assert commit_seconds >= 0
+        assert min(commit_seconds, wait_seconds, publish_seconds) >= 0
         assert queue_depth >= 0
         self.committed_sizes.append(commands)
 

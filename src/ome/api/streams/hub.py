@@ -14,6 +14,8 @@ import contextlib
 import gc
 import itertools
 import secrets
+from collections import Counter
+from itertools import chain
 from time import monotonic
 from typing import Final
 from urllib.parse import urlsplit
@@ -184,6 +186,18 @@ class Streams:
                 session.outlet.close(UNAUTHENTICATED, "the key was revoked")
 
     # Every stream
+
+    def subscriptions(self) -> Counter[str]:
+        """How many there are of each channel."""
+        found: Counter[str] = Counter()
+        for topic in (*self.market.topics(), *self.orders.topics()):
+            found[topic.key[0]] += len(topic.outlets)
+        return found
+
+    def lag(self) -> int:
+        """How many messages the slowest reader is behind."""
+        outlets = chain((session.outlet for session in self._sockets), self._events)
+        return max((outlet.lag for outlet in outlets), default=0)
 
     def check_room(self) -> None:
         """Raises Problem where no further stream can be opened."""

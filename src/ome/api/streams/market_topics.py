@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -116,6 +116,10 @@ class MarketTopics:
         seen = int(found[1])
         index = None if quote is None or seen > quote.sequence else topic.ring.after(seen)
         return None if quote is None or index is None else topic.ring.since(index) + self._standing(quote, topic.key[2])
+
+    def topics(self) -> Iterable[Topic]:
+        """Each that somebody hears, or has just left."""
+        return self._topics.values()
 
     def close_idle(self, before: float) -> None:
         """Close the topics that nobody has heard since that moment, on the monotonic clock."""

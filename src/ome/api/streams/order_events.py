@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -232,6 +232,10 @@ class OrderEvents:
             topic = self._topics[user_id] = Topic(("orders", user_id, ""), self._limits, self.cursors.now, monotonic())
         topic.expect(outlet)
         return topic
+
+    def topics(self) -> Iterable[Topic]:
+        """Each that somebody hears, or has just left."""
+        return self._topics.values()
 
     def close_idle(self, before: float) -> None:
         """Forget the users whom nobody has heard since that moment, on the monotonic clock."""

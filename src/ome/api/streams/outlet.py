@@ -132,7 +132,17 @@ class Outlet:
             self._resumed.set_result(None)
         self._socket.close(code, reason)
 
+    @property
+    def lag(self) -> int:
+        """How many messages it is behind, where its connection takes no more for now; else 0: it gets them in a moment."""
+        return self._behind()[0] if self._socket.is_paused else 0
+
     def _check_lag(self) -> None:
+        messages, size = self._behind()
+        if messages > self._limits.messages or size > self._limits.bytes:
+            self.close(SLOW_CONSUMER, SLOW_REASON)
+
+    def _behind(self) -> tuple[int, int]:
         messages, size = len(self._own or ()), self._own_bytes
         if messages <= 1:
             size = 0  # a snapshot may be larger than any limit
@@ -140,5 +150,4 @@ class Outlet:
             if place < ring.end:
                 more, bytes_more = ring.behind(place)
                 messages, size = messages + more, size + bytes_more
-        if messages > self._limits.messages or size > self._limits.bytes:
-            self.close(SLOW_CONSUMER, SLOW_REASON)
+        return messages, size

@@ -1,0 +1,1 @@
+"""What the project's own files are made and tried with: not part of the package."""
