@@ -433,6 +433,25 @@ class OrderEntry(Protocol):
         """List a symbol or change one."""
 
 
+class TimedOrderEntry(OrderEntry, Protocol):
+    """Order entry for whoever asks on behalf of somebody who waits elsewhere, and not for ever. Deadlines are as
+    `time.monotonic` counts: what comes to its turn later isn't executed, and TooLate is what comes of it.
+    """
+
+    def begin(self, operation: Operation, told: Callable[[Answer | Exception], None], deadline_s: float = inf) -> None:
+        """See OrderEntry; where a client order id has to be looked up, it is reserved before this returns."""
+
+    async def batch(
+        self,
+        operations: Sequence[Operation],
+        *,
+        dry_run: bool = False,
+        queued: Callable[[], None] | None = None,
+        deadlines_s: Sequence[float] | None = None,
+    ) -> list[Answer | OmeError]:
+        """See OrderEntry; with a deadline for each operation."""
+
+
 class TransferAnswer(Struct, frozen=True):
     """What became of a transfer: it was made, or refused. `replayed`: it was made when it was first asked for (F2)."""
 

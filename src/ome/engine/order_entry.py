@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -66,27 +67,18 @@ class OrderEntryDesk:
         exists = await self._exists(order_id, account)
         return Answer(order_id, await self._bus.send(CancelOrder(order_id, exists, account)))
 
-    def begin(self, operation: Operation, told: Callable[[Answer | Exception], None]) -> None:
-        """See OrderEntry."""
+    def begin(self, operation: Operation, told: Callable[[Answer | Exception], None], deadline_s: float = inf) -> None:
+        """See TimedOrderEntry."""
         if isinstance(operation, Timely) or self._must_be_looked_up(operation):
-            task = asyncio.create_task(self._tell(operation, told))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._begin_batch([operation], [deadline_s]).add_done_callback(partial(_tell, told))
         else:
-            self._bus.post(operation, _Told(operation, told))
+            self._bus.post(operation, _Told(operation, told), None, deadline_s)
 
     def _must_be_looked_up(self, operation: ClientCommand) -> bool:
         """Whether there is something about it that the engine can't know: `exists` is true of an order that is open."""
         if isinstance(operation, NewOrder):
             return operation.client_order_id is not None
         return not self._bus.is_open(operation.order_id, operation.account)
-
-    async def _tell(self, operation: Operation, told: Callable[[Answer | Exception], None]) -> None:
-        try:
-            outcome: Answer | Exception = _value((await self.batch([operation]))[0])
-        except Exception as error:  # noqa: BLE001  whatever it is, it is told
-            outcome = error
-        told(outcome)
 
     async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
         """See OrderEntry: in chunks, so that nobody waits long behind a large one (I2)."""
@@ -125,28 +117,50 @@ class OrderEntryDesk:
         return await self._bus.send(definition)
 
     async def batch(
-        self, operations: Sequence[Operation], *, dry_run: bool = False, queued: Callable[[], None] | None = None
+        self,
+        operations: Sequence[Operation],
+        *,
+        dry_run: bool = False,
+        queued: Callable[[], None] | None = None,
+        deadlines_s: Sequence[float] | None = None,
     ) -> list[Outcome]:
-        """See OrderEntry. Everything is looked up first; then all of it joins the queue at once, in its order.
+        """See TimedOrderEntry. Everything is looked up first; then all of it joins the queue at once, in its order.
 
         It is a task of its own: once begun it goes on when its client goes away.
         """
+        if dry_run:
+            return await asyncio.shield(self._start(self._preview([command_of(operation) for operation in operations])))
+        return await asyncio.shield(self._begin_batch(operations, deadlines_s or [inf] * len(operations), queued))
+
+    def _begin_batch(
+        self, operations: Sequence[Operation], deadlines_s: Sequence[float], queued: Callable[[], None] | None = None
+    ) -> asyncio.Task[list[Outcome]]:
+        """Client order ids are reserved before this returns: who asks for their fate from now on waits for it (HOLE4)."""
         commands = [command_of(operation) for operation in operations]
-        work = self._preview(commands) if dry_run else self._batch(commands, self._deadlines(operations), queued)
+        reserved = [self._reserve(command) for command in commands]
+        return self._start(self._batch(commands, reserved, self._deadlines(operations, deadlines_s), queued))
+
+    def _start(self, work: Coroutine[Any, Any, list[Outcome]]) -> asyncio.Task[list[Outcome]]:
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        return task
 
-    def _deadlines(self, operations: Sequence[Operation]) -> list[float]:
-        """When it is too late for each, counted from now, as `time.monotonic` counts."""
+    def _deadlines(self, operations: Sequence[Operation], bounds_s: Sequence[float]) -> list[float]:
+        """When it is too late for each, counted from now or by its bound, as `time.monotonic` counts."""
         now = self._monotonic_s()
-        return [now + operation.valid_for_ms / 1000 if isinstance(operation, Timely) else inf for operation in operations]
+        return [
+            min(bound, now + operation.valid_for_ms / 1000) if isinstance(operation, Timely) else bound
+            for operation, bound in zip(operations, bounds_s, strict=True)
+        ]
 
     async def _batch(
-        self, operations: Sequence[ClientCommand], deadlines: Sequence[float], queued: Callable[[], None] | None
+        self,
+        operations: Sequence[ClientCommand],
+        reserved: Sequence[_Place],
+        deadlines: Sequence[float],
+        queued: Callable[[], None] | None,
     ) -> list[Outcome]:
-        reserved = [self._reserve(operation) for operation in operations]
         looked_up = await asyncio.gather(
             *(self._look_up(operation) for operation, place in zip(operations, reserved, strict=True) if place.is_mine),
             return_exceptions=True,
@@ -294,6 +308,15 @@ def _retrieve(answer: asyncio.Future[Answer]) -> None:
     """Look at the exception, so that one whose clients have all gone is not reported as forgotten."""
     if not answer.cancelled():
         answer.exception()
+
+
+def _tell(told: Callable[[Answer | Exception], None], batch: asyncio.Task[list[Outcome]]) -> None:
+    """Tell what came of a batch of one."""
+    if batch.cancelled():
+        told(OutcomeUnknown("the service stopped"))
+    else:
+        error = batch.exception()
+        told(batch.result()[0] if error is None else error if isinstance(error, Exception) else OutcomeUnknown(repr(error)))
 
 
 def _outcome(result: Answer | BaseException) -> Outcome:

@@ -1,0 +1,274 @@
+"""An engine's ear on NATS: frames of requests to its order entry, answers back once they are durable.
+
+What comes together goes to the engine together, and so shares a transaction; what is answered together goes back in one message
+for each gateway. Requests join the queue in the order in which a gateway sent them.
+
+A request is looked at for its time twice: here, and when its turn with the engine comes. One that came too late isn't executed,
+so that a gateway can say after the deadline that nothing more will come of it (HOLE4, DUR9). A frame whose number isn't above the
+gateway's last is a duplicate and is passed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+
+from ome.cluster.connection import NatsConnection
+from ome.cluster.subjects import Subjects
+from ome.cluster.wire import (
+    AskRisk,
+    AwaitFate,
+    CancelAll,
+    Cancelled,
+    Decided,
+    Frame,
+    Moved,
+    MoveFunds,
+    Operate,
+    OperateAll,
+    Queued,
+    Reply,
+    Request,
+    Result,
+    Risk,
+    Send,
+    Sent,
+    Several,
+    State,
+    carried,
+    encode,
+    failed,
+    read_frame,
+    transferred,
+)
+from ome.domain.clock import MICROSECONDS, now_us
+from ome.domain.commands import Command, DefineInstrument, NewOrder, SetKill, SetLimits, Transfer
+from ome.domain.errors import NotAccepting, OmeError, TooLate
+from ome.domain.ports import Answer, CommandBus, FundsEntry, TimedOrderEntry
+
+HEARTBEAT_S: Final = 0.5
+GATEWAYS: Final = 1024
+"""Gateways whose last frame is remembered; one that starts anew has a new name."""
+LATE: Final = "late"
+"""Why something isn't executed whose sender no longer waits."""
+
+log = structlog.get_logger(__name__)
+
+
+class ShardServer:
+    """Serves one engine, of one epoch, that is running. `owns` says whether a symbol is this shard's."""
+
+    def __init__(  # noqa: PLR0913  what it stands between
+        self,
+        *,
+        shard: int,
+        nats: NatsConnection,
+        subjects: Subjects,
+        entry: TimedOrderEntry,
+        funds: FundsEntry,
+        bus: CommandBus,
+        lineage: Callable[[], tuple[int, str]],
+        durability: Callable[[], str],
+        owns: Callable[[str], bool],
+    ) -> None:
+        self._shard = shard
+        self._nats = nats
+        self._subjects = subjects
+        self._entry = entry
+        self._funds = funds
+        self._bus = bus
+        self._lineage = lineage
+        self._durability = durability
+        self._owns = owns
+        self._frames: OrderedDict[str, int] = OrderedDict()
+        self._replies: dict[str, list[tuple[int, Result]]] = {}
+        self._running: set[asyncio.Task[Any]] = set()
+        self._ends: list[Callable[[], Awaitable[None]]] = []
+        self._heart: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Hear requests from now on, and tell how the engine is."""
+        epoch, _ = self._lineage()
+        self._ends = [
+            await self._nats.hear(self._subjects.commands(self._shard, epoch), lambda _, data: self.take(read_frame(data))),
+            await self._nats.hear(self._subjects.hello, lambda _subject, _data: self.tell_state()),
+        ]
+        self._heart = asyncio.create_task(self._beat(), name="heartbeat")
+
+    async def stop(self) -> None:
+        """Hear nothing more; what was taken is answered as it ends. `tell_state` still works."""
+        heart, self._heart = self._heart, None
+        if heart is not None:
+            heart.cancel()
+        for end in self._ends[:1]:
+            try:
+                await end()
+            except Exception as error:  # noqa: BLE001  the connection is lost: nothing is heard
+                log.warning("not_unsubscribed", error=str(error))
+        self._ends = []
+
+    def tell_state(self) -> None:
+        """Tell every gateway how the engine is."""
+        epoch, incarnation = self._lineage()
+        bus = self._bus
+        state = State(self._shard, epoch, incarnation, bus.state, bus.reason, bus.position, bus.waiting, self._durability())
+        self._nats.send(self._subjects.state(self._shard), encode(state))
+
+    async def _beat(self) -> None:
+        while True:
+            self.tell_state()
+            await asyncio.sleep(HEARTBEAT_S)
+
+    # In
+
+    def take(self, frame: Frame) -> None:
+        """A gateway's frame has come."""
+        if frame.number <= self._frames.get(frame.gateway, 0):
+            log.warning("duplicate_frame", gateway=frame.gateway, number=frame.number)
+            return
+        self._frames[frame.gateway] = frame.number
+        self._frames.move_to_end(frame.gateway)
+        if len(self._frames) > GATEWAYS:
+            self._frames.popitem(last=False)
+        left_s = (frame.deadline - now_us()) / MICROSECONDS
+        deadline_s = time.monotonic() + left_s
+        for request in frame.requests:
+            try:
+                if left_s <= 0:
+                    raise NotAccepting(LATE)
+                self._carry_out(frame.gateway, request, deadline_s)
+            except Exception as error:  # noqa: BLE001  whatever it is, it is told
+                self._fail(frame.gateway, request.id, error)
+
+    def _carry_out(self, gateway: str, request: Request, deadline_s: float) -> None:
+        match request:
+            case Operate(id=number, operation=operation, until=until):
+                if isinstance(operation, NewOrder):
+                    self._check_owns(operation.symbol)
+                begun = _Begun(self, gateway, number, until)
+                self._entry.begin(operation, begun, _earlier(deadline_s, until))
+            case OperateAll():
+                self._start(gateway, request.id, self._batch(gateway, request, deadline_s))
+            case CancelAll(user_id=user_id, symbol=symbol, side=side):
+                self._start(gateway, request.id, self._cancel_all(user_id, symbol, side))
+            case AwaitFate(user_id=user_id, client_order_id=client_order_id, symbol=symbol):
+                self._start(gateway, request.id, self._await_fate(user_id, client_order_id, symbol))
+            case Send(command=command):
+                self._start(gateway, request.id, self._send(command, deadline_s))
+            case MoveFunds(command=Transfer() as transfer):
+                self._start(gateway, request.id, self._move_funds(transfer))
+            case AskRisk(user_id=user_id):
+                self._start(gateway, request.id, self._risk(user_id))
+            case _:
+                raise NotAccepting("not_supported")
+
+    def _check_owns(self, symbol: str) -> None:
+        if not self._owns(symbol):
+            raise Moved(symbol)
+
+    def _start(self, gateway: str, number: int, work: Awaitable[Result]) -> None:
+        async def told() -> None:
+            try:
+                self.answer(gateway, number, await work)
+            except Exception as error:  # noqa: BLE001  as above
+                self._fail(gateway, number, error)
+
+        task = asyncio.create_task(told())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _batch(self, gateway: str, request: OperateAll, deadline_s: float) -> Result:
+        operations = [operation for operation, _ in request.operations]
+        for operation in operations:
+            if isinstance(operation, NewOrder):
+                self._check_owns(operation.symbol)
+        deadlines = [_earlier(deadline_s, until) for _, until in request.operations]
+
+        def queued() -> None:
+            if request.tells_queued:
+                self.answer(gateway, request.id, Queued())
+
+        outcomes = await self._entry.batch(operations, dry_run=request.dry_run, queued=queued, deadlines_s=deadlines)
+        return Several(
+            [
+                carried(outcome) if isinstance(outcome, Answer) else failed(_as_told(outcome, until))
+                for outcome, (_, until) in zip(outcomes, request.operations, strict=True)
+            ]
+        )
+
+    async def _cancel_all(self, user_id: str | None, symbol: str | None, side: Any) -> Result:
+        return Cancelled(await self._entry.cancel_all(user_id, symbol, side))
+
+    async def _await_fate(self, user_id: str, client_order_id: str, symbol: str | None) -> Result:
+        await self._entry.wait_for_fate(user_id, client_order_id, symbol)
+        return Decided()
+
+    async def _send(self, command: Command, deadline_s: float) -> Result:
+        if isinstance(command, DefineInstrument | SetLimits | SetKill) and command.symbol:
+            self._check_owns(command.symbol)
+        try:
+            return Sent(await self._bus.send(command, deadline_s=deadline_s))
+        except TooLate:
+            raise NotAccepting(LATE) from None
+
+    async def _move_funds(self, transfer: Transfer) -> Result:
+        return transferred(await self._funds.transfer(transfer))
+
+    async def _risk(self, user_id: str) -> Result:
+        return Risk(await self._bus.risk(user_id))
+
+    # Out
+
+    def answer(self, gateway: str, number: int, result: Result) -> None:
+        """Tell a gateway what came of its request, together with all else that it is told in this turn of the loop."""
+        if not self._replies:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._replies.setdefault(gateway, []).append((number, result))
+
+    def _fail(self, gateway: str, number: int, error: Exception) -> None:
+        if not isinstance(error, OmeError):
+            log.error("request_failed", exc_info=error)
+        self.answer(gateway, number, failed(error))
+
+    def _flush(self) -> None:
+        replies, self._replies = self._replies, {}
+        position = self._bus.position
+        for gateway, results in replies.items():
+            self._nats.send(self._subjects.reply(gateway, 0), encode(Reply(self._shard, position, results)))
+
+
+class _Begun:
+    """Is told what came of one operation."""
+
+    __slots__ = ("_gateway", "_number", "_server", "_until")
+
+    def __init__(self, server: ShardServer, gateway: str, number: int, until: int | None) -> None:
+        self._server = server
+        self._gateway = gateway
+        self._number = number
+        self._until = until
+
+    def __call__(self, outcome: Answer | Exception) -> None:
+        if isinstance(outcome, Answer):
+            self._server.answer(self._gateway, self._number, carried(outcome))
+        else:
+            self._server.answer(self._gateway, self._number, failed(_as_told(outcome, self._until)))
+
+
+def _earlier(deadline_s: float, until: int | None) -> float:
+    """The earlier of the two deadlines, as `time.monotonic` counts."""
+    if until is None:
+        return deadline_s
+    return min(deadline_s, time.monotonic() + (until - now_us()) / MICROSECONDS)
+
+
+def _as_told(error: Exception, until: int | None) -> Exception:
+    """TooLate is what a client has asked for; where it hasn't, its gateway has stopped waiting."""
+    if isinstance(error, TooLate) and (until is None or until > now_us()):
+        return NotAccepting(LATE)
+    return error
