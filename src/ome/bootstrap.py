@@ -16,28 +16,32 @@ import contextlib
 import errno
 import gc
 import math
+import multiprocessing
 import os
 import signal
 import socket
+import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 import uvicorn
 
 from ome.api.app import build_app
 from ome.api.connections import ConnectionLimits, Connections
+from ome.api.dispatcher import Dispatcher
 from ome.api.protocol import Connection
 from ome.api.services import Ports
 from ome.api.settings import ApiSettings, RateSettings, StreamSettings
 from ome.api.websocket import WebSocketConnection
 from ome.config import Settings, load_settings, not_built
 from ome.db import open_storage
+from ome.db.shard_map import StoredShardMap
 from ome.db.url import parse_url
 from ome.demo.child import ChildDemo
 from ome.domain.clock import MICROSECONDS, now_us
@@ -59,6 +63,7 @@ EXIT_SOFTWARE: Final = 70
 """Exit status after a bug: the engine stopped rather than guess (EX_SOFTWARE)."""
 EXIT_NO_KEY: Final = 2
 """Exit status where an address that others can reach is to be listened on without any key: a setting is wrong."""
+EXIT_USAGE: Final = 2
 FIRST_KEY: Final = "make the first key: ome keys create --user YOU --scope operator; or set API_KEY"
 EXIT_ADDRESS: Final = 69
 """Exit status when the address can't be listened on (EX_UNAVAILABLE)."""
@@ -67,6 +72,10 @@ EXIT_NOT_DRAINED: Final = 75
 GC_THRESHOLDS: Final = (50_000, 5, 100)
 """When garbage is collected (`gc.set_threshold`): each time that many more objects exist than were freed. With CPython's 700 a
 thousand requests that are worked on are walked through again and again. Cycles that are left behind wait longer to be freed."""
+SEVERAL_WORKERS: Final = (
+    "OME: several workers can't share one engine. Start one, or, on PostgreSQL, gateways in front of engines:"
+    " ome engine --shard 0/1 and ome gateway --workers 4 (docs/design.md, Past one process)."
+)
 DEMO_SEED: Final = 1
 """Of the traders that DEMO starts."""
 _MIB: Final = 1024 * 1024
@@ -78,6 +87,40 @@ _SPARE_FILES: Final = 128
 """Open files besides connections: the database's, the listener, the standard ones, and those that come and go."""
 
 log = structlog.get_logger(__name__)
+
+
+class Served(Protocol):
+    """What listens on a port and can be stopped in order: the single process, or a gateway."""
+
+    settings: Settings
+    failure: BaseException | None
+    halted: asyncio.Event
+    demo: ChildDemo | None
+    app: Dispatcher
+
+    async def open(self) -> None:
+        """What comes before listening. Raises an OmeError that says what stands against it."""
+
+    async def start(self) -> None:
+        """Get ready to take commands, while it listens already. Raises as `open`."""
+
+    async def drain(self, within_s: float) -> bool:
+        """Finish what was taken and refuse everything new; whether all of it is decided. What can be read still can be."""
+
+    async def stop(self) -> bool:
+        """`drain`, and give back what it holds."""
+
+    @property
+    def metrics(self) -> Metrics:
+        """What counts."""
+
+    @property
+    def state(self) -> str:
+        """As CommandBus."""
+
+    @property
+    def position(self) -> int:
+        """As CommandBus."""
 
 
 class Service:
@@ -102,28 +145,16 @@ class Service:
         )
         self._runner = EngineRunner(
             self._storage.repository,
-            settings=EngineSettings(settings.auto_list, settings.max_symbols, settings.max_cascade, keeps_positions=True),
-            limits=RunnerLimits(
-                queue=settings.queue_size,
-                cancel_slots=settings.queue_size // 10,
-                batch=settings.batch_size,
-                client_wait_s=settings.client_wait_sec,
-                drain_s=settings.drain_sec,
-            ),
+            settings=engine_settings(settings),
+            limits=runner_limits(settings),
             metrics=self._metrics,
             on_halt=self._halt,
         )
         self._market = MarketView()
         self._feed = Feed(self._market)
-        kept = Kept(
-            snapshot_interval_s=settings.snapshot_interval_sec,
-            journal_days=settings.journal_retention_days,
-            snapshot_days=settings.snapshot_retention_days,
-            second_candle_days=settings.candle_1s_retention_days,
-        )
-        self.demo = ChildDemo()
+        self.demo: ChildDemo | None = ChildDemo()
         self._metrics.figures = self._figures
-        self._archivist = Archivist(chores(self._storage.archive, self._market, lambda: self._runner.position, kept))
+        self._archivist = Archivist(chores(self._storage.archive, self._market, lambda: self._runner.position, kept(settings)))
         self.app = build_app(
             ports=Ports(
                 entry=OrderEntryDesk(self._runner, self._storage.reads, wait_s=settings.client_wait_sec),
@@ -135,17 +166,9 @@ class Service:
                 bus=self._runner,
                 demo=self.demo,
             ),
-            settings=ApiSettings(
-                api_key=settings.api_key.get_secret_value(),
-                private_reads=settings.private_reads,
-                trusted_hosts=_listed(settings.trusted_hosts.lower()),
-                rates=_rate_settings(settings),
-                max_body_bytes=settings.max_body_bytes,
-                max_batch_bytes=settings.max_batch_bytes,
-                max_head_bytes=settings.max_header_bytes,
-            ),
+            settings=api_settings(settings),
             metrics=self._metrics,
-            stream_settings=_stream_settings(settings),
+            stream_settings=stream_settings(settings),
             durability=lambda: self._storage.repository.durability,
             lineage=lambda: (self._storage.repository.epoch, self._storage.repository.incarnation),
             lifespan=self._lifespan,
@@ -162,8 +185,20 @@ class Service:
         self._archivist.start()
 
     async def _load_views(self, engine: Engine) -> None:
+        await self._check_alone()
         self.app.gate.keys.load(fold_keys(await self._storage.reads.key_entries()).values())
         await load_views(engine, self._storage.reads, self._market, self._feed, now_us())
+
+    async def _check_alone(self) -> None:
+        """One process serves one shard: symbols of others would be listed twice."""
+        if parse_url(self.settings.database_url).kind == "sqlite":
+            return
+        found = await StoredShardMap(self.settings.database_url).read()
+        if found is not None and found.shards > 1:
+            raise StorageUnusable(
+                f"This database is a cluster of {found.shards} shards: start them, ome engine --shard 0/{found.shards} and so on,"
+                " and ome gateway in front of them."
+            )
 
     async def drain(self, within_s: float) -> bool:
         """Finish what was taken and refuse everything new; whether all of it is durable. What can be read still can be."""
@@ -235,13 +270,33 @@ async def load_views(engine: Engine, reads: ReadModels, market: MarketView, feed
         feed.remember(trades)
 
 
+def several_workers(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether uvicorn or gunicorn was told to start more than one process."""
+    told = [environment.get("WEB_CONCURRENCY", "")]
+    for place, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name in {"--workers", "-w"}:
+            told.append(value or "".join(arguments[place + 1 : place + 2]))
+    return any(each.isdigit() and int(each) > 1 for each in told)
+
+
 def create_app() -> Any:
-    """The ASGI application, for `uvicorn --factory ome.bootstrap:create_app`; settings come from the environment."""
+    """The ASGI application, for `uvicorn --factory ome.bootstrap:create_app`; settings come from the environment.
+
+    Ends the process where uvicorn starts several of it: one engine alone can have the database.
+    """
+    if several_workers(sys.argv, os.environ):
+        sys.stderr.write(f"{SEVERAL_WORKERS}\n")
+        if multiprocessing.parent_process() is not None:  # it would start this one again and again
+            os.kill(os.getppid(), signal.SIGTERM)
+        raise SystemExit(EXIT_USAGE)
     return Service(load_settings()).app
 
 
-async def serve(settings: Settings, signals: Signals) -> int:
-    """Run the service until it is told to stop or halts; the exit status."""
+async def serve(
+    settings: Settings, signals: Signals, make: Callable[[Settings], Served] = Service, *, shares_port: bool = False
+) -> int:
+    """Run what `make` makes until it is told to stop or halts; the exit status. `shares_port`: others listen there too."""
     configure_logging(settings.log_level, settings.log_format)
     signals.watch()
     for name in not_built():
@@ -251,9 +306,9 @@ async def serve(settings: Settings, signals: Signals) -> int:
             log.error("cannot_listen", host=settings.host, error="other machines can reach it, and no key", advice=FIRST_KEY)
             return EXIT_NO_KEY
     except OmeError as error:
-        return _cannot_start(error)
+        return cannot_start(error)
     try:
-        listener = _listen(settings.host, settings.port)
+        listener = listen(settings.host, settings.port, shares_port=shares_port)
     except OSError as error:
         log.error(  # noqa: TRY400  the sentence says it; a traceback would not help
             "cannot_listen", host=settings.host, port=settings.port, error=error.strerror, advice=_address_advice(error)
@@ -261,13 +316,13 @@ async def serve(settings: Settings, signals: Signals) -> int:
         return EXIT_ADDRESS
     with listener:
         try:
-            service = Service(settings)
+            service = make(settings)
         except OmeError as error:
-            return _cannot_start(error)
+            return cannot_start(error)
         return await _live(service, listener, signals)
 
 
-async def _live(service: Service, listener: socket.socket, signals: Signals) -> int:
+async def _live(service: Served, listener: socket.socket, signals: Signals) -> int:
     """From the lock to the last answer: STARTING, RECOVERING while it listens already, RUNNING, DRAINING."""
     settings = service.settings
     server = _Server(_uvicorn_config(service, settings))
@@ -277,19 +332,21 @@ async def _live(service: Service, listener: socket.socket, signals: Signals) -> 
         await signals.unless_stopped(service.open())
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         log.info("listening", url=_url_of(listener))
-        service.demo.url = _own_url(listener)
+        if service.demo is not None:
+            service.demo.url = _own_url(listener)
         await signals.unless_stopped(service.start())
         if not service.app.gate.needs_key:
             log.warning("no_keys", who_connects="is the operator", advice=FIRST_KEY)
-        if settings.demo:
+        if settings.demo and service.demo is not None:
             await service.demo.start(DEMO_SEED, settings.api_key.get_secret_value())
         await signals.unless_stopped(_either(service.halted.wait(), serving))
     except Stopped:
         log.info("stopping", state=service.state)
     except OmeError as error:
-        status = _cannot_start(error)
+        status = cannot_start(error)
     finally:
-        await service.demo.stop()
+        if service.demo is not None:
+            await service.demo.stop()
         drained = await service.drain(signals.left(settings.drain_sec))
         await service.app.streams.shutdown()
         if serving is not None:
@@ -318,7 +375,8 @@ async def _has_keys(settings: Settings) -> bool:
         await storage.close()
 
 
-def _cannot_start(error: OmeError) -> int:
+def cannot_start(error: OmeError) -> int:
+    """Say why; the exit status to leave with."""
     status = error.exit_code if isinstance(error, StorageError) else StorageError.exit_code
     log.critical("cannot_start", error=str(error) or type(error).__name__, exit_status=status)
     return status
@@ -425,11 +483,16 @@ class Signals:
 
 def run(settings: Settings) -> int:
     """`serve` in an event loop of its own."""
+    return run_until_stopped(partial(serve, settings))
+
+
+def run_until_stopped(work: Callable[[Signals], Coroutine[Any, Any, int]]) -> int:
+    """Do the work in an event loop of its own; it is given the signals that ask it to stop. The exit status."""
     signals = Signals()
     signals.install()
     gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(serve(settings, signals))
+        return runner.run(work(signals))
 
 
 def _loop_factory() -> Any:
@@ -441,7 +504,7 @@ def _loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
-def _uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
+def _uvicorn_config(service: Served, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         service.app,
         http=partial(Connection, _connections(service, settings), direct=service.app.begin),  # type: ignore[arg-type]  # called as the class is
@@ -458,7 +521,48 @@ def _uvicorn_config(service: Service, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _stream_settings(settings: Settings) -> StreamSettings:
+def engine_settings(settings: Settings) -> EngineSettings:
+    """What reaches the engine as a journaled command."""
+    return EngineSettings(settings.auto_list, settings.max_symbols, settings.max_cascade, keeps_positions=True)
+
+
+def runner_limits(settings: Settings) -> RunnerLimits:
+    """The bounds of the engine's queue and its batches."""
+    return RunnerLimits(
+        queue=settings.queue_size,
+        cancel_slots=settings.queue_size // 10,
+        batch=settings.batch_size,
+        client_wait_s=settings.client_wait_sec,
+        drain_s=settings.drain_sec,
+    )
+
+
+def kept(settings: Settings) -> Kept:
+    """What is kept beside the batches, and for how long."""
+    return Kept(
+        snapshot_interval_s=settings.snapshot_interval_sec,
+        journal_days=settings.journal_retention_days,
+        snapshot_days=settings.snapshot_retention_days,
+        second_candle_days=settings.candle_1s_retention_days,
+    )
+
+
+def api_settings(settings: Settings, *, forwarding_s: float = 0.0) -> ApiSettings:
+    """What the edge is told; `forwarding_s` is how long a command may be on its way to its engine."""
+    return ApiSettings(
+        api_key=settings.api_key.get_secret_value(),
+        private_reads=settings.private_reads,
+        trusted_hosts=_listed(settings.trusted_hosts.lower()),
+        rates=rate_settings(settings),
+        max_body_bytes=settings.max_body_bytes,
+        max_batch_bytes=settings.max_batch_bytes,
+        max_head_bytes=settings.max_header_bytes,
+        forwarding_seconds=forwarding_s,
+    )
+
+
+def stream_settings(settings: Settings) -> StreamSettings:
+    """The bounds of streams."""
     return StreamSettings(
         max_connections=settings.max_streams,
         max_subscriptions=settings.ws_max_subscriptions,
@@ -472,7 +576,8 @@ def _stream_settings(settings: Settings) -> StreamSettings:
     )
 
 
-def _rate_settings(settings: Settings) -> RateSettings:
+def rate_settings(settings: Settings) -> RateSettings:
+    """How much a key may ask."""
     return RateSettings(
         orders_per_second=settings.rate_orders_per_sec,
         cancels_per_second=settings.rate_cancels_per_sec,
@@ -487,7 +592,7 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(each.strip() for each in text.split(",") if each.strip())
 
 
-def _connections(service: Service, settings: Settings) -> Connections:
+def _connections(service: Served, settings: Settings) -> Connections:
     limits = ConnectionLimits(
         connections=_affordable(settings.max_connections),
         connections_per_address=settings.max_connections_per_address,
@@ -518,11 +623,13 @@ def _affordable(connections: int) -> int:
     return min(connections, max(1, most - _SPARE_FILES))
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; binding first means that a taken port costs no recovery."""
+def listen(host: str, port: int, *, shares_port: bool = False) -> socket.socket:
+    """A listening socket; binding first means that a taken port costs no recovery. `shares_port`: with others."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shares_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind(address)
         listener.listen(_BACKLOG)
@@ -531,6 +638,19 @@ def _listen(host: str, port: int) -> socket.socket:
         raise
     listener.setblocking(False)  # noqa: FBT003  its name says what is false
     return listener
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket that is bound and doesn't listen: it keeps a port for those that share it. Raises OSError where it is taken."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    reserved = socket.socket(family, socket.SOCK_STREAM)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        reserved.bind(address)
+    except OSError:
+        reserved.close()
+        raise
+    return reserved
 
 
 def _url_of(listener: socket.socket) -> str:

@@ -15,7 +15,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from ome import instrument_commands, key_commands
+from ome import cluster_commands, instrument_commands, key_commands
 from ome.config import Settings, SettingsError, load_settings, take_files
 from ome.domain.clock import parse_time
 from ome.domain.errors import StorageError
@@ -73,12 +73,13 @@ app = typer.Typer(
 
 app.add_typer(key_commands.app, name="keys")
 app.add_typer(instrument_commands.app, name="instruments")
+cluster_commands.add_to(app)
 
 
 def main() -> None:
     """The entry point of the command `ome`."""
     try:
-        if sys.argv[1:2] != ["serve"]:  # which has flags too
+        if sys.argv[1:2] not in (["serve"], ["gateway"], ["engine"]):  # which have flags too
             take_files([])
     except SettingsError as error:
         sys.stderr.write(f"ome: {error}\n")

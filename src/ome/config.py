@@ -12,10 +12,13 @@ import os
 import tomllib
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliImplicitFlag, SettingsConfigDict
+
+MAX_SHARDS: Final = 1024
+"""Shards of a cluster at most; order ids have room for 9,223."""
 
 
 class SettingsError(Exception):
@@ -99,6 +102,25 @@ class Settings(BaseSettings):
         description="seconds without a sign of life after which a PostgreSQL engine is taken for gone",
     )
     standby: bool = Field(default=False, description="whether to wait where another engine is running, instead of exit status 3")
+    nats_url: str = Field(
+        default="nats://127.0.0.1:4222",
+        description="NATS servers of `ome gateway` and `ome engine`, as URLs with commas; credentials belong into them",
+        repr=False,
+    )
+    shard: str = Field(
+        default="0/1", pattern=r"^\d{1,4}/\d{1,4}$", description="which shard `ome engine` serves, and how many there are"
+    )
+    workers: int = Field(default=1, ge=1, le=256, description="processes of `ome gateway`, which share its port")
+    share_port: CliImplicitFlag[bool] = Field(
+        default=False, description="whether other gateways listen on the same port of this machine too; `workers` do"
+    )
+    clock_skew_sec: float = Field(
+        default=1.0,
+        ge=0,
+        le=60,
+        allow_inf_nan=False,
+        description="seconds that the clocks of gateways and engines may differ by at most",
+    )
     max_streams: int = Field(
         default=11_000, ge=1, description="open WebSockets and event streams, fewer than MAX_CONNECTIONS; beyond it 503"
     )
@@ -161,6 +183,27 @@ class Settings(BaseSettings):
             ipaddress.ip_network(each)
         return text
 
+    @field_validator("shard")
+    @classmethod
+    def _one_of_them(cls, text: str) -> str:
+        shard, shards = map(int, text.split("/"))
+        if not shard < shards <= MAX_SHARDS:
+            raise ValueError(f"must be such as 0/2: a shard from 0 on, below how many there are, at most {MAX_SHARDS}")
+        return text
+
+    def given(self) -> dict[str, Any]:
+        """The settings that were given, by flag or environment, under the names that they have in the environment."""
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return {
+            name.upper(): value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in values.items()
+        }
+
+    @property
+    def shard_of(self) -> tuple[int, int]:
+        """Which shard an engine serves, and how many there are."""
+        shard, shards = self.shard.split("/")
+        return int(shard), int(shards)
+
     @property
     def is_any_address(self) -> bool:
         """Whether it stands for every address that this machine has."""
@@ -178,7 +221,7 @@ class Settings(BaseSettings):
             return self.host == "localhost"
 
 
-NOT_BUILT: Final = ("DATABASE_READ_URL", "NATS_URL")
+NOT_BUILT: Final = ("DATABASE_READ_URL",)
 """Settings of the contract that do nothing yet."""
 
 
@@ -187,7 +230,7 @@ def not_built() -> list[str]:
     return [name for name in NOT_BUILT if os.environ.get(name)]
 
 
-SECRETS: Final = ("API_KEY", "DATABASE_URL")
+SECRETS: Final = ("API_KEY", "DATABASE_URL", "NATS_URL")
 """Settings that may come as files."""
 
 
@@ -259,11 +302,11 @@ def take_files(arguments: list[str]) -> list[str]:
     return rest
 
 
-def load_settings(arguments: list[str] | None = None) -> Settings:
+def load_settings(arguments: list[str] | None = None, command: str = "ome serve") -> Settings:
     """The settings of this process: flags before environment before the settings' file before defaults. Raises SettingsError."""
     left = take_files(arguments or [])
     try:
-        settings = Settings() if arguments is None else Settings(_cli_parse_args=left, _cli_prog_name="ome serve")
+        settings = Settings() if arguments is None else Settings(_cli_parse_args=left, _cli_prog_name=command)
     except ValidationError as error:
         wrong = [f"{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()]
         raise SettingsError("; ".join(wrong)) from None

@@ -29,9 +29,26 @@ ALLOWED = {
     "observability": {"domain"},
     "config": set[str](),
     "exits": set[str](),
+    "cluster": {"domain"},
+    "processes": set[str](),
+    "engine_process": {"bootstrap", "cluster", "config", "db", "domain", "engine", "history", "marketdata", "observability"},
+    "gateway": {
+        "api",
+        "bootstrap",
+        "cluster",
+        "config",
+        "db",
+        "demo",
+        "domain",
+        "history",
+        "marketdata",
+        "observability",
+        "processes",
+    },
+    "local_cluster": {"bootstrap", "cluster", "config", "db", "domain", "gateway", "observability", "processes"},
     "bootstrap": {"api", "config", "db", "demo", "domain", "engine", "history", "marketdata", "observability"},
 }
-FREE = {"cli", "instrument_commands", "key_commands", "__main__"}
+FREE = {"cli", "cluster_commands", "instrument_commands", "key_commands", "__main__"}
 """The modules that may see all."""
 
 

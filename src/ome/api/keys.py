@@ -52,6 +52,16 @@ class Keys:
         """Take in what is stored."""
         self._keys = {key.key_id: key for key in keys}
 
+    def follow(self, keys: Iterable[KeyRecord]) -> None:
+        """Take in what other processes have made and closed since; what was closed here stays closed."""
+        for key in keys:
+            known = self._keys.get(key.key_id)
+            if known is not None and known.revoked_at is not None:
+                continue
+            self._keys[key.key_id] = key
+            if key.revoked_at is not None:
+                self.revoked(key.key_id)
+
     def all(self) -> list[KeyRecord]:
         """Every key, oldest first."""
         return list(self._keys.values())

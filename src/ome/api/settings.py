@@ -34,6 +34,8 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     """What 503 answers advise: batches commit in milliseconds, so a queue that is full now has room a second later."""
     ping_timeout_seconds: float = 2.0
     """How long /health waits for the database before it says that there is none."""
+    forwarding_seconds: float = 0.0
+    """How long a command may be on its way from another process to its engine: so much older is a watermark than its question."""
     request_log_seconds: float = 0.25
     """How long request log lines and counts are collected before they are written in one go."""
 

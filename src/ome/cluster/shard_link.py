@@ -75,6 +75,7 @@ class ShardLink:
         self._waiting: dict[int, _Waiting] = {}
         self._early: deque[tuple[float, Reply]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._answered = asyncio.Event()
 
     # How the engine is
 
@@ -126,7 +127,7 @@ class ShardLink:
         if self._sweeper is None:
             self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
 
-    async def ask(self, make: Callable[[int], Request]) -> Result:
+    async def ask(self, make: Callable[[int], Request], queued: Callable[[], None] | None = None) -> Result:
         """Send a request, and its answer. Raises what the engine says, NotAccepting or OutcomeUnknown."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
@@ -138,7 +139,7 @@ class ShardLink:
             else:
                 future.set_result(result)
 
-        self.post(make, told)
+        self.post(make, told, queued)
         return await future
 
     def _flush(self) -> None:
@@ -195,12 +196,14 @@ class ShardLink:
             waiting = self._waiting.pop(number, None)
             if waiting is not None:
                 waiting.told(error_of(result) if isinstance(result, Failed) else result)
+        self._answered.set()
 
     def _fail(self, numbers: list[int], error: OmeError) -> None:
         for number in numbers:
             waiting = self._waiting.pop(number, None)
             if waiting is not None:
                 waiting.told(error)
+        self._answered.set()
 
     def _sweep(self) -> None:
         """Answer those who have waited long enough."""
@@ -215,6 +218,12 @@ class ShardLink:
             late.append(number)
         self._fail(late, OutcomeUnknown("the engine has not answered"))
         self._sweeper = loop.call_later(_SWEEP_S, self._sweep) if self._waiting or self._early else None
+
+    async def idle(self) -> None:
+        """Wait until every request has its answer."""
+        while self._waiting:
+            self._answered.clear()
+            await self._answered.wait()
 
     def close(self) -> None:
         """Nothing more will come."""

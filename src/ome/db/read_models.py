@@ -18,7 +18,7 @@ import msgspec
 
 from ome.db import queries
 from ome.db.queries import Query
-from ome.db.readers import FAILURES, may_pass, reader
+from ome.db.readers import FAILURES, Reader, may_pass, reader
 from ome.db.recovery import records, shard_ids
 from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl
@@ -57,8 +57,9 @@ TRADES_AT_ONCE: Final = 10_000
 class StoredReads:
     """The `ReadModels` over the tables of one shard. Connects when asked; raises StorageAway where there is no answer now."""
 
-    def __init__(self, url: DatabaseUrl, *, shard: int, pool_size: int) -> None:
-        self._reader = reader(url, pool_size)
+    def __init__(self, url: DatabaseUrl, *, shard: int, pool_size: int, connections: Reader | None = None) -> None:
+        """`connections` where they are shared with others."""
+        self._reader = connections or reader(url, pool_size)
         self._dialect = SQLITE if url.kind == "sqlite" else POSTGRESQL
         self._shard = shard
 

@@ -14,6 +14,7 @@ the defaults, NULL where there is none. People read the views `orders`, `trades`
 - stored_balances, stored_assets: what each user, and the venue, has of each asset, in decimal text
 - stored_transfers: every deposit and withdrawal; by id, by user and client id
 - stored_controls: limits, kill switches and dead-man timers as they stand, lifted ones too
+- cluster: one row where there is more than one process: how many shards there are; shard_map: which symbols were put on one
 - lease: on PostgreSQL one row per shard, who holds it and when the holder last said so
 - journal: one row per batch, its commands, chained
 - event_batches: one row per batch, its events
@@ -102,6 +103,23 @@ engine: Final = Table(
 )
 
 lease: Final = Table("lease", metadata, _shard(), _text("holder"), Column("renewed_at", DateTime(timezone=True), nullable=False))
+
+cluster: Final = Table(
+    "cluster",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    _text("name"),
+    Column("shards", Integer, nullable=False),
+    _big("version"),
+)
+
+shard_map: Final = Table(
+    "shard_map",
+    metadata,
+    Column("symbol", Text, primary_key=True),
+    _shard(key=False),
+    Column("target", Integer, nullable=True),
+)
 
 stored_orders: Final = Table(
     "stored_orders",

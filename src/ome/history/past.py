@@ -42,8 +42,9 @@ Level = tuple[int, int, int]
 class StoredPast:
     """The Past of one shard."""
 
-    def __init__(self, archive: Archive, clock_us: Callable[[], int] = now_us) -> None:
+    def __init__(self, archive: Archive, clock_us: Callable[[], int] = now_us, *, shard: int = 0) -> None:
         self._archive = archive
+        self._shard = shard
         self._clock_us = clock_us
         self._candles = CandleHistory(archive)
         self._lock = asyncio.Lock()
@@ -122,7 +123,7 @@ class StoredPast:
         if start is None:
             if await self._archive.first_position() > 1:
                 raise Evicted
-            return Engine()
+            return Engine(self._shard)
         return await _in_thread(_restored, start)
 
     async def _go_on(self, replay: _Replay) -> None:

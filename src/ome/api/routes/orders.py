@@ -36,7 +36,7 @@ from ome.api.schemas import (
 from ome.api.services import JsonAnswer, Services, headers_of
 from ome.api.views import order_view, trade_view
 from ome.domain.access import Access
-from ome.domain.clock import format_time, now_us
+from ome.domain.clock import MICROSECONDS, format_time, now_us
 from ome.domain.enums import Side
 from ome.domain.ids import parse_id
 from ome.domain.reasons import Reason
@@ -186,7 +186,8 @@ class Lists:
         """
         reads, user_id = self._services.reads, user_for(caller_of(request.scope), query.user_id)
         if query.client_order_id is not None:
-            watermark = format_time(now_us())
+            on_their_way_us = int(self._services.settings.forwarding_seconds * MICROSECONDS)
+            watermark = format_time(now_us() - on_their_way_us)
             await self._services.entry.wait_for_fate(user_id, query.client_order_id, query.symbol)
             found = await reads.orders_by_client_id(user_id, query.client_order_id, query.symbol)
             return _orders(found, query.limit, watermark)

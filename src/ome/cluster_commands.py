@@ -1,0 +1,85 @@
+"""The commands of a cluster: `ome gateway`, `ome engine`, `ome cluster`, `ome shards`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from ome.config import Settings, SettingsError, load_settings
+from ome.domain.errors import StorageError
+from ome.exits import fail
+
+_SETTINGS_AS_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+_DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help=str(Settings.model_fields["database_url"].description))]
+
+shards_app = typer.Typer(no_args_is_help=True, help="Which shard each symbol is on.")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Declare the commands."""
+    app.command("gateway", add_help_option=False, context_settings=_SETTINGS_AS_FLAGS)(gateway_command)
+    app.command("engine", add_help_option=False, context_settings=_SETTINGS_AS_FLAGS)(engine_command)
+    app.command("cluster")(cluster_command)
+    app.add_typer(shards_app, name="shards")
+
+
+def gateway_command(context: typer.Context) -> None:
+    """Serve HTTP and WebSockets over engines elsewhere. Every setting is a flag too: ome gateway --help lists them."""
+    from ome.gateway import run_gateway  # noqa: PLC0415  the other commands need none of it, and it takes a second to import
+
+    raise typer.Exit(run_gateway(_settings(context, "ome gateway")))
+
+
+def engine_command(context: typer.Context) -> None:
+    """Run the engine of one shard, or, with --standby, wait to take over. Every setting is a flag too: ome engine --help."""
+    from ome.engine_process import run_engine  # noqa: PLC0415  likewise
+
+    raise typer.Exit(run_engine(_settings(context, "ome engine")))
+
+
+def cluster_command(
+    *,
+    gateways: Annotated[int, typer.Option(min=1, max=64, help="How many gateways share the port.")] = 2,
+    shards: Annotated[int, typer.Option(min=1, max=64, help="How many engines, each with its own symbols.")] = 2,
+    standbys: Annotated[bool, typer.Option("--standbys", help="A second engine for each shard, to take over.")] = False,
+) -> None:
+    """Try a whole cluster on this machine: NATS, engines and gateways behind one port, until Ctrl-C.
+
+    Settings come from the environment: DATABASE_URL names a PostgreSQL database, HOST and PORT where to listen; NATS_URL a NATS
+    to use instead of one of its own. Exit status: 0 stopped, 2 a setting is wrong, 6 the database can't be used.
+    """
+    from ome.local_cluster import run_cluster  # noqa: PLC0415  likewise
+
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        fail(str(error))
+    raise typer.Exit(run_cluster(settings, gateways=gateways, shards=shards, standbys=standbys))
+
+
+@shards_app.command("list")
+def list_command(*, database_url: _DatabaseUrl = Settings.model_fields["database_url"].default) -> None:
+    """List the symbols whose shard is in the database; any other symbol's is drawn from its name.
+
+    Exit status: 0 listed, 6 the database can't be read or is no cluster's.
+    """
+    from ome.db.shard_map import StoredShardMap  # noqa: PLC0415  likewise
+
+    try:
+        found = asyncio.run(StoredShardMap(database_url).read())
+    except StorageError as error:
+        fail(str(error), error.exit_code)
+    if found is None:
+        fail("This database is no cluster's: no engine has started with --shard on it.", StorageError.exit_code)
+    typer.echo(f"{found.shards} shards, version {found.version} of the map")
+    for symbol in sorted(found.placed):
+        typer.echo(f"{symbol}  {found.placed[symbol]}")
+
+
+def _settings(context: typer.Context, command: str) -> Settings:
+    try:
+        return load_settings(context.args, command)
+    except SettingsError as error:
+        fail(str(error))

@@ -1,0 +1,156 @@
+"""Committed data of all shards for a gateway's readers: the `ReadModels` over the same tables, whoever wrote them.
+
+What is found by an id, a symbol or a client id is found as ever. Lists of several shards come shard after shard, the highest
+first, each newest first: their cursors are ids, and a shard's ids grow with time. Keys, the audit and money are shard 0's. What
+is in force over all symbols is in force in every shard, and shown once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from ome.db.archive import StoredArchive
+from ome.db.beside import PostgresBeside
+from ome.db.read_models import StoredReads
+from ome.db.readers import reader
+from ome.db.url import parse_url
+from ome.domain.enums import ControlKind, OrderStatus
+from ome.domain.events import CommandEvents, UserEvent
+from ome.domain.ids import SHARD_STEP
+from ome.domain.ports import Page
+from ome.domain.records import (
+    AuditEntry,
+    BalanceRecord,
+    ControlRecord,
+    OrderRecord,
+    PositionRecord,
+    TradeRecord,
+    TransferRecord,
+)
+
+ARCHIVE_CONNECTIONS: Final = 2
+"""Connections for what was: its long questions stand in nobody's way."""
+
+
+class ClusterReads:
+    """The ReadModels of a gateway; `of_shard` are those of each shard, on the same connections."""
+
+    def __init__(self, url: str, *, shards: int, pool_size: int) -> None:
+        parsed = parse_url(url)
+        self._reader = reader(parsed, pool_size)
+        self.of_shard = [
+            StoredReads(parsed, shard=shard, pool_size=pool_size, connections=self._reader) for shard in range(shards)
+        ]
+        self._any = self.of_shard[0]
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._reader.close()
+
+    async def order(self, order_id: int, user_id: str | None = None) -> OrderRecord | None:
+        """See ReadModels."""
+        return await self._any.order(order_id, user_id)
+
+    async def orders_by_client_id(self, user_id: str, client_order_id: str, symbol: str | None = None) -> list[OrderRecord]:
+        """See ReadModels."""
+        return await self._any.orders_by_client_id(user_id, client_order_id, symbol)
+
+    async def orders_of_user(
+        self, user_id: str, page: Page, *, symbol: str | None = None, statuses: Sequence[OrderStatus] = ()
+    ) -> list[OrderRecord]:
+        """See ReadModels."""
+        return await self._any.orders_of_user(user_id, page, symbol=symbol, statuses=statuses)
+
+    async def open_orders(self, symbol: str, levels: int) -> tuple[int, list[OrderRecord]]:
+        """See ReadModels."""
+        return await self._any.open_orders(symbol, levels)
+
+    async def trades(
+        self, page: Page, *, symbol: str | None = None, user_id: str | None = None, order_id: int | None = None
+    ) -> list[TradeRecord]:
+        """See ReadModels; a user's trades from shard to shard."""
+        if user_id is None or order_id is not None:
+            shard = 0 if order_id is None else order_id // SHARD_STEP
+            reads = self.of_shard[shard] if shard < len(self.of_shard) else self._any
+            return await reads.trades(page, symbol=symbol, user_id=user_id, order_id=order_id)
+        found: list[TradeRecord] = []
+        before = page.before_id
+        last = len(self.of_shard) - 1 if before is None else min(before // SHARD_STEP, len(self.of_shard) - 1)
+        for shard in range(last, -1, -1):
+            of_shard = Page(before if before is not None and before // SHARD_STEP == shard else None, page.limit - len(found))
+            found += await self.of_shard[shard].trades(of_shard, symbol=symbol, user_id=user_id)
+            if len(found) >= page.limit:
+                break
+        return found
+
+    async def command_events(self, position: int) -> CommandEvents | None:
+        """See ReadModels, of shard 0."""
+        return await self._any.command_events(position)
+
+    async def events_of_order(self, order_id: int, after: tuple[int, int], limit: int) -> list[CommandEvents]:
+        """See ReadModels."""
+        return await self._any.events_of_order(order_id, after, limit)
+
+    async def events_of_user(self, user_id: str, after: tuple[int, int], limit: int) -> list[UserEvent]:
+        """See ReadModels, of shard 0: each shard has places of its own."""
+        return await self._any.events_of_user(user_id, after, limit)
+
+    async def queue_ahead(self, order: OrderRecord) -> tuple[int, int]:
+        """See ReadModels."""
+        return await self._any.queue_ahead(order)
+
+    async def trades_since(self, moment_us: int) -> AsyncIterator[list[TradeRecord]]:
+        """See ReadModels; shard after shard."""
+        for reads in self.of_shard:
+            async for trades in reads.trades_since(moment_us):
+                yield trades
+
+    async def audit(self, page: Page, action: str | None = None) -> list[AuditEntry]:
+        """See ReadModels."""
+        return await self._any.audit(page, action)
+
+    async def key_entries(self) -> list[AuditEntry]:
+        """See ReadModels."""
+        return await self._any.key_entries()
+
+    async def balances_of_user(self, user_id: str) -> list[BalanceRecord]:
+        """See ReadModels."""
+        return await self._any.balances_of_user(user_id)
+
+    async def transfer_of_user(self, user_id: str, client_transfer_id: str) -> TransferRecord | None:
+        """See ReadModels."""
+        return await self._any.transfer_of_user(user_id, client_transfer_id)
+
+    async def positions_of_user(self, user_id: str) -> list[PositionRecord]:
+        """See ReadModels."""
+        return await self._any.positions_of_user(user_id)
+
+    async def controls(self, kind: ControlKind, user_id: str | None = None) -> list[ControlRecord]:
+        """See ReadModels; one for each user and symbol, the one that was changed last."""
+        found = await self._any.controls(kind, user_id)
+        newest: dict[tuple[str, str], ControlRecord] = {}
+        for control in sorted(found, key=lambda each: each.changed_at):
+            newest[control.user_id, control.symbol] = control
+        return [newest[key] for key in sorted(newest)]
+
+    async def ping(self) -> None:
+        """See ReadModels."""
+        await self._any.ping()
+
+
+class ClusterStorage:
+    """What a gateway reads: `reads`, and the `archives` by shard. Nothing is connected before the first question."""
+
+    def __init__(self, url: str, *, shards: int, pool_size: int) -> None:
+        parsed = parse_url(url)
+        self.reads = ClusterReads(url, shards=shards, pool_size=pool_size)
+        self._reader = reader(parsed, ARCHIVE_CONNECTIONS)
+        self._beside = PostgresBeside(parsed)
+        self.archives = [StoredArchive(parsed, shard, self._reader, self._beside) for shard in range(shards)]
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self.reads.close()
+        await self._reader.close()
+        await self._beside.close()

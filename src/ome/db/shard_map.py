@@ -1,0 +1,71 @@
+"""The shard map in a PostgreSQL database: one row about the cluster, a row for each symbol that was put on a shard.
+
+A listed symbol's shard is in its own row (`stored_instruments`), written by the engine that listed it; the map is made from both.
+The first engine of a cluster makes its row; others must say the same number of shards.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+import asyncpg
+
+from ome.db.connection import connect
+from ome.db.url import DatabaseUrl, parse_url
+from ome.domain.errors import StorageAway, StorageUnusable
+from ome.domain.shards import ShardMap
+
+_MAKE: Final = "INSERT INTO cluster (id, name, shards, version) VALUES (1, $1, $2, 1) ON CONFLICT (id) DO NOTHING"
+_CLUSTER: Final = "SELECT name, version, shards FROM cluster WHERE id = 1"
+_PLACED: Final = """
+SELECT symbol, shard FROM stored_instruments
+UNION ALL SELECT symbol, shard FROM shard_map WHERE symbol NOT IN (SELECT symbol FROM stored_instruments)
+"""
+_FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+NEEDS_POSTGRESQL: Final = (
+    "Gateways and shards need a PostgreSQL database: set DATABASE_URL, such as postgresql://ome@localhost/ome."
+)
+
+
+class StoredShardMap:
+    """The map of the database that `url` (DATABASE_URL as people write it) names. Each question has a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url: DatabaseUrl = parse_url(url)
+        if self._url.kind == "sqlite":
+            raise StorageUnusable(NEEDS_POSTGRESQL)
+
+    async def join(self, shards: int) -> ShardMap:
+        """The map, which a cluster of so many shards is. Raises StorageUnusable where it has another number of them."""
+        found = await self._read(shards)
+        if found is None:
+            raise StorageUnusable("The cluster's row has gone.")
+        if found.shards != shards:
+            raise StorageUnusable(
+                f"This database is a cluster of {found.shards} shards, not of {shards}: say --shard i/{found.shards}."
+            )
+        return found
+
+    async def read(self) -> ShardMap | None:
+        """The map; None where no engine of a cluster has ever started on this database."""
+        return await self._read(None)
+
+    async def _read(self, make: int | None) -> ShardMap | None:
+        try:
+            connection = await connect(self._url.target)
+            try:
+                async with connection.transaction():
+                    if make is not None:
+                        await connection.execute(_MAKE, secrets.token_hex(6), make)
+                    row = await connection.fetchrow(_CLUSTER)
+                    placed = await connection.fetch(_PLACED) if row is not None else []
+            finally:
+                await connection.close(timeout=1)
+        except asyncpg.UndefinedTableError:
+            return None
+        except _FAILURES as error:
+            raise StorageAway(f"PostgreSQL can't be reached at {self._url.shown}: {error or type(error).__name__}.") from error
+        return (
+            None if row is None else ShardMap(row["name"], row["version"], row["shards"], {each[0]: each[1] for each in placed})
+        )

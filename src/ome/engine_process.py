@@ -1,0 +1,192 @@
+"""The engine of one shard, as a process of its own: `ome engine --shard i/n`. It has no port; gateways ask it over NATS.
+
+    NATS -> shard server -> order entry -> runner -> engine
+                                             |-> repository (PostgreSQL)
+                                             |-> market view; publisher -> NATS   (told of every committed batch)
+
+Starting takes the shard's lock, or, with STANDBY, waits for it; then it recovers, and only then it is heard on NATS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from functools import partial
+
+import structlog
+
+from ome.bootstrap import (
+    EXIT_NOT_DRAINED,
+    EXIT_SOFTWARE,
+    Signals,
+    Stopped,
+    cannot_start,
+    engine_settings,
+    kept,
+    run_until_stopped,
+    runner_limits,
+)
+from ome.cluster.connection import NatsConnection
+from ome.cluster.publisher import Publisher
+from ome.cluster.shard_server import ShardServer
+from ome.cluster.subjects import Subjects
+from ome.config import Settings
+from ome.db import open_storage
+from ome.db.shard_map import StoredShardMap
+from ome.domain.errors import OmeError, StorageError
+from ome.domain.shards import ShardMap
+from ome.engine.engine import Engine
+from ome.engine.funds_entry import FundsDesk
+from ome.engine.order_entry import OrderEntryDesk
+from ome.engine.runner import EngineRunner
+from ome.history.archivist import Archivist, chores
+from ome.marketdata.view import MarketView
+from ome.observability import Metrics, configure_logging
+
+log = structlog.get_logger(__name__)
+
+
+class EngineProcess:
+    """One shard's engine, its database and its ear and voice on NATS."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.shard, self._shards = settings.shard_of
+        self.failure: BaseException | None = None
+        self.halted = asyncio.Event()
+        self.metrics = Metrics()
+        self._stored_map = StoredShardMap(settings.database_url)
+        self._map: ShardMap | None = None
+        self._storage = open_storage(
+            settings.database_url,
+            shard=self.shard,
+            pool_size=settings.database_pool_size,
+            lease_s=settings.lease_sec,
+            standby=settings.standby,
+            stalled=self._stalled,
+            failed=self._fail,
+        )
+        self._runner = EngineRunner(
+            self._storage.repository,
+            settings=engine_settings(settings),
+            limits=runner_limits(settings),
+            metrics=self.metrics,
+            on_halt=self._halt,
+        )
+        self._market = MarketView()
+        self._nats = NatsConnection(settings.nats_url, f"engine-{self.shard}-{secrets.token_hex(4)}")
+        self._server: ShardServer | None = None
+        self._archivist = Archivist(chores(self._storage.archive, self._market, lambda: self._runner.position, kept(settings)))
+
+    async def open(self) -> None:
+        """Connect to NATS and take the lock. Raises what stands against it, but for a database that is away."""
+        await self._nats.open()
+        await self._runner.open()
+
+    async def start(self) -> None:
+        """Recover, begin to take commands and be heard. Raises a StorageError that says what stands against it."""
+        await self._runner.recover(self._load)
+        shard_map = self._shard_map
+        subjects = Subjects(shard_map.cluster)
+        publisher = Publisher(self.shard, self._nats, subjects, self._market, self._lineage)
+        await publisher.start(self._runner.position)
+        self._server = ShardServer(
+            shard=self.shard,
+            nats=self._nats,
+            subjects=subjects,
+            entry=OrderEntryDesk(self._runner, self._storage.reads, wait_s=self.settings.client_wait_sec),
+            funds=FundsDesk(self._runner, self._storage.reads),
+            bus=self._runner,
+            lineage=self._lineage,
+            durability=lambda: self._storage.repository.durability,
+            owns=lambda symbol: self._shard_map.shard_of(symbol) == self.shard,
+        )
+        await self._runner.run([self._market, publisher, self.metrics], [publisher])
+        await self._server.start()
+        self._archivist.start()
+
+    async def _load(self, engine: Engine) -> None:
+        self._map = await self._stored_map.join(self._shards)
+        self._market.load([(book.record(), book.depth(engine.time)) for book in engine.books()], engine.running_auctions())
+
+    async def stop(self, within_s: float) -> bool:
+        """Hear nothing more, finish what was taken, answer it, and give everything back; whether all of it is durable."""
+        await self._archivist.stop()
+        if self._server is not None:
+            await self._server.stop()
+        drained = await self._runner.drain(within_s)
+        if self._server is not None:
+            await asyncio.sleep(0)  # the last answers are on their way to the connection
+            self._server.tell_state()
+            await self._nats.flushed()
+        drained = await self._runner.stop() and drained
+        await self._storage.close()
+        await self._nats.close()
+        return drained
+
+    @property
+    def state(self) -> str:
+        """The engine's."""
+        return self._runner.state
+
+    @property
+    def position(self) -> int:
+        """The last committed position."""
+        return self._runner.position
+
+    @property
+    def _shard_map(self) -> ShardMap:
+        if self._map is None:
+            raise AssertionError  # it is read by `recover`
+        return self._map
+
+    def _lineage(self) -> tuple[int, str]:
+        return self._storage.repository.epoch, self._storage.repository.incarnation
+
+    def _stalled(self, stalled: bool) -> None:  # noqa: FBT001  the repository's callback
+        self._runner.stalled(stalled)
+
+    def _fail(self, error: StorageError) -> None:
+        self._runner.fail(error)
+
+    def _halt(self, error: BaseException) -> None:
+        self.failure = error
+        if self._server is not None:
+            self._server.tell_state()
+        self.halted.set()
+
+
+async def _live(settings: Settings, signals: Signals) -> int:
+    """Run the engine until it is told to stop or halts; the exit status."""
+    configure_logging(settings.log_level, settings.log_format)
+    signals.watch()
+    status = 0
+    try:
+        engine = EngineProcess(settings)
+    except OmeError as error:
+        return cannot_start(error)
+    try:
+        await signals.unless_stopped(engine.open())
+        await signals.unless_stopped(engine.start())
+        log.info("serving", shard=settings.shard, position=engine.position)
+        await signals.unless_stopped(_until(engine.halted))
+    except Stopped:
+        log.info("stopping", state=engine.state)
+    except OmeError as error:
+        status = cannot_start(error)
+    finally:
+        drained = await engine.stop(signals.left(settings.drain_sec))
+    if status == 0:
+        log.info("stopped", position=engine.position, everything_durable=drained)
+    if engine.failure is not None:
+        return engine.failure.exit_code if isinstance(engine.failure, StorageError) else EXIT_SOFTWARE
+    return status if drained else status or EXIT_NOT_DRAINED
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+def run_engine(settings: Settings) -> int:
+    """Serve one shard until SIGINT or SIGTERM; the exit status."""
+    return run_until_stopped(partial(_live, settings))

@@ -1,0 +1,321 @@
+"""A gateway: the whole HTTP and WebSocket edge over engines elsewhere. Any number of them run side by side; none keeps anything.
+
+    edge (api) -> gateway entry -> NATS -> the shard's engine
+    edge (api) -> views of each shard, fed over NATS; read models (PostgreSQL)
+
+Starting waits for the cluster's row in the database, for NATS, and for the books of every shard. After that an engine that is
+away costs its own symbols alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+import structlog
+
+from ome.api.app import build_app
+from ome.api.dispatcher import Dispatcher
+from ome.api.services import Ports
+from ome.bootstrap import (
+    DAY_US,
+    EXIT_ADDRESS,
+    Signals,
+    Stopped,
+    api_settings,
+    cannot_start,
+    reserve,
+    run_until_stopped,
+    serve,
+    stream_settings,
+)
+from ome.cluster.cluster_market import ClusterMarket
+from ome.cluster.connection import NatsConnection
+from ome.cluster.follower import ShardFollower
+from ome.cluster.gateway_bus import DRAINING, GatewayBus
+from ome.cluster.gateway_entry import GatewayEntry
+from ome.cluster.shard_link import RUNNING, ShardLink
+from ome.cluster.subjects import Subjects
+from ome.cluster.wire import Books, State, read_private, read_state
+from ome.config import Settings
+from ome.db.cluster_reads import ClusterStorage
+from ome.db.shard_map import StoredShardMap
+from ome.demo.child import ChildDemo
+from ome.domain.clock import now_us
+from ome.domain.errors import OmeError, StorageAway
+from ome.domain.events import Event
+from ome.domain.keys import fold_keys
+from ome.domain.ports import Page, ReadModels
+from ome.domain.shards import ShardMap
+from ome.history.cluster_past import ClusterPast
+from ome.history.past import StoredPast
+from ome.marketdata.feed import Feed
+from ome.marketdata.view import MarketView
+from ome.observability import Metrics, configure_logging
+from ome.processes import Child, Children, ome
+
+PAUSE_S: Final = 0.5
+"""Seconds between two looks for the cluster's row."""
+KEYS_EVERY_S: Final = 0.5
+"""Seconds between two looks for keys that have changed, where nobody says so over NATS."""
+
+log = structlog.get_logger(__name__)
+
+
+class ShardViews:
+    """What is public about the symbols of one shard."""
+
+    def __init__(self, reads: ReadModels) -> None:
+        self.view = MarketView()
+        self.feed = Feed(self.view)
+        self._reads = reads
+
+    async def load(self, books: Books) -> None:
+        """See follower.Views: the day's trades are read first, then all of it is there at once."""
+        day = [trades async for trades in self._reads.trades_since(now_us() - DAY_US)]
+        self.view.load(books.markets, books.auctions)
+        self.feed.load()
+        for page in day:
+            known = [trade for trade in page if trade.position <= books.position]
+            self.view.remember(known)
+            self.feed.remember(known)
+
+    def committed(self, events: Sequence[Event]) -> None:
+        """See follower.Views."""
+        self.feed.committed(events)
+
+
+class GatewayService:
+    """One gateway process, as `bootstrap.serve` runs it; `shard_map` is the cluster's."""
+
+    def __init__(self, settings: Settings, shard_map: ShardMap) -> None:
+        self.settings = settings
+        self.failure: BaseException | None = None
+        self.halted = asyncio.Event()
+        self.demo: ChildDemo | None = None
+        self._map = shard_map
+        self._metrics = Metrics()
+        self._subjects = subjects = Subjects(shard_map.cluster)
+        self._storage = ClusterStorage(settings.database_url, shards=shard_map.shards, pool_size=settings.database_pool_size)
+        reads = self._storage.reads
+        name = f"gateway-{secrets.token_hex(6)}"
+        self._nats = nats = NatsConnection(settings.nats_url, name)
+        shards = range(shard_map.shards)
+        self._links = [ShardLink(shard, name, nats, subjects, settings.client_wait_sec) for shard in shards]
+        views = [ShardViews(reads.of_shard[shard]) for shard in shards]
+        self._followers = [ShardFollower(shard, nats, subjects, views[shard], self._links[shard].catch_up) for shard in shards]
+        entry = GatewayEntry(self._links, lambda: self._map)
+        self._bus = GatewayBus(self._links, entry)
+        market = ClusterMarket(views)
+        past = [StoredPast(archive, shard=shard) for shard, archive in enumerate(self._storage.archives)]
+        self.app: Dispatcher = build_app(
+            ports=Ports(
+                entry=entry,
+                funds=entry,
+                reads=reads,
+                market=market,
+                past=ClusterPast(past, self._map.shard_of),
+                feed=market,
+                bus=self._bus,
+            ),
+            settings=api_settings(settings, forwarding_s=settings.client_wait_sec + settings.clock_skew_sec),
+            metrics=self._metrics,
+            stream_settings=stream_settings(settings),
+            durability=self._durability,
+            lineage=self._lineage,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._keys_changed = asyncio.Event()
+        self._audited = 0
+
+    async def open(self) -> None:
+        """Connect to NATS."""
+        self._bus.enter("RECOVERING")
+        await self._nats.open()
+
+    async def start(self) -> None:
+        """Wait for the keys and the books, and begin to take commands."""
+        await self._load_keys()
+        for link, follower in zip(self._links, self._followers, strict=True):
+            await link.open()
+            link.follows = True
+            await follower.start()
+        await self._nats.hear(self._subjects.states, lambda _, data: self._heard(read_state(data)))
+        await self._nats.hear(self._subjects.keys, lambda _subject, _data: self._keys_changed.set())
+        if len(self._links) == 1:
+            await self._nats.hear(self._subjects.private(0), lambda _, data: self._private(data))
+        self._nats.send(self._subjects.hello, b"?")
+        self._tasks.append(asyncio.create_task(self._follow_keys(), name="keys"))
+        for follower in self._followers:
+            await follower.loaded.wait()
+        self._bus.enter(RUNNING)
+        self._metrics.state_changed(RUNNING)
+        log.info("serving", shards=len(self._links))
+
+    async def drain(self, within_s: float) -> bool:
+        """Refuse everything new, and wait for the answers that are still to come."""
+        self.app.say_farewell()
+        if self.app.refused_keys is not None:
+            await self.app.refused_keys.flush()
+        self._bus.enter(DRAINING)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await asyncio.gather(*(link.idle() for link in self._links))
+        return not self._bus.waiting
+
+    async def stop(self) -> bool:
+        """Give back the connections; whether everything was answered."""
+        is_answered = not self._bus.waiting
+        for task in self._tasks:
+            task.cancel()
+        for follower in self._followers:
+            follower.stop()
+        for link in self._links:
+            link.close()
+        await self._nats.close()
+        await self._storage.close()
+        self.app.flush()
+        return is_answered
+
+    @property
+    def metrics(self) -> Metrics:
+        """What counts."""
+        return self._metrics
+
+    @property
+    def state(self) -> str:
+        """The gateway's."""
+        return self._bus.state
+
+    @property
+    def position(self) -> int:
+        """The commands that were committed, of all shards together."""
+        return self._bus.position
+
+    def _heard(self, state: State) -> None:
+        if state.shard >= len(self._links):
+            return
+        self._links[state.shard].heard(state)
+        self._followers[state.shard].notice(state.position)
+
+    def _private(self, data: bytes) -> None:
+        private = read_private(data)
+        self.app.streams.orders.commands_committed(private.last, private.commands)
+
+    def _durability(self) -> str:
+        known = {link.last.durability for link in self._links if link.last is not None}
+        return "relaxed" if "relaxed" in known else "full"
+
+    def _lineage(self) -> tuple[int, str]:
+        """Shard 0's."""
+        last = self._links[0].last
+        return (0, "") if last is None else (last.epoch, last.incarnation)
+
+    # Keys
+
+    async def _load_keys(self) -> None:
+        while True:
+            try:
+                self.app.gate.keys.load(fold_keys(await self._storage.reads.key_entries()).values())
+            except StorageAway as error:
+                log.warning("waiting_for_database", error=str(error))
+                await asyncio.sleep(PAUSE_S)
+            else:
+                return
+
+    async def _follow_keys(self) -> None:
+        """Take in what was done to keys elsewhere, as soon as that is said, and by looking for it every so often."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEYS_EVERY_S):
+                    await self._keys_changed.wait()
+            self._keys_changed.clear()
+            try:
+                newest = await self._storage.reads.audit(Page(limit=1))
+                if newest and newest[0].position != self._audited:
+                    self.app.gate.keys.follow(fold_keys(await self._storage.reads.key_entries()).values())
+                    self._audited = newest[0].position
+            except StorageAway:  # the next look will tell
+                continue
+
+
+async def _map_of(settings: Settings) -> ShardMap:
+    """The cluster's map; an engine that hasn't started yet, and a database that is away, are waited for."""
+    stored = StoredShardMap(settings.database_url)
+    waits = False
+    while True:
+        try:
+            found = await stored.read()
+        except StorageAway as error:
+            found, why = None, str(error)
+        else:
+            why = "no engine of a cluster has started on this database yet"
+        if found is not None:
+            return found
+        if not waits:
+            log.warning(
+                "waiting_for_cluster", error=why, advice="start its engines: ome engine --shard 0/2, ome engine --shard 1/2"
+            )
+            waits = True
+        await asyncio.sleep(PAUSE_S)
+
+
+async def _live(settings: Settings, signals: Signals) -> int:
+    """Wait for the cluster's row, then serve."""
+    configure_logging(settings.log_level, settings.log_format)
+    signals.watch()
+    found: list[ShardMap] = []
+
+    async def look() -> None:
+        found.append(await _map_of(settings))
+
+    try:
+        await signals.unless_stopped(look())
+    except Stopped:
+        return 0
+    except OmeError as error:
+        return cannot_start(error)
+    return await serve(settings, signals, partial(GatewayService, shard_map=found[0]), shares_port=settings.share_port)
+
+
+async def _supervise(settings: Settings, signals: Signals) -> int:
+    """Keep `workers` gateways running on one port, which stays reserved while one of them is started again."""
+    configure_logging(settings.log_level, settings.log_format)
+    signals.watch()
+    try:
+        reserved = reserve(settings.host, settings.port)
+    except OSError as error:
+        log.error("cannot_listen", host=settings.host, port=settings.port, error=error.strerror)  # noqa: TRY400  the sentence says it
+        return EXIT_ADDRESS
+    with reserved:
+        port = {"PORT": str(reserved.getsockname()[1]), "SHARE_PORT": "true", "WORKERS": "1"}
+        environment = {name: str(value) for name, value in settings.given().items()} | port
+        children = Children([Child(f"gateway {number}", ome("gateway"), environment) for number in range(settings.workers)])
+        return await supervise(children, signals)
+
+
+async def supervise(children: Children, signals: Signals) -> int:
+    """Keep them running until a signal comes, or one of them has ended for good; the exit status."""
+    status = 0
+
+    async def run() -> None:
+        nonlocal status
+        await children.start()
+        status = await children.ended()
+
+    try:
+        await signals.unless_stopped(run())
+    except Stopped:
+        log.info("stopping")
+    finally:
+        await children.stop()
+    return status
+
+
+def run_gateway(settings: Settings) -> int:
+    """Serve HTTP and WebSockets until SIGINT or SIGTERM; the exit status."""
+    return run_until_stopped(partial(_supervise if settings.workers > 1 else _live, settings))

@@ -1,0 +1,104 @@
+"""`ome cluster`: NATS, engines and gateways as processes of this machine, for a try. One signal stops all of them."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from ome.bootstrap import EXIT_ADDRESS, Signals, reserve, run_until_stopped
+from ome.cluster.connection import MISSING
+from ome.config import Settings
+from ome.db.shard_map import StoredShardMap
+from ome.domain.errors import StorageAway, StorageError
+from ome.gateway import supervise
+from ome.observability import configure_logging
+from ome.processes import Child, Children, ome
+
+MOST_BYTES: Final = 8 * 1024 * 1024
+"""The largest NATS message of a server of our own."""
+
+log = structlog.get_logger(__name__)
+
+
+def nats_server() -> str | None:
+    """The NATS server: the one that pip has installed beside this Python, else one of the system's."""
+    beside = Path(sys.executable).with_name("nats-server")
+    return str(beside) if beside.exists() else shutil.which("nats-server")
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def nats_configuration(port: int, folder: Path) -> str:
+    """The configuration of a NATS server of our own: on loopback, with JetStream in a folder."""
+    return (f"listen: 127.0.0.1:{port}\nmax_payload: {MOST_BYTES}\njetstream {{ store_dir: {str(folder)!r} }}\n").replace(
+        "'", '"'
+    )
+
+
+async def _run(settings: Settings, signals: Signals, *, gateways: int, shards: int, standbys: bool) -> int:
+    configure_logging(settings.log_level, settings.log_format)
+    signals.watch()
+    try:
+        found = await StoredShardMap(settings.database_url).read()
+    except StorageAway:
+        found = None  # the engines wait for it
+    except StorageError as error:
+        log.critical("cannot_start", error=str(error))
+        return error.exit_code
+    if found is not None and found.shards != shards:
+        log.critical(
+            "cannot_start", error=f"this database is a cluster of {found.shards} shards", advice=f"--shards {found.shards}"
+        )
+        return 2
+    try:
+        reserved = reserve(settings.host, settings.port)
+    except OSError as error:
+        log.error("cannot_listen", host=settings.host, port=settings.port, error=error.strerror)  # noqa: TRY400  it is said
+        return EXIT_ADDRESS
+    with reserved, tempfile.TemporaryDirectory(prefix="ome-nats-", ignore_cleanup_errors=True) as folder:
+        children = _nats(settings, Path(folder))
+        if children is None:
+            log.critical("cannot_start", error=MISSING)
+            return 2
+        nats_url = children[0].environment["NATS_URL"] if children else settings.nats_url
+        common = {name: str(value) for name, value in settings.given().items()} | {"NATS_URL": nats_url, "STANDBY": "false"}
+        for shard in range(shards):
+            environment = common | {"SHARD": f"{shard}/{shards}"}
+            children.append(Child(f"engine {shard}", ome("engine"), environment))
+            if standbys:
+                children.append(Child(f"engine {shard} standby", ome("engine"), environment | {"STANDBY": "true"}))
+        port = {"PORT": str(reserved.getsockname()[1]), "SHARE_PORT": "true", "WORKERS": "1"}
+        children += [Child(f"gateway {number}", ome("gateway"), common | port) for number in range(gateways)]
+        log.info("cluster", url=f"http://{settings.host}:{port['PORT']}", gateways=gateways, shards=shards)
+        return await supervise(Children(children), signals)
+
+
+def _nats(settings: Settings, folder: Path) -> list[Child] | None:
+    """A NATS server of our own, unless NATS_URL names one; None where there is none to be had."""
+    if "nats_url" in settings.model_fields_set:
+        return []
+    binary = nats_server()
+    if binary is None:
+        return None
+    port = free_port()
+    configuration = folder / "nats.conf"
+    configuration.write_text(nats_configuration(port, folder / "store"), encoding="utf-8")
+    return [Child("nats", [binary, "-c", str(configuration)], {"NATS_URL": f"nats://127.0.0.1:{port}"})]
+
+
+def run_cluster(settings: Settings, *, gateways: int, shards: int, standbys: bool) -> int:
+    """Run a cluster on this machine until SIGINT or SIGTERM; the exit status."""
+    return run_until_stopped(partial(_run, settings, gateways=gateways, shards=shards, standbys=standbys))
