@@ -22,7 +22,8 @@ import httpx
 
 from forks import Fork, Nursery, Process, own_nursery
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
+"""How long a start, a stop or whatever else is waited for may take; on a crowded machine that is long."""
 
 
 def free_port() -> int:

@@ -4,20 +4,23 @@ The caller holds the connection, its transaction and whatever keeps others from 
 half done. A database that a newer version has migrated is refused.
 
 Alembic is imported where there is something to migrate and nowhere else: loading it, and a module for each revision, takes longer
-than all the rest of starting on a database that is up to date. Which revisions there are is therefore written down here too.
+than all the rest of starting on a database that is up to date. Which revisions there are, the names of their modules say: the
+module `v0001_first` is revision 0001, and each follows the one before. A test compares them with what alembic finds.
 """
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Collection
 from typing import Final
 
 from sqlalchemy import Connection
 
+from ome.db.migrations import versions
 from ome.domain.errors import StorageUnusable
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
-"""Those that travel in the package, each follows the one before; a test compares them with what alembic finds there."""
+REVISIONS: Final = tuple(sorted(each.name[1:].partition("_")[0] for each in pkgutil.iter_modules(versions.__path__)))
+"""Those that travel in the package, oldest first."""
 FOUND: Final = "SELECT version_num FROM alembic_version"
 """What a database says of itself; one that was never migrated has no such table."""
 
