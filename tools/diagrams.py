@@ -25,7 +25,7 @@ from tools.reference import NOTE
 
 SOURCE: Final = Path(ome.__file__).parent
 PAGE: Final = Path(__file__).resolve().parents[1] / "docs" / "diagrams.md"
-WIRING: Final = frozenset({"bootstrap", "cli", "__main__", "__init__", "instrument_commands", "key_commands", "exits", "config"})
+WIRING: Final = frozenset(path.stem for path in SOURCE.glob("*.py")) - {"observability", "telemetry"}
 """What may see all, or is seen by all: left out of the drawing."""
 
 

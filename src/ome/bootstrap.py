@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import logging
 import math
 import multiprocessing
 import os
@@ -58,6 +59,7 @@ from ome.history.past import StoredPast
 from ome.marketdata.feed import Feed
 from ome.marketdata.view import MarketView
 from ome.observability import Figures, Metrics, configure_logging
+from ome.telemetry import Errors, ExtraMissing, Traces
 
 EXIT_SOFTWARE: Final = 70
 """Exit status after a bug: the engine stopped rather than guess (EX_SOFTWARE)."""
@@ -314,12 +316,27 @@ async def serve(
             "cannot_listen", host=settings.host, port=settings.port, error=error.strerror, advice=_address_advice(error)
         )
         return EXIT_ADDRESS
-    with listener:
+    with listener, contextlib.ExitStack() as elsewhere:
         try:
             service = make(settings)
+            _send_elsewhere(service, elsewhere)
         except OmeError as error:
             return cannot_start(error)
+        except ExtraMissing as error:
+            log.critical("cannot_start", error=str(error), exit_status=EXIT_USAGE)
+            return EXIT_USAGE
         return await _live(service, listener, signals)
+
+
+def _send_elsewhere(service: Served, stack: contextlib.ExitStack) -> None:
+    """Have errors and traces sent where settings ask for it, until the stack ends. Raises ExtraMissing."""
+    if dsn := service.settings.sentry_dsn.get_secret_value():
+        errors = Errors(dsn)
+        logging.getLogger().addHandler(errors)
+        stack.callback(errors.end)
+    if service.settings.otel_traces:
+        traces = service.metrics.spans = Traces()
+        stack.callback(traces.end)
 
 
 async def _live(service: Served, listener: socket.socket, signals: Signals) -> int:

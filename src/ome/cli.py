@@ -27,6 +27,7 @@ EXIT_DISAGREES = 1
 """Exit status of a replay, a verification or a run of the rule book that found a difference."""
 
 _DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help=str(Settings.model_fields["database_url"].description))]
+_Json = Annotated[bool, typer.Option("--json", help="Write the report as one JSON object.")]
 _DEFAULT_DATABASE_URL = Settings.model_fields["database_url"].default
 
 
@@ -136,8 +137,12 @@ def replay_command(  # noqa: PLR0913  as replay_file
     tick: Annotated[str, typer.Option(help="What the file's prices are counts of.")] = "0.01",
     lot: Annotated[str, typer.Option(help="What the file's quantities are counts of.")] = "1",
     rows: Annotated[int, typer.Option(min=0, help="Stop after so many rows; 0 for all.")] = 0,
+    as_json: _Json = False,
 ) -> None:
-    """Drive a server, or the engine, with recorded order flow and verify every fill, and tape and book by the files beside it."""
+    """Drive a server, or the engine, with recorded order flow and verify every fill, and tape and book by the files beside it.
+
+    Exit status: 0 everything agreed, 1 disagreements, 2 the file can't be read or the server can't be driven.
+    """
     try:
         with progress_bar(file.name) as progress:
             report = asyncio.run(
@@ -157,7 +162,10 @@ def replay_command(  # noqa: PLR0913  as replay_file
             )
     except (FlowError, ReplayError) as error:
         fail(str(error))
-    print_report(report)
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(report)))
+    else:
+        print_report(report)
     raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
 
 
@@ -213,7 +221,7 @@ def generate_command(
 def verify_command(
     *,
     database_url: _DatabaseUrl = _DEFAULT_DATABASE_URL,
-    json: Annotated[bool, typer.Option("--json", help="Write the report as one JSON object.")] = False,
+    as_json: _Json = False,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Read the SQLite file itself, not a copy; only where no engine is running on it.")
     ] = False,
@@ -229,7 +237,7 @@ def verify_command(
             report = verify(database_url, in_place=in_place, progress=progress)
     except StorageError as error:
         fail(str(error), error.exit_code)
-    typer.echo(report.as_json() if json else "\n".join(report.lines()))
+    typer.echo(report.as_json() if as_json else "\n".join(report.lines()))
     raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
 
 
@@ -288,6 +296,7 @@ def backup_command(
     *,
     database_url: _DatabaseUrl = _DEFAULT_DATABASE_URL,
     is_verified: Annotated[bool, typer.Option("--verify/--no-verify", help="Whether to verify what was written.")] = True,
+    as_json: _Json = False,
 ) -> None:
     """Write a backup, while the engine is running, and verify it.
 
@@ -302,9 +311,15 @@ def backup_command(
         fail(str(error))
     except StorageError as error:
         fail(str(error), error.exit_code)
-    typer.echo(f"Written to {file}, {file.stat().st_size:,} bytes.")
+    if as_json:
+        written = {"file": str(file), "bytes": file.stat().st_size}
+        verified = None if report is None else msgspec.json.decode(report.as_json())
+        typer.echo(msgspec.json.format(msgspec.json.encode({**written, "verified": verified})))
+    else:
+        typer.echo(f"Written to {file}, {file.stat().st_size:,} bytes.")
     if report is not None:
-        typer.echo("\n".join(report.lines()))
+        if not as_json:
+            typer.echo("\n".join(report.lines()))
         raise typer.Exit(0 if report.ok else EXIT_DISAGREES)
 
 

@@ -173,6 +173,12 @@ class Settings(BaseSettings):
     demo: CliImplicitFlag[bool] = Field(
         default=False, description="whether simulated traders trade, in symbols and under users of their own"
     )
+    sentry_dsn: SecretStr = Field(
+        default=SecretStr(""), description="where errors of the log are sent, by Sentry's protocol; needs the extra `sentry`"
+    )
+    otel_traces: bool = Field(
+        default=False, description="whether spans of requests and batches are sent, to where OTEL_* say; needs the extra `otel`"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="least severe log lines to write")
     log_format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: console on a terminal, else JSON")
 

@@ -41,6 +41,7 @@ _DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help=str(Setti
 _Url = Annotated[str, typer.Option(envvar="OME_URL", help="The running service; HOST and PORT name it by default.")]
 _ApiKey = Annotated[str, typer.Option(envvar="API_KEY", help="An operator's key, where the service is running and has one.")]
 _KeyId = Annotated[str, typer.Argument(help="The id of a key: what stands between the underscores, in ome keys list too.")]
+_Json = Annotated[bool, typer.Option("--json", help="Write it as JSON, as the service answers it.")]
 _DEFAULT: Final = Settings.model_fields["database_url"].default
 
 
@@ -106,6 +107,7 @@ def create_command(
     database_url: _DatabaseUrl = _DEFAULT,
     url: _Url = "",
     api_key: _ApiKey = "",
+    as_json: _Json = False,
 ) -> None:
     """Make a key and show it, this once.
 
@@ -126,7 +128,7 @@ def create_command(
         made = await keys.make(ACTOR, user_id, access, ends)
         return structs.asdict(new_key_view(made.record, made.key, now_us()))
 
-    _show(Way(database_url, url, api_key).go(here, "POST", "/keys", body))
+    _show(Way(database_url, url, api_key).go(here, "POST", "/keys", body), as_json=as_json)
 
 
 @app.command("rotate")
@@ -137,6 +139,7 @@ def rotate_command(
     database_url: _DatabaseUrl = _DEFAULT,
     url: _Url = "",
     api_key: _ApiKey = "",
+    as_json: _Json = False,
 ) -> None:
     """Make another key for the same and show it; the old one ends after the overlap."""
     from ome.api.key_schemas import new_key_view  # noqa: PLC0415  likewise
@@ -145,22 +148,25 @@ def rotate_command(
         made = await _known(keys.rotate(ACTOR, key_id, overlap_seconds))
         return structs.asdict(new_key_view(made.record, made.key, now_us()))
 
-    _show(Way(database_url, url, api_key).go(here, "POST", f"/keys/{key_id}/rotate", {"overlap_seconds": overlap_seconds}))
+    body = {"overlap_seconds": overlap_seconds}
+    _show(Way(database_url, url, api_key).go(here, "POST", f"/keys/{key_id}/rotate", body), as_json=as_json)
 
 
 @app.command("revoke")
-def revoke_command(key_id: _KeyId, *, database_url: _DatabaseUrl = _DEFAULT, url: _Url = "", api_key: _ApiKey = "") -> None:
+def revoke_command(
+    key_id: _KeyId, *, database_url: _DatabaseUrl = _DEFAULT, url: _Url = "", api_key: _ApiKey = "", as_json: _Json = False
+) -> None:
     """Close a key for ever, at once: its open WebSockets too."""
     from ome.api.key_schemas import key_view  # noqa: PLC0415  likewise
 
     async def here(keys: Any) -> dict[str, Any]:
         return structs.asdict(key_view(await _known(keys.revoke(ACTOR, key_id)), now_us()))
 
-    _show(Way(database_url, url, api_key).go(here, "DELETE", f"/keys/{key_id}", None))
+    _show(Way(database_url, url, api_key).go(here, "DELETE", f"/keys/{key_id}", None), as_json=as_json)
 
 
 @app.command("list")
-def list_command(*, database_url: _DatabaseUrl = _DEFAULT) -> None:
+def list_command(*, database_url: _DatabaseUrl = _DEFAULT, as_json: _Json = False) -> None:
     """List every key there was: its id, whose it is, what for, until when."""
     from ome.db import open_storage  # noqa: PLC0415  likewise
 
@@ -175,6 +181,11 @@ def list_command(*, database_url: _DatabaseUrl = _DEFAULT) -> None:
         keys, now = asyncio.run(stored()), now_us()
     except StorageError as error:
         fail(f"{error} Where there is no database yet, there are no keys: ome keys create makes the first.", error.exit_code)
+    if as_json:
+        from ome.api.key_schemas import key_view  # noqa: PLC0415  likewise
+
+        _write_json([key_view(key, now) for key in keys])
+        return
     for key in keys:
         ended = "revoked" if key.revoked_at is not None else "active" if key.is_good(now) else "expired"
         until = "" if key.expires_at is None else f"  until {format_time(key.expires_at)}"
@@ -191,7 +202,14 @@ async def _known(change: Awaitable[Any]) -> Any:
         fail(problem.detail, EXIT_REFUSED)
 
 
-def _show(key: dict[str, Any]) -> None:
+def _write_json(what: Any) -> None:
+    typer.echo(msgspec.json.format(msgspec.json.encode(what)))
+
+
+def _show(key: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        _write_json(key)
+        return
     for name, value in key.items():
         if value is not None:
             typer.echo(f"{name:<11} {', '.join(value) if isinstance(value, list) else value}")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TextIO
+from typing import Final, Literal, NamedTuple, Protocol, TextIO
 
 import msgspec
 import structlog
@@ -86,6 +86,18 @@ class Figures(NamedTuple):
     stream_lag: int = 0
 
 
+class Spans(Protocol):
+    """Whoever makes traces of what is counted (`ome.telemetry`)."""
+
+    def answered(self, lines: Sequence[RequestLine]) -> None:
+        """Requests were answered."""
+
+    def batch_committed(
+        self, commands: int, commit_seconds: float, queue_depth: int, wait_seconds: float, publish_seconds: float
+    ) -> None:
+        """A batch is durable and published."""
+
+
 class Metrics:
     """Counters, gauges and histograms, all named ome_*; rendered by `render`. `figures` is asked then, where it is set.
 
@@ -137,6 +149,8 @@ class Metrics:
         self._peak = 0
         self._fired: dict[int, OrderType] = {}
         """The types of stops that have fired and rest."""
+        self.spans: Spans | None = None
+        """Told of requests and batches, too, where traces are asked for."""
         self.figures: Callable[[], Figures] | None = None
         Gauge("ome_build_info", "Always 1", ["version"], registry=registry).labels(version("ome")).set(1)
         self.state_changed("STARTING")
@@ -153,6 +167,8 @@ class Metrics:
         self._publish_seconds.observe(publish_seconds)
         self._queue_depth.set(queue_depth)
         self._peak = max(self._peak, queue_depth)
+        if self.spans is not None:
+            self.spans.batch_committed(commands, commit_seconds, queue_depth, wait_seconds, publish_seconds)
 
     def disk_measured(self, wal_bytes: int, free_bytes: int) -> None:
         """How long an SQLite database's WAL is and how much of its disk is free."""
@@ -215,6 +231,8 @@ class Metrics:
 
     def answered(self, lines: Sequence[RequestLine]) -> None:
         """Count a batch of answered requests."""
+        if self.spans is not None:
+            self.spans.answered(lines)
         for (route, method, status), count in Tally((line.route, line.method, line.status) for line in lines).items():
             self._requests.labels(route, method, str(status)).inc(count)
         for code, count in Tally(line.code for line in lines if line.code).items():

@@ -49,8 +49,8 @@ def test_the_first_key_opens_the_door(tmp_path: Path) -> None:
         assert refused.process.wait(30) == 2
         assert "ome keys create" in refused.output()
     key = made(ome(url, "create", "--user", "ann", "--scope", "operator"))
-    listed = ome(url, "list").stdout
-    assert key["key_id"] in listed
+    listed = ome(url, "list", "--json").stdout
+    assert [found["key_id"] for found in json.loads(listed)] == [key["key_id"]]
     assert key["key"] not in listed
     with running_server(url, HOST="0.0.0.0") as server:  # noqa: S104  likewise
         assert httpx.get(f"{server.url}/orders/user/ann").status_code == 401

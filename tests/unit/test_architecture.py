@@ -27,6 +27,7 @@ ALLOWED = {
     "demo": {"client", "domain", "replay"},
     "export": {"db", "domain", "marketdata"},
     "observability": {"domain"},
+    "telemetry": {"observability"},
     "config": set[str](),
     "exits": set[str](),
     "cluster": {"domain"},
@@ -46,7 +47,7 @@ ALLOWED = {
         "processes",
     },
     "local_cluster": {"bootstrap", "cluster", "config", "db", "domain", "gateway", "observability", "processes"},
-    "bootstrap": {"api", "config", "db", "demo", "domain", "engine", "history", "marketdata", "observability"},
+    "bootstrap": {"api", "config", "db", "demo", "domain", "engine", "history", "marketdata", "observability", "telemetry"},
 }
 FREE = {"cli", "cluster_commands", "instrument_commands", "key_commands", "__main__"}
 """The modules that may see all."""

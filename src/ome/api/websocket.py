@@ -78,6 +78,12 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.scope[SOCKET] = self
         await super().run_asgi()
 
+    async def send(self, message: Any) -> None:
+        """As uvicorn does; a handshake that was refused in words is complete, too, and no error to log."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True
+
     def shutdown(self) -> None:
         """The server stops: what isn't read within STOP_SECONDS isn't waited for."""
         super().shutdown()

@@ -64,21 +64,18 @@ class _Stream:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._left = self._items()
 
     def metadata(self) -> Metadata:
-        for item in self._items():
-            if isinstance(item, Metadata):
-                return item
-            break
+        """What the file begins with; to be asked for first, once."""
+        first = next(self._left, None)
+        if isinstance(first, Metadata):
+            return first
         raise FlowError(f"{self._path}: does not begin with DBN metadata")
 
     def records(self) -> Iterator[tuple[int, MBOMsg]]:
         """(number, record), from 1."""
-        number = 0
-        for item in self._items():
-            if isinstance(item, Metadata):
-                continue
-            number += 1
+        for number, item in enumerate(self._left, 1):
             if isinstance(item, MBOMsg):
                 yield number, item
 
