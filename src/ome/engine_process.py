@@ -27,6 +27,7 @@ from ome.bootstrap import (
     runner_limits,
 )
 from ome.cluster.connection import NatsConnection
+from ome.cluster.places import Places
 from ome.cluster.publisher import Publisher
 from ome.cluster.shard_server import ShardServer
 from ome.cluster.subjects import Subjects
@@ -99,7 +100,8 @@ class EngineProcess:
             bus=self._runner,
             lineage=self._lineage,
             durability=lambda: self._storage.repository.durability,
-            owns=lambda symbol: self._shard_map.shard_of(symbol) == self.shard,
+            places=Places(shard_map, self._stored_map),
+            is_listed=lambda symbol: self._market.instrument(symbol) is not None,
         )
         await self._runner.run([self._market, publisher, self.metrics], [publisher])
         await self._server.start()

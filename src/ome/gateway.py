@@ -38,6 +38,7 @@ from ome.cluster.connection import NatsConnection
 from ome.cluster.follower import ShardFollower
 from ome.cluster.gateway_bus import DRAINING, GatewayBus
 from ome.cluster.gateway_entry import GatewayEntry
+from ome.cluster.places import Places
 from ome.cluster.shard_link import RUNNING, ShardLink
 from ome.cluster.subjects import Subjects
 from ome.cluster.wire import Books, State, read_private, read_state
@@ -97,7 +98,7 @@ class GatewayService:
         self.failure: BaseException | None = None
         self.halted = asyncio.Event()
         self.demo: ChildDemo | None = None
-        self._map = shard_map
+        self._places = places = Places(shard_map, StoredShardMap(settings.database_url))
         self._metrics = Metrics()
         self._subjects = subjects = Subjects(shard_map.cluster)
         self._storage = ClusterStorage(settings.database_url, shards=shard_map.shards, pool_size=settings.database_pool_size)
@@ -108,7 +109,7 @@ class GatewayService:
         self._links = [ShardLink(shard, name, nats, subjects, settings.client_wait_sec) for shard in shards]
         views = [ShardViews(reads.of_shard[shard]) for shard in shards]
         self._followers = [ShardFollower(shard, nats, subjects, views[shard], self._links[shard].catch_up) for shard in shards]
-        entry = GatewayEntry(self._links, lambda: self._map)
+        entry = GatewayEntry(self._links, places)
         self._bus = GatewayBus(self._links, entry)
         market = ClusterMarket(views)
         past = [StoredPast(archive, shard=shard) for shard, archive in enumerate(self._storage.archives)]
@@ -118,7 +119,7 @@ class GatewayService:
                 funds=entry,
                 reads=reads,
                 market=market,
-                past=ClusterPast(past, self._map.shard_of),
+                past=ClusterPast(past, places.shard_of),
                 feed=market,
                 bus=self._bus,
             ),

@@ -12,17 +12,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from heapq import merge
 
 from msgspec import structs
 
+from ome.cluster.places import Places
 from ome.cluster.shard_link import ShardLink, unexpected
 from ome.cluster.wire import (
     AwaitFate,
     CancelAll,
     Cancelled,
     Carried,
+    Cede,
     Decided,
     Failed,
+    LookAgain,
     Moved,
     MoveFunds,
     Operate,
@@ -32,6 +36,7 @@ from ome.cluster.wire import (
     Send,
     Sent,
     Several,
+    StillListed,
     Transferred,
     answer_of,
     error_of,
@@ -51,10 +56,10 @@ from ome.domain.commands import (
 )
 from ome.domain.enums import Side
 from ome.domain.errors import NotAccepting, OmeError, OutcomeUnknown
-from ome.domain.events import ControlChanged, Event
+from ome.domain.events import CommandRefused, ControlChanged, Event
 from ome.domain.ids import SHARD_STEP
 from ome.domain.ports import Answer, ControlCommand, Operation, Timely, TransferAnswer, command_of
-from ome.domain.shards import ShardMap
+from ome.domain.reasons import Reason
 
 FUNDS_SHARD = 0
 """Where money is: symbols that trade against balances are listed there."""
@@ -66,10 +71,11 @@ Outcome = Answer | OmeError
 class GatewayEntry:
     """The OrderEntry and FundsEntry of a gateway."""
 
-    def __init__(self, links: Sequence[ShardLink], shards: Callable[[], ShardMap]) -> None:
-        """`links` are by shard; `shards` is the map as it is known here."""
+    def __init__(self, links: Sequence[ShardLink], places: Places) -> None:
+        """`links` are by shard; `places` is the map as it is known here."""
         self._links = links
-        self._shards = shards
+        self._places = places
+        self._again: set[asyncio.Task[None]] = set()
 
     # Orders
 
@@ -90,14 +96,38 @@ class GatewayEntry:
         command, until = _asked(operation)
 
         def take(result: Result | OmeError) -> None:
-            told(_outcome(result))
+            if isinstance(result, Moved):
+                task = asyncio.create_task(self._elsewhere(operation, told))
+                self._again.add(task)
+                task.add_done_callback(self._again.discard)
+            else:
+                told(_outcome(result))
 
         self._link_of(command).post(lambda number: Operate(number, command, until), take)
+
+    async def _elsewhere(self, operation: Operation, told: Callable[[Answer | Exception], None]) -> None:
+        """Try once more, by the map as it is now."""
+        try:
+            await self._places.read()
+            told((await self.batch([operation]))[0])
+        except Exception as error:  # noqa: BLE001  whatever it is, it is told
+            told(error)
 
     async def batch(
         self, operations: Sequence[Operation], *, dry_run: bool = False, queued: Callable[[], None] | None = None
     ) -> list[Outcome]:
         """See OrderEntry."""
+        outcomes = await self._once(operations, dry_run=dry_run, queued=queued)
+        moved = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Moved)]
+        if moved:
+            await self._places.read()
+            again = await self._once([operations[place] for place in moved], dry_run=dry_run, queued=None)
+            for place, outcome in zip(moved, again, strict=True):
+                outcomes[place] = outcome
+        return [_known(outcome) if isinstance(outcome, Moved) else outcome for outcome in outcomes]
+
+    async def _once(self, operations: Sequence[Operation], *, dry_run: bool, queued: Callable[[], None] | None) -> list[Outcome]:
+        """Each operation at the shard that it belongs to by the map as it is known now; Moved where that is wrong."""
         outcomes: list[Outcome] = [NotAccepting("away")] * len(operations)
         places: dict[int, list[int]] = {}
         for place, operation in enumerate(operations):
@@ -151,13 +181,13 @@ class GatewayEntry:
         return [unexpected(result)] * len(asked)
 
     async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
-        """See OrderEntry; of a user in all symbols, shard by shard."""
-        cancelled: list[int] = []
+        """See OrderEntry; of a user in all symbols, each shard at its own moment."""
+        found: list[list[tuple[int, int]]] = []
         for result in await self._of_each(symbol, lambda number: CancelAll(number, user_id, symbol, side)):
             if not isinstance(result, Cancelled):
                 raise unexpected(result)
-            cancelled += result.order_ids
-        return cancelled
+            found.append(result.orders)
+        return [order_id for _, order_id in merge(*found)]
 
     async def wait_for_fate(self, user_id: str, client_order_id: str, symbol: str | None = None) -> None:
         """See OrderEntry. What another gateway has sent on its way just now isn't known to anybody: the watermark that this is
@@ -177,7 +207,19 @@ class GatewayEntry:
 
     async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
         """See OrderEntry."""
+        if definition.base_asset and self._places.shard_of(definition.symbol) != FUNDS_SHARD:
+            try:
+                await self._to_funds(definition.symbol)
+            except StillListed:
+                return [CommandRefused(None, Reason.SYMBOL_AWAY_FROM_FUNDS)]
         return (await self._send(definition.symbol, definition))[0]
+
+    async def _to_funds(self, symbol: str) -> None:
+        """Have a symbol that isn't listed belong to the shard that has the money, before it is listed there."""
+        target = FUNDS_SHARD
+        await self._links[self._places.shard_of(symbol)].ask(lambda number: Cede(number, symbol, target))
+        await self._links[target].ask(LookAgain)
+        await self._places.read()
 
     async def transfer(self, asked: Transfer) -> TransferAnswer:
         """See FundsEntry."""
@@ -207,23 +249,32 @@ class GatewayEntry:
         """The answers of a symbol's shard, or of all. Raises what a shard raises; where another one may have done its part,
         OutcomeUnknown.
         """
-        links = list(self._links) if symbol is None else [self._links[self._shards().shard_of(symbol)]]
+        if symbol is not None:
+            try:
+                return [await self._links[self._places.shard_of(symbol)].ask(make)]
+            except Moved:
+                await self._places.read()
+            try:
+                return [await self._links[self._places.shard_of(symbol)].ask(make)]
+            except Moved as error:
+                raise _known(error) from error
+        links = list(self._links)
         found = await asyncio.gather(*(link.ask(make) for link in links), return_exceptions=True)
         errors = [result for result in found if isinstance(result, BaseException)]
-        if errors and len(links) > 1 and not all(isinstance(error, NotAccepting) for error in found):
+        if errors and not all(isinstance(error, NotAccepting) for error in found):
             told = "; ".join(
                 f"shard {link.shard}: {result}" for link, result in zip(links, found, strict=True) if result in errors
             )
             raise OutcomeUnknown(f"not certain of every shard: {told}") from errors[0]
         if errors:
-            raise _known(errors[0]) if isinstance(errors[0], OmeError) else errors[0]
+            raise errors[0]
         return [result for result in found if not isinstance(result, BaseException)]
 
     # Where to
 
     def _shard_of(self, command: NewOrder | ModifyOrder | CancelOrder) -> int:
         if isinstance(command, NewOrder):
-            return self._shards().shard_of(command.symbol)
+            return self._places.shard_of(command.symbol)
         return command.order_id // SHARD_STEP
 
     def _link_of(self, command: NewOrder | ModifyOrder | CancelOrder) -> ShardLink:
@@ -243,9 +294,9 @@ def _outcome(result: Result | OmeError) -> Outcome:
         case Carried():
             return answer_of(result)
         case Failed():
-            return _known(error_of(result))
+            return error_of(result)
         case OmeError():
-            return _known(result)
+            return result
         case _:
             return unexpected(result)
 

@@ -19,14 +19,17 @@ from typing import Any, Final
 import structlog
 
 from ome.cluster.connection import NatsConnection
+from ome.cluster.places import Places
 from ome.cluster.subjects import Subjects
 from ome.cluster.wire import (
     AskRisk,
     AwaitFate,
     CancelAll,
     Cancelled,
+    Cede,
     Decided,
     Frame,
+    LookAgain,
     Moved,
     MoveFunds,
     Operate,
@@ -40,6 +43,7 @@ from ome.cluster.wire import (
     Sent,
     Several,
     State,
+    StillListed,
     carried,
     encode,
     failed,
@@ -61,7 +65,9 @@ log = structlog.get_logger(__name__)
 
 
 class ShardServer:
-    """Serves one engine, of one epoch, that is running. `owns` says whether a symbol is this shard's."""
+    """Serves one engine, of one epoch, that is running. `places` is its copy of the shard map, `is_listed` says of a symbol
+    whether the engine has it, as of its last commit.
+    """
 
     def __init__(  # noqa: PLR0913  what it stands between
         self,
@@ -74,7 +80,8 @@ class ShardServer:
         bus: CommandBus,
         lineage: Callable[[], tuple[int, str]],
         durability: Callable[[], str],
-        owns: Callable[[str], bool],
+        places: Places,
+        is_listed: Callable[[str], bool],
     ) -> None:
         self._shard = shard
         self._nats = nats
@@ -84,7 +91,8 @@ class ShardServer:
         self._bus = bus
         self._lineage = lineage
         self._durability = durability
-        self._owns = owns
+        self._places = places
+        self._is_listed = is_listed
         self._frames: OrderedDict[str, int] = OrderedDict()
         self._replies: dict[str, list[tuple[int, Result]]] = {}
         self._running: set[asyncio.Task[Any]] = set()
@@ -146,29 +154,41 @@ class ShardServer:
                 self._fail(frame.gateway, request.id, error)
 
     def _carry_out(self, gateway: str, request: Request, deadline_s: float) -> None:
+        if isinstance(request, Operate):
+            operation, until = request.operation, request.until
+            if isinstance(operation, NewOrder):
+                self._check_owns(operation.symbol)
+            self._entry.begin(operation, _Begun(self, gateway, request.id, until), _earlier(deadline_s, until))
+        else:
+            self._start(gateway, request.id, self._work(gateway, request, deadline_s))
+
+    async def _work(self, gateway: str, request: Request, deadline_s: float) -> Result:
+        """What takes more than one turn of the loop."""
+        result: Result = Decided()
         match request:
-            case Operate(id=number, operation=operation, until=until):
-                if isinstance(operation, NewOrder):
-                    self._check_owns(operation.symbol)
-                begun = _Begun(self, gateway, number, until)
-                self._entry.begin(operation, begun, _earlier(deadline_s, until))
             case OperateAll():
-                self._start(gateway, request.id, self._batch(gateway, request, deadline_s))
+                result = await self._batch(gateway, request, deadline_s)
             case CancelAll(user_id=user_id, symbol=symbol, side=side):
-                self._start(gateway, request.id, self._cancel_all(user_id, symbol, side))
+                orders = await self._entry.cancel_orders(user_id, symbol, side)
+                result = Cancelled([(order.created_at, order.id) for order in orders])
             case AwaitFate(user_id=user_id, client_order_id=client_order_id, symbol=symbol):
-                self._start(gateway, request.id, self._await_fate(user_id, client_order_id, symbol))
+                await self._entry.wait_for_fate(user_id, client_order_id, symbol)
             case Send(command=command):
-                self._start(gateway, request.id, self._send(command, deadline_s))
+                result = await self._send(command, deadline_s)
             case MoveFunds(command=Transfer() as transfer):
-                self._start(gateway, request.id, self._move_funds(transfer))
+                result = transferred(await self._funds.transfer(transfer))
             case AskRisk(user_id=user_id):
-                self._start(gateway, request.id, self._risk(user_id))
+                result = Risk(await self._bus.risk(user_id))
+            case Cede(symbol=symbol, target=target):
+                await self._cede(symbol, target)
+            case LookAgain():
+                await self._places.read()
             case _:
                 raise NotAccepting("not_supported")
+        return result
 
     def _check_owns(self, symbol: str) -> None:
-        if not self._owns(symbol):
+        if self._places.shard_of(symbol) != self._shard:
             raise Moved(symbol)
 
     def _start(self, gateway: str, number: int, work: Awaitable[Result]) -> None:
@@ -201,13 +221,6 @@ class ShardServer:
             ]
         )
 
-    async def _cancel_all(self, user_id: str | None, symbol: str | None, side: Any) -> Result:
-        return Cancelled(await self._entry.cancel_all(user_id, symbol, side))
-
-    async def _await_fate(self, user_id: str, client_order_id: str, symbol: str | None) -> Result:
-        await self._entry.wait_for_fate(user_id, client_order_id, symbol)
-        return Decided()
-
     async def _send(self, command: Command, deadline_s: float) -> Result:
         if isinstance(command, DefineInstrument | SetLimits | SetKill) and command.symbol:
             self._check_owns(command.symbol)
@@ -216,11 +229,19 @@ class ShardServer:
         except TooLate:
             raise NotAccepting(LATE) from None
 
-    async def _move_funds(self, transfer: Transfer) -> Result:
-        return transferred(await self._funds.transfer(transfer))
-
-    async def _risk(self, user_id: str) -> Result:
-        return Risk(await self._bus.risk(user_id))
+    async def _cede(self, symbol: str, target: int) -> None:
+        """From the first line on nothing new can list the symbol here; what was on its way to the engine is waited for."""
+        places = self._places
+        if places.shard_of(symbol) == target:
+            return
+        self._check_owns(symbol)
+        places.expect(symbol, target)
+        await self._entry.settled()
+        await self._bus.risk(symbol)  # passes when all before it is durable, whoever is asked after
+        if self._is_listed(symbol):
+            places.expect(symbol, self._shard)
+            raise StillListed(symbol)
+        await places.put(symbol, target)
 
     # Out
 

@@ -35,6 +35,10 @@ class Moved(OmeError):
     """The symbol belongs to another shard than the one that was asked. Certain: nothing was executed."""
 
 
+class StillListed(OmeError):
+    """The symbol is listed, and only one that isn't can be ceded. Certain: nothing has changed."""
+
+
 class WireError(OmeError):
     """A message that isn't one of these: gateway and engine are of different versions, or somebody else speaks there."""
 
@@ -97,7 +101,18 @@ class AskRisk(_Request, frozen=True, tag=7):
     user_id: str
 
 
-Request = Operate | OperateAll | CancelAll | AwaitFate | Send | MoveFunds | AskRisk
+class Cede(_Request, frozen=True, tag=8):
+    """Give a symbol that isn't listed to another shard: it is never to be listed here from now on."""
+
+    symbol: str
+    target: int
+
+
+class LookAgain(_Request, frozen=True, tag=9):
+    """The shard map has changed: read it again before answering."""
+
+
+Request = Operate | OperateAll | CancelAll | AwaitFate | Send | MoveFunds | AskRisk | Cede | LookAgain
 
 
 class Frame(Struct, frozen=True, array_like=True):
@@ -140,13 +155,13 @@ class Queued(Struct, frozen=True, array_like=True, tag=4):
 
 
 class Cancelled(Struct, frozen=True, array_like=True, tag=5):
-    """The orders that a mass cancel took out."""
+    """The orders that a mass cancel took out, in the order of their acceptance: when that was, and their ids."""
 
-    order_ids: list[int]
+    orders: list[tuple[int, int]]
 
 
 class Decided(Struct, frozen=True, array_like=True, tag=6):
-    """No command with the client order id is worked on."""
+    """It is as was asked for: no command with the client order id is worked on, the symbol is ceded, the map read."""
 
 
 class Sent(Struct, frozen=True, array_like=True, tag=7):
@@ -257,7 +272,7 @@ read_books: Final[Callable[[bytes], Books]] = _reader(Books)
 
 _ERRORS: Final[dict[str, type[OmeError]]] = {
     kind.__name__: kind
-    for kind in (Overloaded, NotAccepting, TooLate, OutcomeUnknown, Pending, StorageAway, StorageUnusable, Moved)
+    for kind in (Overloaded, NotAccepting, TooLate, OutcomeUnknown, Pending, StorageAway, StorageUnusable, Moved, StillListed)
 }
 
 

@@ -22,6 +22,8 @@ _PLACED: Final = """
 SELECT symbol, shard FROM stored_instruments
 UNION ALL SELECT symbol, shard FROM shard_map WHERE symbol NOT IN (SELECT symbol FROM stored_instruments)
 """
+_PUT: Final = "INSERT INTO shard_map (symbol, shard) VALUES ($1, $2) ON CONFLICT (symbol) DO UPDATE SET shard = excluded.shard"
+_CHANGED: Final = "UPDATE cluster SET version = version + 1 WHERE id = 1"
 _FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 NEEDS_POSTGRESQL: Final = (
     "Gateways and shards need a PostgreSQL database: set DATABASE_URL, such as postgresql://ome@localhost/ome."
@@ -50,6 +52,19 @@ class StoredShardMap:
     async def read(self) -> ShardMap | None:
         """The map; None where no engine of a cluster has ever started on this database."""
         return await self._read(None)
+
+    async def put(self, symbol: str, shard: int) -> None:
+        """Put a symbol that isn't listed on a shard; one version more."""
+        try:
+            connection = await connect(self._url.target)
+            try:
+                async with connection.transaction():
+                    await connection.execute(_PUT, symbol, shard)
+                    await connection.execute(_CHANGED)
+            finally:
+                await connection.close(timeout=1)
+        except _FAILURES as error:
+            raise StorageAway(f"PostgreSQL can't be reached at {self._url.shown}: {error or type(error).__name__}.") from error
 
     async def _read(self, make: int | None) -> ShardMap | None:
         try:

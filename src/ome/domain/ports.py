@@ -451,6 +451,12 @@ class TimedOrderEntry(OrderEntry, Protocol):
     ) -> list[Answer | OmeError]:
         """See OrderEntry; with a deadline for each operation."""
 
+    async def cancel_orders(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[OrderRecord]:
+        """`cancel_all`, and the orders as they are then."""
+
+    async def settled(self) -> None:
+        """Wait until nothing is looked up any more of what had begun before: it has joined the queue, or never will."""
+
 
 class TransferAnswer(Struct, frozen=True):
     """What became of a transfer: it was made, or refused. `replayed`: it was made when it was first asked for (F2)."""

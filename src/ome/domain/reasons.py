@@ -93,6 +93,7 @@ class Reason(IntEnum):
     POSITION_LIMIT = 664
     # 700: what it would need
     INSUFFICIENT_FUNDS = 700
+    SYMBOL_AWAY_FROM_FUNDS = 701
     # 900: why an accepted order ended
     CANCELLED_BY_USER = 900
     IOC_REMAINDER = 901
@@ -282,6 +283,12 @@ TABLE: Final[dict[Reason, ReasonInfo]] = {
         "F1",
         "The account has not enough",
         "{limit} is available; ask for less, cancel other orders, or have more deposited.",
+    ),
+    Reason.SYMBOL_AWAY_FROM_FUNDS: ReasonInfo(
+        409,
+        "F1",
+        "The symbol is on another shard than the money",
+        "Symbols that trade against balances are on shard 0: list it with its assets before its first order comes.",
     ),
     Reason.CANCELLED_BY_USER: ReasonInfo(200, "M3", "Cancelled on request", "Nothing to do."),
     Reason.IOC_REMAINDER: ReasonInfo(200, "T1", "Nothing more could be filled at once", "IOC never rests; use GTC to wait."),

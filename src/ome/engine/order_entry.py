@@ -81,8 +81,12 @@ class OrderEntryDesk:
         return not self._bus.is_open(operation.order_id, operation.account)
 
     async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
-        """See OrderEntry: in chunks, so that nobody waits long behind a large one (I2)."""
-        cancelled: list[int] = []
+        """See OrderEntry."""
+        return [order.id for order in await self.cancel_orders(user_id, symbol, side)]
+
+    async def cancel_orders(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[OrderRecord]:
+        """See TimedOrderEntry: in chunks, so that nobody waits long behind a large one (I2)."""
+        cancelled: list[OrderRecord] = []
         while True:
             try:
                 events = await self._bus.send(CancelOrders(user_id, symbol, side, CANCEL_CHUNK))
@@ -90,10 +94,15 @@ class OrderEntryDesk:
                 if cancelled:  # it can't be said that nothing was executed
                     raise OutcomeUnknown(f"{len(cancelled)} orders are cancelled, the rest isn't known") from error
                 raise
-            chunk = [event.order.id for event in events if isinstance(event, OrderCancelled)]
+            chunk = [event.order for event in events if isinstance(event, OrderCancelled)]
             cancelled += chunk
             if len(chunk) < CANCEL_CHUNK:
                 return cancelled
+
+    async def settled(self) -> None:
+        """See TimedOrderEntry."""
+        if self._running:
+            await asyncio.wait(list(self._running))
 
     async def wait_for_fate(self, user_id: str, client_order_id: str, symbol: str | None = None) -> None:
         """See OrderEntry. A reservation is given back when its command is durable or certainly not executed."""
