@@ -66,9 +66,9 @@ class Nursery:
 class Fork:
     """A child of a nursery, as a process of ours."""
 
-    def __init__(self, nursery: Nursery, environment: dict[str, str], log: str) -> None:
+    def __init__(self, nursery: Nursery, environment: dict[str, str], log: str, command: str = "serve") -> None:
         self._nursery = nursery
-        self.pid = nursery.ask(spawn={"environment": environment, "log": log})
+        self.pid = nursery.ask(spawn={"environment": environment, "log": log, "command": command})
         self._handle = os.pidfd_open(self.pid)
         self._status: int | None = None
 

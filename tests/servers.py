@@ -41,6 +41,7 @@ class Server:
 
     ALWAYS: ClassVar = {"LOG_FORMAT": "json", "DISK_RESERVE_MB": "0"}
     """Settings of every one, unless `environment` says otherwise."""
+    COMMAND: ClassVar = "serve"
 
     def __init__(self, database_url: str, port: int, environment: dict[str, str], nursery: Nursery | None = None) -> None:
         self.database_url = database_url
@@ -58,9 +59,9 @@ class Server:
         environment = clean | place | self.ALWAYS | self.environment
         if self._nursery is not None:
             log = f"/proc/{os.getpid()}/fd/{self.log.fileno()}"
-            self.process = Fork(self._nursery, environment | self._nursery.environment, log)
+            self.process = Fork(self._nursery, environment | self._nursery.environment, log, self.COMMAND)
         else:
-            command = [sys.executable, "-m", "ome", "serve"]
+            command = [sys.executable, "-m", "ome", self.COMMAND]
             self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         return self.process
 

@@ -4,7 +4,7 @@ Each child is the service as it is (or a variant of it), an ordinary process tha
 other; what is spared is two seconds of imports at each of hundreds of starts. What was preloaded into the nursery, such as a
 faulty disk, its children have too. One JSON object a line, on standard input and output:
 
-    {"spawn": {"environment": {...}, "log": path}} -> {"pid": n}
+    {"spawn": {"environment": {...}, "log": path, "command": "serve"}} -> {"pid": n}
     {"wait": pid} -> {"status": n}, once it has ended (negative: by that signal, as in `subprocess`)
 """
 
@@ -40,14 +40,14 @@ def main() -> int:
     return 0
 
 
-def spawn(environment: dict[str, str], log: str) -> int:
-    """Fork a service; its process id."""
+def spawn(environment: dict[str, str], log: str, command: str = "serve") -> int:
+    """Fork a service, or whatever else this command of `ome` runs; its process id."""
     pid = os.fork()
     if pid:
         return pid
     try:
         become(environment, log)
-        sys.argv = ["ome", "serve"]
+        sys.argv = ["ome", command]
         ome()
     except SystemExit as end:
         os._exit(end.code if isinstance(end.code, int) else 1)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from heapq import merge
 
 from msgspec import structs
@@ -56,13 +57,11 @@ from ome.domain.commands import (
 )
 from ome.domain.enums import Side
 from ome.domain.errors import NotAccepting, OmeError, OutcomeUnknown
-from ome.domain.events import CommandRefused, ControlChanged, Event
+from ome.domain.events import ControlChanged, Event
 from ome.domain.ids import SHARD_STEP
 from ome.domain.ports import Answer, ControlCommand, Operation, Timely, TransferAnswer, command_of
-from ome.domain.reasons import Reason
+from ome.domain.shards import FUNDS_SHARD
 
-FUNDS_SHARD = 0
-"""Where money is: symbols that trade against balances are listed there."""
 MILLISECOND_US = 1000
 
 Outcome = Answer | OmeError
@@ -208,10 +207,8 @@ class GatewayEntry:
     async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
         """See OrderEntry."""
         if definition.base_asset and self._places.shard_of(definition.symbol) != FUNDS_SHARD:
-            try:
+            with suppress(StillListed):  # its shard says why it can't be
                 await self._to_funds(definition.symbol)
-            except StillListed:
-                return [CommandRefused(None, Reason.SYMBOL_AWAY_FROM_FUNDS)]
         return (await self._send(definition.symbol, definition))[0]
 
     async def _to_funds(self, symbol: str) -> None:

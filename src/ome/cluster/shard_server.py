@@ -53,13 +53,17 @@ from ome.cluster.wire import (
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.commands import Command, DefineInstrument, NewOrder, SetKill, SetLimits, Transfer
 from ome.domain.errors import NotAccepting, OmeError, TooLate
+from ome.domain.events import CommandRefused
 from ome.domain.ports import Answer, CommandBus, FundsEntry, TimedOrderEntry
+from ome.domain.reasons import Reason
+from ome.domain.shards import FUNDS_SHARD
 
 HEARTBEAT_S: Final = 0.5
 GATEWAYS: Final = 1024
 """Gateways whose last frame is remembered; one that starts anew has a new name."""
 LATE: Final = "late"
 """Why something isn't executed whose sender no longer waits."""
+_AWAY_FROM_FUNDS: Final = CommandRefused(None, Reason.SYMBOL_AWAY_FROM_FUNDS)
 
 log = structlog.get_logger(__name__)
 
@@ -224,6 +228,9 @@ class ShardServer:
     async def _send(self, command: Command, deadline_s: float) -> Result:
         if isinstance(command, DefineInstrument | SetLimits | SetKill) and command.symbol:
             self._check_owns(command.symbol)
+        if isinstance(command, DefineInstrument) and command.base_asset and self._shard != FUNDS_SHARD:
+            [events] = await self._bus.preview([command])  # what is wrong with it anyway comes first
+            return Sent([event for event in events if isinstance(event, CommandRefused)] or [_AWAY_FROM_FUNDS])
         try:
             return Sent(await self._bus.send(command, deadline_s=deadline_s))
         except TooLate:

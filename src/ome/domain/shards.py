@@ -12,6 +12,8 @@ from typing import Final
 
 from msgspec import Struct, field
 
+FUNDS_SHARD: Final = 0
+"""Where money is: symbols that trade against balances are listed there."""
 _REMEMBERED: Final = 100_000
 """Symbols whose draw is remembered: anybody can ask for any name."""
 
