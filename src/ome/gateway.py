@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -21,6 +21,7 @@ import structlog
 from ome.api.app import build_app
 from ome.api.dispatcher import Dispatcher
 from ome.api.services import Ports
+from ome.api.streams.hub import Streams
 from ome.bootstrap import (
     DAY_US,
     EXIT_ADDRESS,
@@ -41,14 +42,13 @@ from ome.cluster.gateway_entry import GatewayEntry
 from ome.cluster.places import Places
 from ome.cluster.shard_link import RUNNING, ShardLink
 from ome.cluster.subjects import Subjects
-from ome.cluster.wire import Books, State, read_private, read_state
+from ome.cluster.wire import Books, State, Told, read_private, read_state
 from ome.config import Settings
 from ome.db.cluster_reads import ClusterStorage
 from ome.db.shard_map import StoredShardMap
 from ome.demo.child import ChildDemo
 from ome.domain.clock import now_us
 from ome.domain.errors import OmeError, StorageAway
-from ome.domain.events import Event
 from ome.domain.keys import fold_keys
 from ome.domain.ports import Page, ReadModels
 from ome.domain.shards import ShardMap
@@ -68,12 +68,14 @@ log = structlog.get_logger(__name__)
 
 
 class ShardViews:
-    """What is public about the symbols of one shard."""
+    """What is public about the symbols of one shard; and whoever hears what is private, or must start anew, is told."""
 
-    def __init__(self, reads: ReadModels) -> None:
+    def __init__(self, shard: int, reads: ReadModels, streams: Callable[[], Streams]) -> None:
         self.view = MarketView()
         self.feed = Feed(self.view)
+        self._shard = shard
         self._reads = reads
+        self._streams = streams
 
     async def load(self, books: Books) -> None:
         """See follower.Views: the day's trades are read first, then all of it is there at once."""
@@ -84,10 +86,17 @@ class ShardViews:
             known = [trade for trade in page if trade.position <= books.position]
             self.view.remember(known)
             self.feed.remember(known)
+        streams = self._streams()
+        streams.interrupt()
+        if streams.sharded is not None:
+            streams.sharded.missed(self._shard, books.position)
 
-    def committed(self, events: Sequence[Event]) -> None:
+    def committed(self, batch: Told) -> None:
         """See follower.Views."""
-        self.feed.committed(events)
+        self.feed.committed(batch.events)
+        private = self._streams().sharded
+        if private is not None:
+            private.told(self._shard, batch.last, read_private(batch.private) if private.is_heard else ())
 
 
 class GatewayService:
@@ -107,7 +116,7 @@ class GatewayService:
         self._nats = nats = NatsConnection(settings.nats_url, name)
         shards = range(shard_map.shards)
         self._links = [ShardLink(shard, name, nats, subjects, settings.client_wait_sec) for shard in shards]
-        views = [ShardViews(reads.of_shard[shard]) for shard in shards]
+        views = [ShardViews(shard, reads.of_shard[shard], lambda: self.app.streams) for shard in shards]
         self._followers = [ShardFollower(shard, nats, subjects, views[shard], self._links[shard].catch_up) for shard in shards]
         entry = GatewayEntry(self._links, places)
         self._bus = GatewayBus(self._links, entry)
@@ -122,6 +131,7 @@ class GatewayService:
                 past=ClusterPast(past, places.shard_of),
                 feed=market,
                 bus=self._bus,
+                shards=reads.of_shard,
             ),
             settings=api_settings(settings, forwarding_s=settings.client_wait_sec + settings.clock_skew_sec),
             metrics=self._metrics,
@@ -147,8 +157,6 @@ class GatewayService:
             await follower.start()
         await self._nats.hear(self._subjects.states, lambda _, data: self._heard(read_state(data)))
         await self._nats.hear(self._subjects.keys, lambda _subject, _data: self._keys_changed.set())
-        if len(self._links) == 1:
-            await self._nats.hear(self._subjects.private(0), lambda _, data: self._private(data))
         self._nats.send(self._subjects.hello, b"?")
         self._tasks.append(asyncio.create_task(self._follow_keys(), name="keys"))
         for follower in self._followers:
@@ -202,10 +210,6 @@ class GatewayService:
             return
         self._links[state.shard].heard(state)
         self._followers[state.shard].notice(state.position)
-
-    def _private(self, data: bytes) -> None:
-        private = read_private(data)
-        self.app.streams.orders.commands_committed(private.last, private.commands)
 
     def _durability(self) -> str:
         known = {link.last.durability for link in self._links if link.last is not None}

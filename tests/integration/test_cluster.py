@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import ClientConnection, connect
 
 from clusters import Cluster, running_cluster
 from ome.conformance import play_rule_book, read_rule_book, select
@@ -146,6 +148,34 @@ def test_a_revoked_key_is_closed_at_every_gateway(clients: list[httpx.Client]) -
     until(lambda: clients[1].get("/keys", headers=key).status_code == 200)
     assert clients[0].delete(f"/keys/{made['key_id']}", headers=key).status_code == 200
     until(lambda: clients[1].get("/keys", headers=key).status_code == 401)
+
+
+def test_streams_of_any_gateway_have_what_happens_on_every_shard(cluster: Cluster, clients: list[httpx.Client]) -> None:
+    """A user's events and the books of both shards' symbols; a cursor of one gateway is good at the other (D1, D2)."""
+    made = [clients[0].post("/orders", json=order("ivy", shard)).json()["order_id"] for shard in (0, 1)]
+    url = cluster.urls[1].replace("http", "ws") + "/ws"
+    with connect(url, additional_headers=OPERATOR) as socket:
+        for shard in (0, 1):
+            socket.send(json.dumps({"op": "subscribe", "channel": "depth", "symbol": ON[shard]}))
+        socket.send(json.dumps({"op": "subscribe", "channel": "orders", "user_id": "ivy", "from": "start"}))
+        heard = _hear(socket, 2)
+        assert [each["order"]["order_id"] for each in heard] == made
+        made += [clients[0].post("/orders", json=order("ivy", shard, price="11.00")).json()["order_id"] for shard in (0, 1)]
+        assert sorted(each["order"]["order_id"] for each in _hear(socket, 2)) == sorted(made[2:])
+        socket.send(json.dumps({"op": "submit", "id": 1, **order("ivy", 1, price="12.00")}))
+        assert _hear(socket, 1)[0]["order"]["price"] == "12.00"
+    listed = clients[0].get("/orders/user/ivy/events", params={"cursor": heard[0]["cursor"]}).json()["events"]
+    assert [each["order"]["price"] for each in listed] == ["10.00", "11.00", "11.00", "12.00"]
+
+
+def _hear(socket: ClientConnection, count: int) -> list[dict[str, Any]]:
+    """The next so many private events."""
+    heard: list[dict[str, Any]] = []
+    while len(heard) < count:
+        message = json.loads(socket.recv(timeout=20))
+        if message.get("channel") == "orders" and message["type"] == "event":
+            heard.append(message["event"])
+    return heard
 
 
 def test_an_engine_that_is_killed_costs_its_own_symbols_alone(cluster: Cluster, clients: list[httpx.Client]) -> None:

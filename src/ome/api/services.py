@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -51,6 +51,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     feed: MarketFeed
     bus: CommandBus
     demo: DemoMarket | None = None
+    shards: Sequence[ReadModels] = ()
+    """The data of each shard, where the edge is a gateway's: a user's private events are told shard by shard."""
 
 
 class Services(Struct, frozen=True, kw_only=True):

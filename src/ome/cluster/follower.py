@@ -7,16 +7,15 @@ telling): the books are asked for again. Until the first ones are there nothing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import structlog
 
 from ome.cluster.connection import NatsConnection, Unheard
 from ome.cluster.subjects import Subjects
-from ome.cluster.wire import Books, Market, WireError, read_books, read_market
+from ome.cluster.wire import Books, Told, WireError, read_books, read_told
 from ome.domain.errors import StorageUnusable
-from ome.domain.events import Event
 
 ASK_S: Final = 5.0
 """How long an engine may take to tell its books."""
@@ -34,7 +33,7 @@ class Views(Protocol):
     async def load(self, books: Books) -> None:
         """Start anew from an engine's books."""
 
-    def committed(self, events: Sequence[Event]) -> None:
+    def committed(self, batch: Told) -> None:
         """Take in what a batch changed."""
 
 
@@ -49,30 +48,30 @@ class ShardFollower:
         self._seen = seen
         self._position: int | None = None
         self._noticed = 0
-        self._buffer: list[Market] = []
+        self._buffer: list[Told] = []
         self._loading: asyncio.Task[None] | None = None
         self.loaded = asyncio.Event()
         """Whether there are books of it, however old."""
 
     async def start(self) -> None:
         """Follow from now on; the books come as soon as an engine tells them."""
-        await self._nats.hear(self._subjects.market(self._shard), lambda _, data: self.take(read_market(data)))
+        await self._nats.hear(self._subjects.told(self._shard), lambda _, data: self.take(read_told(data)))
         self.reload()
 
-    def take(self, market: Market) -> None:
+    def take(self, batch: Told) -> None:
         """A batch has come."""
         if self._position is None:
             if len(self._buffer) < BUFFERED:
-                self._buffer.append(market)
+                self._buffer.append(batch)
             return
-        if market.last <= self._position:
+        if batch.last <= self._position:
             return
-        if market.first != self._position + 1:
-            log.warning("market_data_gap", shard=self._shard, after=self._position, next=market.first)
-            self._buffer = [market]
+        if batch.first != self._position + 1:
+            log.warning("market_data_gap", shard=self._shard, after=self._position, next=batch.first)
+            self._buffer = [batch]
             self.reload()
             return
-        self._apply(market)
+        self._apply(batch)
 
     def notice(self, position: int) -> None:
         """The engine has told that it has come so far. What hasn't been heard by the next time is lost."""
@@ -107,17 +106,17 @@ class ShardFollower:
         """Take in the batches that were told while the books came; a gap in them has the books asked for again."""
         buffer, self._buffer = self._buffer, []
         self._position = position
-        for place, market in enumerate(buffer):
-            if market.last <= self._position:
+        for place, batch in enumerate(buffer):
+            if batch.last <= self._position:
                 continue
-            if market.first != self._position + 1:
+            if batch.first != self._position + 1:
                 self._position, self._buffer = None, buffer[place:]
                 return
-            self._apply(market)
+            self._apply(batch)
         self.loaded.set()
         self._seen(self._position)
 
-    def _apply(self, market: Market) -> None:
-        self._views.committed(market.events)
-        self._position = market.last
-        self._seen(market.last)
+    def _apply(self, batch: Told) -> None:
+        self._views.committed(batch)
+        self._position = batch.last
+        self._seen(batch.last)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 
+from msgspec import Raw
+
 from ome.cluster.connection import NatsConnection
 from ome.cluster.subjects import Subjects
-from ome.cluster.wire import Books, Market, MarketEvent, Private, auction_event, encode
+from ome.cluster.wire import Books, MarketEvent, Told, auction_event, encode
 from ome.domain.events import AuctionIndicated, BookChanged, CommandEvents, Event, InstrumentChanged, Traded
 from ome.domain.ports import MarketData
 
@@ -49,12 +51,11 @@ class Publisher:
         self._events = [event for event in events if isinstance(event, _MARKET)]
 
     def commands_committed(self, position: int, commands: Sequence[CommandEvents]) -> None:
-        """See CommandListener: the public part goes first."""
+        """See CommandListener."""
         epoch, _ = self._lineage()
-        shard, first, self._position = self._shard, self._position + 1, position
-        self._nats.send(self._subjects.market(shard), encode(Market(shard, epoch, first, position, self._events)))
-        private = Private(shard, epoch, first, position, list(commands))
-        self._nats.send(self._subjects.private(shard), encode(private))
+        first, self._position = self._position + 1, position
+        told = Told(self._shard, epoch, first, position, self._events, Raw(encode(commands)))
+        self._nats.send(self._subjects.told(self._shard), encode(told))
         self._events = []
 
     def books(self) -> Books:

@@ -6,7 +6,7 @@
 - `<prefix>.reply.<gateway>.<frame>`: answers for a gateway, and that nobody heard a frame of its.
 - `<prefix>.state.<shard>`: how an engine is, twice a second and whenever that changes.
 - `<prefix>.hello`: a gateway has started: every engine tells how it is.
-- `<prefix>.market.<shard>`, `<prefix>.private.<shard>`: what each batch changed, public and private, in order, before any answer.
+- `<prefix>.told.<shard>`: what each batch changed, public and private, in order, before any answer.
 - `<prefix>.snapshot.<shard>`: asks an engine for its books as of its last commit.
 - `<prefix>.keys`: keys have changed.
 """
@@ -52,13 +52,9 @@ class Subjects(Struct, frozen=True):
         """Where a gateway says that it has started."""
         return f"{self.prefix}.hello"
 
-    def market(self, shard: int) -> str:
-        """What each batch changed for the public."""
-        return f"{self.prefix}.market.{shard}"
-
-    def private(self, shard: int) -> str:
-        """What each batch changed for users."""
-        return f"{self.prefix}.private.{shard}"
+    def told(self, shard: int) -> str:
+        """What each batch changed."""
+        return f"{self.prefix}.told.{shard}"
 
     def snapshot(self, shard: int) -> str:
         """Where an engine is asked for its books."""

@@ -216,24 +216,17 @@ MarketEvent = BookChanged | Traded | InstrumentChanged | AuctionIndicated
 """The events that market data is folded from."""
 
 
-class Market(Struct, frozen=True, array_like=True):
-    """What a batch, of the positions `first` to `last`, changed for the public. Every batch has one, empty or not."""
+class Told(Struct, frozen=True, array_like=True):
+    """What a batch, of the positions `first` to `last`, changed. Every batch has one, empty or not. `private` are the stored
+    events of its commands, encoded: only those read them whose users somebody hears.
+    """
 
     shard: int
     epoch: int
     first: int
     last: int
     events: list[MarketEvent]
-
-
-class Private(Struct, frozen=True, array_like=True):
-    """The stored events of a batch's commands."""
-
-    shard: int
-    epoch: int
-    first: int
-    last: int
-    commands: list[CommandEvents]
+    private: msgspec.Raw
 
 
 class Books(Struct, frozen=True, array_like=True):
@@ -249,10 +242,10 @@ _encoder: Final = msgpack.Encoder()
 encode: Final = _encoder.encode
 
 
-def _reader(kind: Any) -> Callable[[bytes], Any]:
+def _reader(kind: Any) -> Callable[[Any], Any]:
     decoder = msgpack.Decoder(kind)
 
-    def read(data: bytes) -> Any:
+    def read(data: Any) -> Any:
         try:
             return decoder.decode(data)
         except msgspec.DecodeError as error:
@@ -264,8 +257,8 @@ def _reader(kind: Any) -> Callable[[bytes], Any]:
 read_frame: Final[Callable[[bytes], Frame]] = _reader(Frame)
 read_reply: Final[Callable[[bytes], Reply]] = _reader(Reply)
 read_state: Final[Callable[[bytes], State]] = _reader(State)
-read_market: Final[Callable[[bytes], Market]] = _reader(Market)
-read_private: Final[Callable[[bytes], Private]] = _reader(Private)
+read_told: Final[Callable[[bytes], Told]] = _reader(Told)
+read_private: Final[Callable[[bytes | msgspec.Raw], list[CommandEvents]]] = _reader(list[CommandEvents])
 read_books: Final[Callable[[bytes], Books]] = _reader(Books)
 
 # Errors

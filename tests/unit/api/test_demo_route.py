@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 
 from fakes import FakeExchange, client_of
@@ -32,7 +34,7 @@ class FakeDemo:
 async def test_the_operator_starts_and_stops_the_traders_with_his_own_key(exchange: FakeExchange) -> None:
     """Nobody else may; the seed is 1 where none is given."""
     demo = FakeDemo()
-    given = dict.fromkeys(("entry", "funds", "reads", "market", "feed", "bus"), exchange)
+    given: dict[str, Any] = dict.fromkeys(("entry", "funds", "reads", "market", "feed", "bus"), exchange)
     ports = Ports(**given, past=exchange.past, demo=demo)
     app = build_app(ports=ports, settings=ApiSettings(api_key="sesame"), metrics=Metrics())
     key = {"X-API-Key": "sesame"}

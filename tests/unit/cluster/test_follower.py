@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from msgspec import Raw
 
 from nats_fake import FakeNats, settle
 from ome.cluster.follower import ShardFollower
 from ome.cluster.subjects import Subjects
-from ome.cluster.wire import Books, Market, encode
-from ome.domain.events import BookChanged, Event
+from ome.cluster.wire import Books, Told, encode
+from ome.domain.events import BookChanged
 
 SUBJECTS = Subjects("test")
 
@@ -25,14 +25,14 @@ class Views:
         self.loaded.append(books.position)
         self.sequences = []
 
-    def committed(self, events: Sequence[Event]) -> None:
+    def committed(self, batch: Told) -> None:
         """See follower.Views."""
-        self.sequences += [event.sequence for event in events if isinstance(event, BookChanged)]
+        self.sequences += [event.sequence for event in batch.events if isinstance(event, BookChanged)]
 
 
-def batch(first: int, last: int) -> Market:
+def batch(first: int, last: int) -> Told:
     """A batch whose one change has its last position as sequence."""
-    return Market(0, 1, first, last, [BookChanged("AAPL", last, 0, [])])
+    return Told(0, 1, first, last, [BookChanged("AAPL", last, 0, [])], Raw(encode([])))
 
 
 class Market0:
@@ -49,7 +49,7 @@ class Market0:
 
     def publish(self, first: int, last: int) -> None:
         """The engine tells of a batch."""
-        self.nats.send("ome.test.market.0", encode(batch(first, last)))
+        self.nats.send("ome.test.told.0", encode(batch(first, last)))
 
 
 async def test_batches_are_taken_in_behind_the_books() -> None:

@@ -15,7 +15,7 @@ from ome.api.routes.queries import NoParameters, PageQuery, StreamQuery, SymbolP
 from ome.api.services import JsonAnswer
 from ome.api.streams.events import EventStream
 from ome.api.streams.hub import Streams
-from ome.api.streams.order_events import START, UserEventList
+from ome.api.streams.order_events import UserEventList
 from ome.domain.access import Access
 from ome.domain.reasons import Reason
 
@@ -81,7 +81,7 @@ class StreamRoutes:
         """
         user_id = user_for(caller_of(request.scope), user_id)
         orders = self._streams.orders
-        place = START if query.cursor is None else orders.cursors.read(query.cursor)
+        place = orders.start if query.cursor is None else orders.cursors.read(query.cursor)
         found = await orders.page(user_id, place, query.limit + 1)
         page = found[: query.limit]
         last = page[-1] if len(found) > query.limit else None
@@ -89,7 +89,7 @@ class StreamRoutes:
             UserEventList(
                 events=[orders.view(user_id, told) for told in page],
                 count=len(page),
-                next_cursor=None if last is None else orders.cursors.cursor_of((last.position, last.number)),
+                next_cursor=None if last is None else orders.cursors.cursor_of(orders.place_of(last)),
             )
         )
 

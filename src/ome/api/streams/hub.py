@@ -38,6 +38,7 @@ from ome.api.streams.outlet import Outlet
 from ome.api.streams.pump import Pump
 from ome.api.streams.ring import QueueLimits
 from ome.api.streams.session import UNAUTHENTICATED, Session, Sources
+from ome.api.streams.sharded_order_events import ShardedCursors, ShardedOrderEvents
 from ome.api.websocket import SOCKET, WebSocketConnection
 from ome.domain.clock import now_us
 from ome.domain.reasons import Reason
@@ -84,7 +85,11 @@ class Streams:
         queues = QueueLimits(settings.queue_messages, settings.queue_bytes)
         self.pump = Pump()
         self.market = MarketTopics(ports.market, ports.feed, self.pump, queues, lambda: lineage()[1])
-        self.orders = OrderEvents(ports.reads, self.pump, queues, Cursors(lineage, lambda: ports.bus.position))
+        self.sharded: ShardedOrderEvents | None = None
+        """The private channel of a gateway."""
+        if ports.shards:
+            self.sharded = ShardedOrderEvents(ports.shards, self.pump, queues, ShardedCursors(lineage, len(ports.shards)))
+        self.orders = self.sharded or OrderEvents(ports.reads, self.pump, queues, Cursors(lineage, lambda: ports.bus.position))
         self.limits = queues
         self.settings = settings
         self.metrics = metrics
@@ -186,6 +191,13 @@ class Streams:
                 session.outlet.close(UNAUTHENTICATED, "the key was revoked")
 
     # Every stream
+
+    def interrupt(self) -> None:
+        """End every stream, since what it was told can't be gone on from: whoever connects again starts from how things stand."""
+        for session in self._sockets:
+            session.outlet.close(GOING_AWAY, "market data was missed; connect again")
+        for outlet in list(self._events):
+            outlet.close(GOING_AWAY, "market data was missed; connect again")
 
     def subscriptions(self) -> Counter[str]:
         """How many there are of each channel."""

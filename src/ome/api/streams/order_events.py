@@ -16,7 +16,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -53,8 +53,8 @@ from ome.domain.reasons import Reason
 
 PAGE: Final = 500
 """Events that are read from the database at a time, at least: a few hundred kilobytes."""
-_KIND: Final = "events"
-_HISTORY_DIGITS: Final = 8
+KIND: Final = "events"
+HISTORY_DIGITS: Final = 8
 """Of the incarnation: enough to tell the few histories that a client meets apart."""
 _PLACE: Final = re.compile(r"([0-9a-f]{0,8})\.([0-9]{1,18})\.([0-9]{1,18})", re.ASCII)
 Place = tuple[int, int]
@@ -131,13 +131,13 @@ class Cursors:
 
     def cursor_of(self, place: Place) -> str:
         """A place as clients see it."""
-        return encode_cursor(_KIND, f"{self._history}.{place[0]}.{place[1] + 1}")
+        return encode_cursor(KIND, f"{self._history}.{place[0]}.{place[1] + 1}")
 
     def read(self, cursor: str, field: str = "cursor") -> Place:
         """The place that a cursor, given as `field`, stands for; raises Problem for what is none, or one of another history."""
         found = None
         with contextlib.suppress(Problem):
-            found = _PLACE.fullmatch(decode_cursor(_KIND, cursor[:MAX_CURSOR]))
+            found = _PLACE.fullmatch(decode_cursor(KIND, cursor[:MAX_CURSOR]))
         if found is None:
             raise _wrong(field, "must be the cursor of an event, as it was given")
         place = (int(found[2]), int(found[3]) - 1)
@@ -147,7 +147,7 @@ class Cursors:
 
     @property
     def _history(self) -> str:
-        return self._lineage()[1][:_HISTORY_DIGITS]
+        return self._lineage()[1][:HISTORY_DIGITS]
 
 
 def _wrong(field: str, message: str) -> Problem:
@@ -193,15 +193,38 @@ def _left(remaining: int) -> str:
     return format_number(remaining) if unpack(remaining)[0] else "0"
 
 
+class AnyCursors(Protocol):
+    """Cursors of whatever kind of place."""
+
+    @property
+    def now(self) -> Any:
+        """The place behind everything that was told."""
+
+    def cursor_of(self, place: Any, /) -> str:
+        """A place as clients see it."""
+
+    def read(self, cursor: str, field: str = "cursor") -> Any:
+        """The place that a cursor stands for; raises Problem for what is none."""
+
+
 class OrderEvents:
     """The CommandListener of the private channel: a topic for each user whom somebody hears."""
 
-    def __init__(self, reads: ReadModels, pump: Pump, limits: QueueLimits, cursors: Cursors) -> None:
+    def __init__(self, reads: ReadModels, pump: Pump, limits: QueueLimits, cursors: AnyCursors) -> None:
         self._reads = reads
         self._pump = pump
         self._limits = limits
         self.cursors = cursors
         self._topics: dict[str, Topic] = {}
+
+    @property
+    def start(self) -> Any:
+        """The place before every event."""
+        return START
+
+    def place_of(self, told: UserEvent) -> Any:
+        """The place behind an event."""
+        return (told.position, told.number)
 
     def commands_committed(self, position: int, commands: Sequence[CommandEvents]) -> None:
         """See CommandListener."""

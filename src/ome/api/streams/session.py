@@ -33,7 +33,7 @@ from ome.api.services import Lineage
 from ome.api.settings import StreamSettings
 from ome.api.streams.market_topics import CHANNELS, MarketTopics
 from ome.api.streams.messages import Reply, Subscription, as_frame, encode, retry_after
-from ome.api.streams.order_events import START, OrderEvents
+from ome.api.streams.order_events import OrderEvents
 from ome.api.streams.order_lane import OPERATIONS, Desk, OrderLane, check_size
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.pump import Topic
@@ -315,7 +315,7 @@ class Session:
         if start is None:
             place = orders.cursors.now
         elif start == FROM_START:
-            place = START
+            place = orders.start
         else:
             place = orders.cursors.read(start, "from")
         self._drop(key)
@@ -324,7 +324,7 @@ class Session:
         replay = asyncio.create_task(self._replay(key, topic, place))
         self._keep(key, _Subscription(topic, replay))
 
-    async def _replay(self, key: tuple[str, str, str], topic: Topic, place: tuple[int, int]) -> None:
+    async def _replay(self, key: tuple[str, str, str], topic: Topic, place: Any) -> None:
         try:
             await self._sources.orders.replay(key[1], topic, self.outlet, place)
         except Exception as error:  # noqa: BLE001  the database may be away: the client is told, and subscribes again
