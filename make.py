@@ -8,6 +8,7 @@ Needs Python 3.11 or later with its `venv` module and nothing else. The first ca
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -146,9 +147,9 @@ def audit() -> int:
 def usage() -> int:
     """List the targets, and what each is for."""
     width = max(map(len, ABOUT))
-    print("make TARGET, or python3 make.py TARGET:\n")
-    for name, about in ABOUT.items():
-        print(f"  {name:<{width}}  {about}")
+    lines = [f"  {name:<{width}}  {about}" for name, about in ABOUT.items()]
+    with contextlib.suppress(BrokenPipeError):  # of `make | head`
+        print("\n".join(["make TARGET, or python3 make.py TARGET:\n", *lines]), flush=True)
     return 0
 
 

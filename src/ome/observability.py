@@ -360,7 +360,14 @@ def configure_logging(level: str = "INFO", log_format: LogFormat = "auto", strea
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it says of each that it is there
     logging.getLogger("uvicorn.access").disabled = True  # the request log says it, once
+
+
+def _without_colours(_logger: object, _name: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What uvicorn says a second time, for terminals with colours."""
+    fields.pop("color_message", None)
+    return fields
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
@@ -373,7 +380,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
             else [structlog.dev.ConsoleRenderer(colors=False)]
         )
         super().__init__(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _without_colours],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
         self._line = _json_line if as_json else _console_line

@@ -193,7 +193,7 @@ async def test_waiting_lines_are_bounded(metrics: Metrics) -> None:
 def test_every_logger_writes_json_lines(logs: io.StringIO) -> None:
     """structlog's, the standard library's and uvicorn's; line breaks and tracebacks stay inside their line."""
     structlog.get_logger("ome.engine").info("started", shard=1)
-    logging.getLogger("uvicorn.error").warning("careful: %s", "a\r\nb")
+    logging.getLogger("uvicorn.error").warning("careful: %s", "a\r\nb", extra={"color_message": "in colours"})
     logging.getLogger("uvicorn.access").info("never seen")
     logging.getLogger("any").debug("nor this")
     try:
@@ -203,6 +203,7 @@ def test_every_logger_writes_json_lines(logs: io.StringIO) -> None:
     started, careful, failed = [json.loads(line) for line in logs.getvalue().splitlines()]
     assert (started["event"], started["shard"], started["level"], started["logger"]) == ("started", 1, "info", "ome.engine")
     assert careful["event"] == "careful: a\r\nb"
+    assert "color_message" not in careful
     assert (failed["request_id"], "ValueError: inside" in failed["exception"]) == ("r-1", True)
     assert started["timestamp"].endswith("Z")
 
