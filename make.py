@@ -194,9 +194,7 @@ TARGETS: dict[str, Callable[[], int]] = {
         python("-m", "mypy"),
         python("-m", "bandit", "--quiet", "--recursive", "-ll", "--skip", "B608", "src"),  # ruff's S608 has these, with reasons
     ),
-    "coverage": python(
-        *TEST, "--cov", "--cov-report", "term:skip-covered", environment={"COVERAGE_PROCESS_START": "pyproject.toml"}
-    ),
+    "coverage": python(*TEST, "--cov", "--cov-report", "term:skip-covered"),
     "docs": each(python("-m", "tools.reference"), python("-m", "tools.diagrams", environment=TESTS)),
     "wheels": python("-m", "tools.wheels"),
     "audit": audit,
