@@ -75,9 +75,10 @@ class Gate:
 
     def without_key(self) -> Caller:
         """Who somebody without a key is."""
-        if not self.needs_key:
+        there_are_keys = self.keys.exist
+        if not (there_are_keys or self._operators):
             return OPERATOR
-        return ANYBODY if self._private_reads or self.keys.exist else READER
+        return ANYBODY if there_are_keys or self._private_reads else READER
 
     def identify(self, key: bytes, scope: Scope) -> Caller:
         """Whose key this is, which came with the request of this ASGI scope. Raises UNAUTHORIZED, or RATE_LIMITED."""

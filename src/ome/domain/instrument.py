@@ -17,7 +17,7 @@ BEYOND: Final = -2
 class Grid:
     """Evenly spaced decimals: multiples of a tick or of a lot. Steps are counts of it; numbers are as in `domain.numbers`."""
 
-    __slots__ = ("decimals", "mantissa", "number_step", "units")
+    __slots__ = ("decimals", "mantissa", "most_steps", "number_step", "units")
 
     def __init__(self, step: int) -> None:
         """`step` is the tick or lot as a canonical number above zero."""
@@ -27,6 +27,8 @@ class Grid:
         """By how much the numbers of neighbouring steps differ."""
         self.units = self.mantissa * POWER_OF_TEN[MAX_DECIMALS - self.decimals]
         """A step, counted in the smallest number that there is: what positions are counted in."""
+        self.most_steps = MAX_UNITS // self.mantissa
+        """How many steps the largest number is."""
 
     def steps(self, number: int) -> int:
         """How many steps a canonical number is: exact, or OFF_GRID between two, or BEYOND when too large to keep."""
@@ -59,11 +61,6 @@ class Grid:
     def largest(self) -> int:
         """The largest number on this grid."""
         return self.number(self.most_steps)
-
-    @property
-    def most_steps(self) -> int:
-        """How many steps the largest number is."""
-        return MAX_UNITS // self.mantissa
 
 
 class Instrument:
