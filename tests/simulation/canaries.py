@@ -128,7 +128,7 @@ class _WaitsForNoFate(OrderEntryDesk):
 
 
 class _TrustsTheLookUp(OrderEntryDesk):
-    def _reserve(self, operation: ClientCommand) -> _Place:
+    def _reserve(self, operation: ClientCommand) -> _Place | None:
         self._reserved.clear()
         return super()._reserve(operation)
 

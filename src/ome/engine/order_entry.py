@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from math import inf
 from typing import Any, Final, NamedTuple
@@ -78,7 +78,7 @@ class OrderEntryDesk:
         """Whether there is something about it that the engine can't know: `exists` is true of an order that is open."""
         if isinstance(operation, NewOrder):
             return operation.client_order_id is not None
-        return not self._bus.is_open(operation.order_id, operation.account)
+        return not (operation.exists and self._bus.is_open(operation.order_id, operation.account))
 
     async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
         """See OrderEntry."""
@@ -146,8 +146,8 @@ class OrderEntryDesk:
     ) -> asyncio.Task[list[Outcome]]:
         """Client order ids are reserved before this returns: who asks for their fate from now on waits for it (HOLE4)."""
         commands = [command_of(operation) for operation in operations]
-        reserved = [self._reserve(command) for command in commands]
-        return self._start(self._batch(commands, reserved, self._deadlines(operations, deadlines_s), queued))
+        places = [self._reserve(command) for command in commands]
+        return self._start(self._batch(commands, places, self._deadlines(operations, deadlines_s), queued))
 
     def _start(self, work: Coroutine[Any, Any, list[Outcome]]) -> asyncio.Task[list[Outcome]]:
         task = asyncio.create_task(work)
@@ -166,27 +166,40 @@ class OrderEntryDesk:
     async def _batch(
         self,
         operations: Sequence[ClientCommand],
-        reserved: Sequence[_Place],
+        places: Sequence[_Place | None],
         deadlines: Sequence[float],
         queued: Callable[[], None] | None,
     ) -> list[Outcome]:
-        looked_up = await asyncio.gather(
-            *(self._look_up(operation) for operation, place in zip(operations, reserved, strict=True) if place.is_mine),
-            return_exceptions=True,
-        )
-        waiting: list[Awaitable[Answer]] = []
-        found = iter(looked_up)
-        for operation, place, deadline_s in zip(operations, reserved, deadlines, strict=True):
-            events = self._enqueue(place, next(found), deadline_s) if place.is_mine else None
-            waiting.append(self._answered(operation, place, events))
+        found = await self._look_up_all(operations, places)
+        outcomes = _Outcomes(len(operations))
+        for index, (operation, place, deadline_s) in enumerate(zip(operations, places, deadlines, strict=True)):
+            told = partial(outcomes.put, index)
+            if place is None or place.is_mine:
+                self._post(operation, found.get(index, operation), place, told, deadline_s)
+            else:
+                place.answer.add_done_callback(partial(_tell_again, told))
         if queued is not None:
             queued()
-        return [_outcome(result) for result in await asyncio.gather(*waiting, return_exceptions=True)]
+        return [_outcome(outcome) for outcome in await outcomes.all_of_them]
 
-    def _reserve(self, operation: ClientCommand) -> _Place:
-        """Keep a client order id for this operation, or find who has it (I1, HOLE6)."""
+    async def _look_up_all(
+        self, operations: Sequence[ClientCommand], places: Sequence[_Place | None]
+    ) -> dict[int, Command | Answer | BaseException]:
+        """What each operation, by its place in the list, has become that there was something to look up for."""
+        sought = [
+            index
+            for index, (operation, place) in enumerate(zip(operations, places, strict=True))
+            if (place is None or place.is_mine) and self._must_be_looked_up(operation)
+        ]
+        if not sought:
+            return {}
+        found = await asyncio.gather(*(self._look_up(operations[index]) for index in sought), return_exceptions=True)
+        return dict(zip(sought, found, strict=True))
+
+    def _reserve(self, operation: ClientCommand) -> _Place | None:
+        """Keep a client order id for this operation, or find who has it (I1, HOLE6); None where it has none."""
         if not isinstance(operation, NewOrder) or operation.client_order_id is None:
-            return _Place(None, asyncio.get_running_loop().create_future(), is_mine=True)
+            return None
         key = (operation.user_id, operation.symbol, operation.client_order_id)
         reserved = self._reserved.get(key)
         if reserved is not None:
@@ -210,40 +223,29 @@ class OrderEntryDesk:
                 return await self._first_answer(known[0], operation)
         return operation
 
-    def _enqueue(
-        self, place: _Place, found: Command | Answer | BaseException, deadline_s: float
-    ) -> Awaitable[Sequence[Event]] | Answer | BaseException:
+    def _post(
+        self,
+        operation: ClientCommand,
+        found: Command | Answer | BaseException,
+        place: _Place | None,
+        told: Callable[[Answer | BaseException], None],
+        deadline_s: float,
+    ) -> None:
         """Put the operation into the queue, unless its look-up has answered it already."""
-        if isinstance(found, Answer | BaseException):
+        if place is not None:
+            told = partial(_tell_both, place, told)
+        if isinstance(found, (Answer, BaseException)):
             self._release(place)
-            return found
+            told(found)
+            return
+        settled = None if place is None else partial(self._release, place)
         try:
-            return self._bus.enqueue(found, lambda: self._release(place), deadline_s)
+            self._bus.post(found, _Told(operation, told), settled, deadline_s)
         except OmeError as error:
-            return error
+            told(error)
 
-    async def _answered(
-        self, operation: ClientCommand, place: _Place, queued: Awaitable[Sequence[Event]] | Answer | BaseException | None
-    ) -> Answer:
-        """The answer of one operation; whoever waits for the same client order id gets it too."""
-        if queued is None:
-            answer = await asyncio.shield(place.answer)
-            return answer if answer is _CONFLICT else structs.replace(answer, replayed=True)
-        try:
-            if isinstance(queued, BaseException):
-                raise queued
-            answer = queued if isinstance(queued, Answer) else _answer_to(operation, await queued)
-        except BaseException as error:
-            if not place.answer.done():
-                place.answer.set_exception(error)
-                place.answer.exception()
-            raise
-        if not place.answer.done():
-            place.answer.set_result(answer)
-        return answer
-
-    def _release(self, place: _Place) -> None:
-        reservation = None if place.key is None else self._reserved.pop(place.key, None)
+    def _release(self, place: _Place | None) -> None:
+        reservation = None if place is None else self._reserved.pop(place.key, None)
         if reservation is not None:
             reservation.released.set_result(None)
 
@@ -277,7 +279,7 @@ class _Told:
 
     __slots__ = ("_is_done", "_operation", "_told")
 
-    def __init__(self, operation: ClientCommand, told: Callable[[Answer | Exception], None]) -> None:
+    def __init__(self, operation: ClientCommand, told: Callable[[Any], None]) -> None:
         self._operation = operation
         self._told = told
         self._is_done = False
@@ -294,6 +296,24 @@ class _Told:
         self._told(error)
 
 
+class _Outcomes:
+    """The outcomes of several operations, in their order; `all_of_them` is done when none is missing."""
+
+    __slots__ = ("_missing", "_outcomes", "all_of_them")
+
+    def __init__(self, count: int) -> None:
+        self._outcomes: list[Any] = [None] * count
+        self._missing = count
+        self.all_of_them: asyncio.Future[list[Answer | BaseException]] = asyncio.get_running_loop().create_future()
+
+    def put(self, index: int, outcome: Answer | BaseException) -> None:
+        """What came of one."""
+        self._outcomes[index] = outcome
+        self._missing -= 1
+        if not self._missing and not self.all_of_them.done():
+            self.all_of_them.set_result(self._outcomes)
+
+
 class _Reservation(NamedTuple):
     """A client order id that is being worked on: with which order, where its answer will be, and when its fate is certain."""
 
@@ -303,9 +323,9 @@ class _Reservation(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where the answer of an operation will be; `is_mine`: this operation makes it, else another with its client id does."""
+    """Where the answer for a client order id will be; `is_mine`: this operation makes it, else another one does."""
 
-    key: ClientKey | None
+    key: ClientKey
     answer: asyncio.Future[Answer]
     is_mine: bool
 
@@ -326,6 +346,26 @@ def _tell(told: Callable[[Answer | Exception], None], batch: asyncio.Task[list[O
     else:
         error = batch.exception()
         told(batch.result()[0] if error is None else error if isinstance(error, Exception) else OutcomeUnknown(repr(error)))
+
+
+def _tell_both(place: _Place, told: Callable[[Answer | BaseException], None], outcome: Answer | BaseException) -> None:
+    """Tell whoever waits for the same client order id too."""
+    if not place.answer.done():
+        if isinstance(outcome, Answer):
+            place.answer.set_result(outcome)
+        else:
+            place.answer.set_exception(outcome)
+    told(outcome)
+
+
+def _tell_again(told: Callable[[Answer | BaseException], None], answer: asyncio.Future[Answer]) -> None:
+    """Tell what another operation with the same client order id was answered."""
+    error = answer.exception()
+    if error is not None:
+        told(error)
+    else:
+        found = answer.result()
+        told(found if found is _CONFLICT else structs.replace(found, replayed=True))
 
 
 def _outcome(result: Answer | BaseException) -> Outcome:
