@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 from ome.db.repository import BatchRepository
 from ome.db.statements import Change, Head
 from ome.domain.errors import NotAccepting, OmeError, TooLate
-from ome.domain.ports import Answer, Recovered
+from ome.domain.ports import Recovered
 from ome.engine.order_entry import ClientCommand, OrderEntryDesk, _Place
 from ome.engine.pending_batch import PendingBatch, Waiting
 from ome.engine.runner import EngineRunner, RunnerLimits
@@ -115,11 +115,14 @@ class _RecoversById(BatchRepository):
 
 
 class _ForgetsReservations(OrderEntryDesk):
-    async def _answered(self, operation: ClientCommand, place: _Place, queued: Any) -> Answer:
-        try:
-            return await super()._answered(operation, place, queued)
-        finally:
+    def _post(
+        self, operation: ClientCommand, found: Any, place: _Place | None, told: Callable[[Any], None], deadline_s: float
+    ) -> None:
+        def told_and_freed(outcome: Any) -> None:
+            told(outcome)
             self._release(place)
+
+        super()._post(operation, found, place, told_and_freed, deadline_s)
 
 
 class _WaitsForNoFate(OrderEntryDesk):
