@@ -199,7 +199,7 @@ TARGETS: dict[str, Callable[[], int]] = {
     "wheels": python("-m", "tools.wheels"),
     "audit": audit,
     "sbom": sbom,
-    "bench": python("-m", "loadtests.bench"),
+    "bench": python("-m", "loadtests.bench", environment=TESTS),
     "peers": python("-m", "loadtests.peers", "--make"),
     "long": python("-m", "pytest", "-m", "long", "--timeout", "3600"),
     "faults": python("-m", "faults", "--seed", SEED, environment=TESTS),

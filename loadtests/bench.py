@@ -7,7 +7,9 @@ route that does nothing), to the service (`python -m ome serve` on a new SQLite 
 check on: each user sends a key of its own, rates are counted, limits of every kind are set (positions are kept in both). All are
 on the same cores; wrk has another. Rounds are interleaved, their order swapped each time, and the ratio is the median of the
 rounds, so that a busy neighbour hits all alike. An answer other than 2xx, or a socket error, makes the run fail. None logs its
-requests.
+requests. The service on PostgreSQL, with a server of its own that flushes, takes part where there is one (PYTHONPATH=tests).
+Batches of 500 and WebSockets: orders per second beside what SQLite's `executemany` alone writes of the same rows (`many`).
+Half load: how long an order takes at half of what the service could do, without coordinated omission.
 Engine: commands per second in process; what a command costs among 1,000 resting orders and among many, and the memory of each
 (`engine_size`); the same flow in other engines that pip installs, where `make peers` has made their environment (`peers`).
 Recovery: a start of the service with so many open orders (`recovery.py` measures more).
@@ -28,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -37,13 +39,15 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from loadtests import engine_flow, engine_size, peers, recovery
+from loadtests import engine_flow, engine_size, many, peers, recovery
 from loadtests.checked import checked_service
 from loadtests.servers import Cores, Server, baseline, on_cores, service
 
 SCRIPT: Final = Path(__file__).with_name("orders.lua")
 NO_WRK: Final = "SKIPPED: wrk is not installed (Debian, Ubuntu: apt-get install wrk; macOS: brew install wrk)"
 WARM_UP_SECONDS: Final = 1
+POSTGRES: Final = ("max_connections=60", "shared_buffers=128MB")
+"""Settings of the server: it flushes, as it does by itself."""
 RESULT: Final = re.compile(r"RESULT requests=(\d+) duration=(\d+) non_2xx=(\d+) socket_errors=(\d+) p50=(\d+) p99=(\d+)")
 
 
@@ -94,6 +98,14 @@ class Report(Struct, frozen=True):
     ratios: list[float] = []
     checked_ratio: float | None = None
     checked_ratios: list[float] = []
+    postgres: HttpRow | None = None
+    """Its processor time is the service's alone."""
+    postgres_skipped: str = ""
+    postgres_ratio: float | None = None
+    """To the service on SQLite."""
+    postgres_ratios: list[float] = []
+    many: list[many.ManyRow] = []
+    half_load: many.HalfLoad | None = None
     orders_in_database: int | None = None
     checked_in_database: int | None = None
     trades_in_database: int | None = None
@@ -105,12 +117,15 @@ class Report(Struct, frozen=True):
     @property
     def complaints(self) -> list[str]:
         """What makes the figures worthless; empty if all is well."""
-        rows = [row for row in (self.baseline, self.service, self.checked) if row is not None]
+        rows = [row for row in (self.baseline, self.service, self.checked, self.postgres) if row is not None]
         found = [f"{row.name}: {row.non_2xx} answers were not 2xx" for row in rows if row.non_2xx]
         found += [f"{row.name}: {row.socket_errors} socket errors" for row in rows if row.socket_errors]
         for row, stored in ((self.service, self.orders_in_database), (self.checked, self.checked_in_database)):
             if row is not None and (stored or 0) < row.requests:
                 found.append(f"{row.name}: {row.requests} orders were acknowledged, {stored} are in the database")
+        found += [f"{many.TITLES[row.kind]}: {row.bad} orders had no good answer" for row in self.many if row.bad]
+        if self.half_load is not None and self.half_load.bad:
+            found.append(f"half load: {self.half_load.bad} orders had no good answer")
         return found
 
 
@@ -167,24 +182,29 @@ def measure_http(report: Report, options: argparse.Namespace) -> Report:
     cores = Cores.of_this_machine()
     with tempfile.TemporaryDirectory(prefix="ome-bench-") as folder:
         files = [Path(folder, name) for name in ("plain.db", "checked.db")]
-        with (
-            baseline(cores) as first,
-            service(cores, f"sqlite+aiosqlite:///{files[0]}") as second,
-            checked_service(cores, f"sqlite+aiosqlite:///{files[1]}") as (checked, keys),
-        ):
+        with ExitStack() as stack:
+            first = stack.enter_context(baseline(cores))
+            second = stack.enter_context(service(cores, f"sqlite+aiosqlite:///{files[0]}"))
+            checked, keys = stack.enter_context(checked_service(cores, f"sqlite+aiosqlite:///{files[1]}"))
             third = replace(checked, name="checked")
             targets: list[Target] = [(first, {}), (second, {}), (third, keys)]
+            fourth = on_postgres(stack, cores)
+            if isinstance(fourth, Server):
+                targets.append((fourth, {}))
             warm_ups = [drive(server, cores, WARM_UP_SECONDS, options.connections, more) for server, more in targets]
-            firsts, seconds, thirds = interleaved(targets, cores, options)
+            firsts, seconds, thirds, *fourths = interleaved(targets, cores, options)
         (orders, trades), (checked_orders, _) = (rows_in(database) for database in files)
-    ratios, checked_ratios = (
-        [ours.per_second / theirs.per_second for theirs, ours in zip(firsts, each, strict=True)] for each in (seconds, thirds)
-    )
+    ratios, checked_ratios = ratios_of(seconds, firsts), ratios_of(thirds, firsts)
+    postgres_ratios = ratios_of(fourths[0], seconds) if fourths else []
     return msgspec.structs.replace(
         report,
         baseline=row_of("baseline", firsts, warm_ups[0]),
         service=row_of("service", seconds, warm_ups[1]),
         checked=row_of("checked", thirds, warm_ups[2]),
+        postgres=row_of("postgres", fourths[0], warm_ups[3]) if fourths else None,
+        postgres_skipped="" if isinstance(fourth, Server) else fourth,
+        postgres_ratio=median(postgres_ratios) if fourths else None,
+        postgres_ratios=postgres_ratios,
         ratio=median(ratios),
         ratios=ratios,
         checked_ratio=median(checked_ratios),
@@ -193,6 +213,20 @@ def measure_http(report: Report, options: argparse.Namespace) -> Report:
         checked_in_database=checked_orders,
         trades_in_database=trades,
     )
+
+
+def ratios_of(ours: Sequence[Round], theirs: Sequence[Round]) -> list[float]:
+    """Requests per second to requests per second, round by round."""
+    return [mine.per_second / other.per_second for mine, other in zip(ours, theirs, strict=True)]
+
+
+def on_postgres(stack: ExitStack, cores: Cores) -> Server | str:
+    """The service on a PostgreSQL of its own, which shares its cores; or why there is none."""
+    try:
+        url = stack.enter_context(recovery.new_database("postgres", *POSTGRES, cores=cores.server))
+    except RuntimeError as error:
+        return f"SKIPPED: {error}"
+    return replace(stack.enter_context(service(cores, url)), name="postgres")
 
 
 def rows_in(database: Path) -> tuple[int, int]:
@@ -211,30 +245,43 @@ def table(report: Report) -> str:
         ("  with records and state hash", report.engine_with_records_per_second),
     ):
         lines.append(f"{title:<42}{rate:>12,.0f}{1e6 / rate:>13.1f}")
-    for title, row in (
-        ("POST /orders, route that does nothing", report.baseline),
-        ("POST /orders, durable (SQLite)", report.service),
-        ("  each with its user's key, rates and limits", report.checked),
-    ):
-        if row is None:
-            lines.append(f"{title:<42}{report.skipped}")
-            continue
-        cpu = "?" if row.cpu_us_per_request is None else f"{row.cpu_us_per_request:.0f}"
-        lines.append(f"{title:<42}{row.requests_per_second:>12,.0f}{cpu:>13}{row.p50_ms:>9.1f}{row.p99_ms:>9.1f}{row.non_2xx:>9}")
-    for title, ratio, ratios in (
-        ("service / baseline, median of pairs", report.ratio, report.ratios),
-        ("  with every check on", report.checked_ratio, report.checked_ratios),
-    ):
-        if ratio is not None:
-            lines.append(f"{title:<42}{ratio:>12.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
-    if report.orders_in_database is not None:
-        lines.append(f"in the database afterwards: {report.orders_in_database:,} orders, {report.trades_in_database:,} trades")
+    lines += http_lines(report)
+    if report.many:
+        lines += ["", many.table(report.many)]
+    if report.half_load is not None:
+        lines += ["", many.half_load_table(report.half_load)]
     if report.sizes:
         lines += ["", engine_size.table(report.sizes)]
     lines += ["", peers.table(report.peers)]
     if report.recovery is not None:
         lines += ["", recovery.table(report.recovery)]
     return "\n".join(lines + [f"WRONG: {complaint}" for complaint in report.complaints])
+
+
+def http_lines(report: Report) -> list[str]:
+    """The rows of the servers and their ratios."""
+    lines = []
+    for title, row in (
+        ("POST /orders, route that does nothing", report.baseline),
+        ("POST /orders, durable (SQLite)", report.service),
+        ("  each with its user's key, rates and limits", report.checked),
+        ("  durable (PostgreSQL)", report.postgres),
+    ):
+        if row is None:
+            lines.append(f"{title:<42}{report.skipped or report.postgres_skipped}")
+            continue
+        cpu = "?" if row.cpu_us_per_request is None else f"{row.cpu_us_per_request:.0f}"
+        lines.append(f"{title:<42}{row.requests_per_second:>12,.0f}{cpu:>13}{row.p50_ms:>9.1f}{row.p99_ms:>9.1f}{row.non_2xx:>9}")
+    for title, ratio, ratios in (
+        ("service / baseline, median of pairs", report.ratio, report.ratios),
+        ("  with every check on", report.checked_ratio, report.checked_ratios),
+        ("PostgreSQL / SQLite", report.postgres_ratio, report.postgres_ratios),
+    ):
+        if ratio is not None:
+            lines.append(f"{title:<42}{ratio:>12.2f}   ({min(ratios):.2f} to {max(ratios):.2f})")
+    if report.orders_in_database is not None:
+        lines.append(f"in the database afterwards: {report.orders_in_database:,} orders, {report.trades_in_database:,} trades")
+    return lines
 
 
 def say(text: str) -> None:
@@ -274,6 +321,10 @@ def main() -> int:
         say("engine and others")
         report = msgspec.structs.replace(report, peers=peers.measure(options.flow, peers.ROWS, peers.ROUNDS))
         report = measure_http(report, options)
+        report = msgspec.structs.replace(report, many=many.measure(options.rounds, options.seconds))
+        if report.service is not None:
+            half = many.measure_half_load(report.service.requests_per_second / 2, options.seconds * 2)
+            report = msgspec.structs.replace(report, half_load=half)
         if options.open_orders:
             report = msgspec.structs.replace(report, recovery=recovery.run("sqlite", options.open_orders))
     except RuntimeError as error:

@@ -217,8 +217,25 @@ def table(figure: Figure) -> str:
 
 
 @contextmanager
-def new_database(kind: str) -> Iterator[str]:
-    """The address of an empty database. RuntimeError, with what to do, where there is no PostgreSQL."""
+def bound_to(cores: frozenset[int]) -> Iterator[None]:
+    """What is started meanwhile runs on these cores; empty means any."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextmanager
+def new_database(kind: str, *settings: str, cores: frozenset[int] = frozenset()) -> Iterator[str]:
+    """The address of an empty database, of a PostgreSQL with these settings (without any it flushes nothing) on these cores.
+
+    RuntimeError, with what to do, where there is no PostgreSQL.
+    """
     if kind == "sqlite":
         with tempfile.TemporaryDirectory(prefix="ome-recovery-") as folder:
             yield f"sqlite:///{folder}/orders.db"
@@ -229,9 +246,10 @@ def new_database(kind: str) -> Iterator[str]:
         raise RuntimeError("run it with PYTHONPATH=tests") from None
     if (binaries := find_binaries()) is None:
         raise RuntimeError(NOT_FOUND)
-    server = PostgresServer(binaries)
+    server = PostgresServer(binaries, *settings)
     try:
-        server.start()
+        with bound_to(cores):
+            server.start()
         yield server.dsn
     finally:
         server.remove()

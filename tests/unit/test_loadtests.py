@@ -56,6 +56,7 @@ def test_without_wrk_there_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None
     assert (report.baseline, report.service, report.ratio) == (None, None, None)
     rows = [line for line in bench.table(report).splitlines() if line.startswith("POST /orders")]
     assert len(rows) == 2
+    assert "durable (PostgreSQL)" in bench.table(report)
     assert all("SKIPPED" in row and "apt-get install wrk" in row for row in rows)
 
 
