@@ -104,7 +104,7 @@ class Report(Struct, frozen=True):
     postgres_ratio: float | None = None
     """To the service on SQLite."""
     postgres_ratios: list[float] = []
-    many: list[many.ManyRow] = []
+    in_many: list[many.ManyRow] = []
     half_load: many.HalfLoad | None = None
     orders_in_database: int | None = None
     checked_in_database: int | None = None
@@ -123,7 +123,7 @@ class Report(Struct, frozen=True):
         for row, stored in ((self.service, self.orders_in_database), (self.checked, self.checked_in_database)):
             if row is not None and (stored or 0) < row.requests:
                 found.append(f"{row.name}: {row.requests} orders were acknowledged, {stored} are in the database")
-        found += [f"{many.TITLES[row.kind]}: {row.bad} orders had no good answer" for row in self.many if row.bad]
+        found += [f"{many.TITLES[row.kind]}: {row.bad} orders had no good answer" for row in self.in_many if row.bad]
         if self.half_load is not None and self.half_load.bad:
             found.append(f"half load: {self.half_load.bad} orders had no good answer")
         return found
@@ -246,8 +246,8 @@ def table(report: Report) -> str:
     ):
         lines.append(f"{title:<42}{rate:>12,.0f}{1e6 / rate:>13.1f}")
     lines += http_lines(report)
-    if report.many:
-        lines += ["", many.table(report.many)]
+    if report.in_many:
+        lines += ["", many.table(report.in_many)]
     if report.half_load is not None:
         lines += ["", many.half_load_table(report.half_load)]
     if report.sizes:
@@ -321,7 +321,7 @@ def main() -> int:
         say("engine and others")
         report = msgspec.structs.replace(report, peers=peers.measure(options.flow, peers.ROWS, peers.ROUNDS))
         report = measure_http(report, options)
-        report = msgspec.structs.replace(report, many=many.measure(options.rounds, options.seconds))
+        report = msgspec.structs.replace(report, in_many=many.measure(options.rounds, options.seconds))
         if report.service is not None:
             half = many.measure_half_load(report.service.requests_per_second / 2, options.seconds * 2)
             report = msgspec.structs.replace(report, half_load=half)

@@ -305,6 +305,8 @@ class _Outcomes:
         self._outcomes: list[Any] = [None] * count
         self._missing = count
         self.all_of_them: asyncio.Future[list[Answer | BaseException]] = asyncio.get_running_loop().create_future()
+        if not count:
+            self.all_of_them.set_result([])
 
     def put(self, index: int, outcome: Answer | BaseException) -> None:
         """What came of one."""
