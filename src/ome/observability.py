@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, Protocol, TextIO
+from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO
 
 import msgspec
 import structlog
@@ -197,22 +197,20 @@ class Metrics:
         """Count the orders and trades of one batch."""
         outcomes: Tally[tuple[OrderType, str]] = Tally()
         trades, fired = 0, self._fired
+        event: Any
         for event in events:
-            match event:
-                case Traded():
-                    trades += 1
-                    if not unpack(event.maker_remaining)[0]:  # only LIMIT orders rest, and stops that have fired
-                        kind = fired.pop(event.trade.maker_order_id, OrderType.LIMIT) if fired else OrderType.LIMIT
-                        outcomes[kind, "filled"] += 1
-                case OrderTriggered():
-                    fired[event.order.id] = event.order.type
-                case OrderFilled() if event.order.status is not OrderStatus.FILLED:
-                    pass
-                case OrderAccepted() | OrderFilled() | OrderCancelled() | OrderExpired() | OrderRejected():
-                    outcomes[event.order.type, _OUTCOMES[type(event)]] += 1
+            kind = type(event)
+            if kind is Traded:
+                trades += 1
+                if not unpack(event.maker_remaining)[0]:  # only LIMIT orders rest, and stops that have fired
+                    maker = fired.pop(event.trade.maker_order_id, OrderType.LIMIT) if fired else OrderType.LIMIT
+                    outcomes[maker, "filled"] += 1
+            elif kind in _OUTCOMES:
+                if kind is not OrderFilled or event.order.status is OrderStatus.FILLED:
+                    outcomes[event.order.type, _OUTCOMES[kind]] += 1
                     fired.pop(event.order.id, None)
-                case _:
-                    pass
+            elif kind is OrderTriggered:
+                fired[event.order.id] = event.order.type
         for (order_type, outcome), count in outcomes.items():
             self._orders.labels(order_type.name, outcome).inc(count)
         self._trades.inc(trades)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Final
 
 from sortedcontainers import SortedDict
 
@@ -10,6 +11,7 @@ from ome.domain.enums import Side
 from ome.domain.events import BookChanged
 from ome.domain.ports import Depth
 
+_BUY: Final = Side.BUY
 Level = tuple[int, int, int]
 """Price, quantity and number of orders."""
 
@@ -31,7 +33,7 @@ class DepthView:
     def apply(self, change: BookChanged) -> None:
         """Take in the levels that a command changed; no orders means that a level is gone."""
         for side, price, quantity, orders in change.levels:
-            levels = self._bids if side is Side.BUY else self._asks
+            levels = self._bids if side is _BUY else self._asks
             if orders:
                 levels[price] = (price, quantity, orders)
             else:

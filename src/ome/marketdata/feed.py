@@ -84,7 +84,7 @@ class Feed:
         if sink is None or not self._watched:
             self._view.committed(events)
             for event in events:
-                if isinstance(event, Traded):
+                if type(event) is Traded:
                     self._running(event.trade.symbol).add(event.trade)
             return
         touched: dict[str, _Watched] = {}

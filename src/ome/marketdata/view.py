@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from msgspec import structs
 
@@ -70,23 +71,25 @@ class MarketView:
 
     def committed(self, events: Sequence[Event]) -> None:
         """See EventListener."""
-        for event in events:
-            match event:
-                case BookChanged():
-                    market = self._markets[event.symbol]
-                    market.depth.apply(event)
-                    market.sequence, market.time = event.sequence, event.time
-                case Traded(trade=trade):
-                    market = self._markets[trade.symbol]
-                    market.day.add(trade)
-                    market.last_price, market.last_quantity = trade.price, trade.quantity
-                    market.sequence, market.time = trade.sequence, trade.executed_at
-                case InstrumentChanged():
-                    self._define(event.instrument)
-                case AuctionIndicated():
-                    market = self._markets[event.symbol]
-                    market.auction = event
-                    market.sequence, market.time = event.sequence, event.time
+        event: Any
+        for event in events:  # of each order: `match` takes as long as what is done with them
+            kind = type(event)
+            if kind is BookChanged:
+                market = self._markets[event.symbol]
+                market.depth.apply(event)
+                market.sequence, market.time = event.sequence, event.time
+            elif kind is Traded:
+                trade = event.trade
+                market = self._markets[trade.symbol]
+                market.day.add(trade)
+                market.last_price, market.last_quantity = trade.price, trade.quantity
+                market.sequence, market.time = trade.sequence, trade.executed_at
+            elif kind is InstrumentChanged:
+                self._define(event.instrument)
+            elif kind is AuctionIndicated:
+                market = self._markets[event.symbol]
+                market.auction = event
+                market.sequence, market.time = event.sequence, event.time
 
     def _define(self, instrument: InstrumentRecord) -> None:
         market = self._markets.get(instrument.symbol)
