@@ -10,8 +10,9 @@ the client's is read. Both send from threads of their own.
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from ome.observability import RequestLine
 FLUSH_SECONDS: Final = 2.0
 """How long stopping waits for what is still to be sent."""
 _NS: Final = 1_000_000_000
+_SENDERS: Final = ("sentry_sdk", "opentelemetry", "urllib3")
+"""Loggers of those that send: that sending fails isn't sent."""
 
 
 class ExtraMissing(Exception):
@@ -47,6 +50,8 @@ class Errors(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one, as far as it says what and where; whatever goes wrong with that is nobody else's trouble."""
+        if record.name.startswith(_SENDERS):
+            return
         try:
             fields = dict(record.msg) if isinstance(record.msg, dict) else {"event": record.getMessage()}
             error = fields.pop("exc_info", None) or (record.exc_info and record.exc_info[1])
@@ -62,8 +67,8 @@ class Errors(logging.Handler):
             self.handleError(record)
 
     def end(self) -> None:
-        """Send what is left, for so long at most."""
-        self._sentry.flush(FLUSH_SECONDS)
+        """Send what is left, for FLUSH_SECONDS at most."""
+        _within(FLUSH_SECONDS, self._sentry.flush)
 
 
 class Traces:
@@ -122,6 +127,12 @@ class Traces:
         batch.end(start)
 
     def end(self) -> None:
-        """Send what is left, for so long at most."""
-        self._provider.force_flush(int(FLUSH_SECONDS * 1000))
-        self._provider.shutdown()
+        """Send what is left, for FLUSH_SECONDS at most."""
+        _within(FLUSH_SECONDS, self._provider.shutdown)
+
+
+def _within(seconds: float, work: Callable[[], object]) -> None:
+    """Do it, but wait no longer for it: both SDKs try again and again where nobody listens, whatever they are told."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)

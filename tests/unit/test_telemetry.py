@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sentry_sdk.envelope import Envelope
 from sentry_sdk.transport import Transport
 
+from ome import telemetry
 from ome.observability import Metrics, RequestLine
 from ome.telemetry import Errors, ExtraMissing, Traces
 
@@ -85,6 +87,25 @@ def test_requests_and_batches_become_spans() -> None:
     assert all(span.parent == batch.context for span in (wait, commit, publish))
     assert (wait.start_time, publish.end_time) == (batch.start_time, batch.end_time)
     assert (commit.end_time or 0) - (commit.start_time or 0) == 500_000_000
+
+
+def test_who_does_not_take_spans_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopping waits for a moment at most."""
+    gate, asked = threading.Event(), threading.Event()
+
+    class Stuck(InMemorySpanExporter):
+        def export(self, spans: Any) -> Any:
+            asked.set()
+            gate.wait()
+            return super().export(spans)
+
+    monkeypatch.setattr(telemetry, "FLUSH_SECONDS", 0.01)
+    traces = Traces(Stuck())
+    traces.batch_committed(1, 0.1, 0, 0.1, 0.1)
+    traces.end()
+    assert asked.wait(10)
+    assert not gate.is_set()
+    gate.set()
 
 
 @pytest.mark.parametrize(("make", "extra"), [(lambda: Errors(DSN), "ome[sentry]"), (Traces, "ome[otel]")])
