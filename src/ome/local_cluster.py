@@ -24,6 +24,9 @@ from ome.processes import Child, Children, ome
 MOST_BYTES: Final = 8 * 1024 * 1024
 """The largest NATS message of a server of our own."""
 
+TAKEOVER_LEASE_S: Final = "1.5"
+"""LEASE_SEC where nothing else is said: a standby trades within 3 seconds of the other one's end."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -74,7 +77,8 @@ async def _run(settings: Settings, signals: Signals, *, gateways: int, shards: i
             log.critical("cannot_start", error=MISSING)
             return 2
         nats_url = children[0].environment["NATS_URL"] if children else settings.nats_url
-        common = {name: str(value) for name, value in settings.given().items()} | {"NATS_URL": nats_url, "STANDBY": "false"}
+        given = {name: str(value) for name, value in settings.given().items()}
+        common = {"LEASE_SEC": TAKEOVER_LEASE_S} | given | {"NATS_URL": nats_url, "STANDBY": "false"}
         for shard in range(shards):
             environment = common | {"SHARD": f"{shard}/{shards}"}
             children.append(Child(f"engine {shard}", ome("engine"), environment))

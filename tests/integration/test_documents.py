@@ -21,6 +21,8 @@ NOT_RUN = {
     "make run": "the first call installs for a minute, and the demo goes on until Ctrl+C: both have tests of their own",
     "docker compose": "needs Docker; the compose file has tests of its own",
     "createdb ": "needs PostgreSQL's own tools; the same drill is a test of both databases",
+    "pip install 'ome[cluster]'": "needs PostgreSQL; a cluster has tests of its own",
+    "export DATABASE_URL=postgresql": "likewise",
     "git clone": "the clone is what runs",
     "make ": "minutes",
     ".venv/bin/python -m": "likewise",
