@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -129,7 +130,10 @@ async def test_a_retry_after_an_unknown_outcome_never_executes_twice() -> None:
         rig.repository.gate.set()
         while not rig.seen:
             await asyncio.sleep(0.001)
-        answer = await entry.submit(ORDER)
+        answer = None
+        while answer is None:  # on a busy machine its fate may take longer than an answer may
+            with contextlib.suppress(OutcomeUnknown):
+                answer = await entry.submit(ORDER)
     assert answer.replayed
     assert submitted(rig) == 1
 

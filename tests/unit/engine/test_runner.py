@@ -522,7 +522,7 @@ async def test_a_kill_passes_all_that_wait() -> None:
 async def test_a_large_kill_goes_on_by_itself_a_few_chunks_a_batch() -> None:
     """I2: nobody need wait for it, no batch holds more than a few chunks, and others are served between them."""
     rig = Rig()
-    async with rig.running() as runner:
+    async with rig.running(RunnerLimits(client_wait_s=60)) as runner:  # three thousand orders, however busy the machine
         await asyncio.gather(*(runner.send(buy(1, 100 + number % 7)) for number in range(EXPIRY_CHUNK * 6 + 1)))
         rig.seen.clear()
         before = len(rig.repository.batches)
