@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from ome.config import Settings, SettingsError, load_settings
-from ome.domain.errors import StorageError
+from ome.domain.errors import OmeError, StorageError
 from ome.exits import fail
 
 _SETTINGS_AS_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 _DatabaseUrl = Annotated[str, typer.Option(envvar="DATABASE_URL", help=str(Settings.model_fields["database_url"].description))]
+
+NO_CLUSTER = "This database is no cluster's: no engine has started with --shard on it."
 
 shards_app = typer.Typer(no_args_is_help=True, help="Which shard each symbol is on.")
 
@@ -72,10 +74,46 @@ def list_command(*, database_url: _DatabaseUrl = Settings.model_fields["database
     except StorageError as error:
         fail(str(error), error.exit_code)
     if found is None:
-        fail("This database is no cluster's: no engine has started with --shard on it.", StorageError.exit_code)
+        fail(NO_CLUSTER, StorageError.exit_code)
     typer.echo(f"{found.shards} shards, version {found.version} of the map")
     for symbol in sorted(found.placed):
         typer.echo(f"{symbol}  {found.placed[symbol]}")
+
+
+@shards_app.command("move")
+def move_command(
+    symbol: Annotated[str, typer.Argument(help="A symbol that isn't listed yet.")],
+    shard: Annotated[int, typer.Argument(min=0, help="Where it is to be listed.")],
+    *,
+    database_url: _DatabaseUrl = Settings.model_fields["database_url"].default,
+    nats_url: Annotated[str, typer.Option(envvar="NATS_URL", help="The NATS of the cluster.")] = Settings.model_fields[
+        "nats_url"
+    ].default,
+) -> None:
+    """Put a symbol on a shard before it is listed, while the cluster runs. One that is listed stays where it is.
+
+    Exit status: 0 it is there, 1 an engine or NATS doesn't answer, 2 it is listed, or there is no such shard, 6 the database
+    can't be read or is no cluster's.
+    """
+    from ome.cluster.placing import place  # noqa: PLC0415  likewise
+    from ome.cluster.wire import StillListed  # noqa: PLC0415  likewise
+    from ome.db.shard_map import StoredShardMap  # noqa: PLC0415  likewise
+
+    symbol = symbol.upper()
+    try:
+        found = asyncio.run(StoredShardMap(database_url).read())
+        if found is None:
+            fail(NO_CLUSTER, StorageError.exit_code)
+        if shard >= found.shards:
+            fail(f"There is no shard {shard}: there are {found.shards}, from 0 on.")
+        asyncio.run(place(nats_url, found, symbol, shard))
+    except StorageError as error:
+        fail(str(error), error.exit_code)
+    except StillListed:
+        fail(f"{symbol} is listed: it stays on its shard.")
+    except OmeError as error:
+        fail(str(error) or type(error).__name__, 1)
+    typer.echo(f"{symbol} is on shard {shard}.")
 
 
 def _settings(context: typer.Context, command: str) -> Settings:

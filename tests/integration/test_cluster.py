@@ -12,9 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner, Result
 from websockets.sync.client import ClientConnection, connect
 
 from clusters import Cluster, running_cluster
+from ome.cli import app
 from ome.conformance import play_rule_book, read_rule_book, select
 from ome.domain.clock import MICROSECONDS, now_us, parse_time
 from ome.domain.ids import SHARD_STEP
@@ -176,6 +178,23 @@ def _hear(socket: ClientConnection, count: int) -> list[dict[str, Any]]:
         if message.get("channel") == "orders" and message["type"] == "event":
             heard.append(message["event"])
     return heard
+
+
+def test_a_symbol_can_be_put_on_a_shard_before_it_is_listed(cluster: Cluster, clients: list[httpx.Client]) -> None:
+    """`ome shards move`: orders through any gateway list it there; once it is listed it stays."""
+    symbol = next(f"PUT{number}" for number in range(100) if highest(f"PUT{number}", 2) == 0)
+
+    def move(shard: int) -> Result:
+        told = {"DATABASE_URL": cluster.database_url, "NATS_URL": cluster.nats.url}
+        return CliRunner().invoke(app, ["shards", "move", symbol.lower(), str(shard)], env=told)
+
+    assert move(1).exit_code == 0
+    for client in clients:
+        made = client.post("/orders", json=order("jon", 0, symbol=symbol))
+        assert int(made.json()["order_id"]) // SHARD_STEP == 1
+    assert move(1).exit_code == 0
+    for shard in (0, 7):
+        assert move(shard).exit_code == 2
 
 
 def test_an_engine_that_is_killed_costs_its_own_symbols_alone(cluster: Cluster, clients: list[httpx.Client]) -> None:

@@ -1,0 +1,239 @@
+"""An engine's ear, and a gateway's order entry at the other end: what is carried out, once, in time, where it belongs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+from msgspec import structs
+
+from factories import a_command
+from nats_fake import FakeNats, settle
+from ome.cluster.gateway_entry import GatewayEntry
+from ome.cluster.places import Places
+from ome.cluster.shard_link import ShardLink
+from ome.cluster.shard_server import ShardServer
+from ome.cluster.subjects import Subjects
+from ome.cluster.wire import Failed, Frame, Operate, encode, read_reply, read_state
+from ome.domain.clock import MICROSECONDS, now_us
+from ome.domain.commands import CancelOrder, NewOrder, SetKill
+from ome.domain.enums import ControlKind, Switch
+from ome.domain.errors import NotAccepting, OutcomeUnknown, Overloaded, TooLate
+from ome.domain.events import CommandRefused, ControlChanged, Event
+from ome.domain.ids import make_id
+from ome.domain.ports import Answer, CommandBus, FundsEntry, Operation, TimedOrderEntry, Timely
+from ome.domain.reasons import Reason
+from ome.domain.records import ControlRecord
+from ome.domain.shards import ShardMap
+
+SUBJECTS = Subjects("test")
+PLACED = {"ZERO": 0, "ONE": 1}
+
+
+class Desk:
+    """An engine's order entry that writes down what it is asked; `fails` is raised instead."""
+
+    def __init__(self, shard: int) -> None:
+        self.shard = shard
+        self.asked: list[Any] = []
+        self.deadlines: list[float] = []
+        self.fails: Exception | None = None
+        self.state, self.reason, self.position, self.waiting = "RUNNING", "", 0, 0
+
+    def begin(self, operation: Operation, told: Callable[[Answer | Exception], None], deadline_s: float) -> None:
+        """See TimedOrderEntry."""
+        self.asked.append(operation)
+        self.deadlines.append(deadline_s)
+        told(self.fails or self._answer())
+
+    async def batch(self, operations: Sequence[Operation], **options: Any) -> list[Any]:
+        """See TimedOrderEntry."""
+        options["queued"]()
+        self.asked += operations
+        return [self.fails or self._answer() for _ in operations]
+
+    async def send(self, command: SetKill, **_: Any) -> Sequence[Event]:
+        """See CommandBus."""
+        self.asked.append(command)
+        if self.fails is not None:
+            raise self.fails
+        return [ControlChanged(ControlRecord(ControlKind.KILL, command.user_id, command.symbol, Switch.ON, 1), 3)]
+
+    def _answer(self) -> Answer:
+        self.position += 1
+        return Answer(make_id(self.shard, self.position), [CommandRefused(None, Reason.ORDER_NOT_OPEN)])
+
+
+class Store:
+    """The map in the database."""
+
+    def __init__(self) -> None:
+        self.placed = dict(PLACED)
+
+    async def read(self) -> ShardMap:
+        """See MapStore."""
+        return ShardMap("test", 1, 2, dict(self.placed))
+
+    async def put(self, symbol: str, shard: int) -> None:
+        """See MapStore."""
+        self.placed[symbol] = shard
+
+
+class Rig:
+    """Two engines and a gateway over one NATS."""
+
+    def __init__(self) -> None:
+        self.nats, self.store = FakeNats(), Store()
+        self.desks = [Desk(shard) for shard in (0, 1)]
+        self.servers = [self._server(desk) for desk in self.desks]
+        self.links = [ShardLink(shard, "gw", self.nats.connection(), SUBJECTS, 5.0) for shard in (0, 1)]
+        self.places = Places(ShardMap("test", 1, 2, dict(PLACED)), self.store)
+        self.entry = GatewayEntry(self.links, self.places)
+
+    def _server(self, desk: Desk) -> ShardServer:
+        return ShardServer(
+            shard=desk.shard,
+            nats=self.nats.connection(),
+            subjects=SUBJECTS,
+            entry=cast("TimedOrderEntry", desk),
+            funds=cast("FundsEntry", desk),
+            bus=cast("CommandBus", desk),
+            lineage=lambda: (1, "abc"),
+            durability=lambda: "full",
+            places=Places(ShardMap("test", 1, 2, dict(PLACED)), self.store),
+            is_listed=lambda _: True,
+        )
+
+    async def start(self) -> None:
+        """All of them hear each other."""
+        for link in self.links:
+            await link.open()
+        await self.nats.hear(SUBJECTS.states, lambda _, data: self._heard(data))
+        for server in self.servers:
+            await server.start()
+        await settle()
+
+    async def stop(self) -> None:
+        """No task is left."""
+        for server in self.servers:
+            await server.stop()
+        for link in self.links:
+            link.close()
+        await settle()
+
+    def _heard(self, data: bytes) -> None:
+        state = read_state(data)
+        self.links[state.shard].heard(state)
+
+
+@pytest.fixture
+async def rig() -> Any:
+    """A cluster in memory, that runs."""
+    rig = Rig()
+    await rig.start()
+    yield rig
+    await rig.stop()
+
+
+def order(symbol: str) -> NewOrder:
+    """An order in a symbol."""
+    return structs.replace(a_command(), symbol=symbol)
+
+
+def frame(number: int, deadline: int | None = None) -> bytes:
+    """A frame of a gateway with one order for shard 0."""
+    return encode(Frame("gw-0", number, deadline or now_us() + MICROSECONDS, [Operate(number, order("ZERO"))]))
+
+
+async def test_operations_go_to_their_symbols_shard(rig: Rig) -> None:
+    """By symbol, by the shard in an order's id, and, where no shard can have given the id, to whoever says that there is none."""
+    for symbol, shard in PLACED.items():
+        assert (await rig.entry.submit(order(symbol))).order_id // make_id(1, 0) == shard
+    await rig.entry.cancel(make_id(1, 7))
+    await rig.entry.cancel(make_id(9, 7))
+    assert [type(each) for each in rig.desks[1].asked] == [NewOrder, CancelOrder]
+    assert [type(each) for each in rig.desks[0].asked] == [NewOrder, CancelOrder]
+
+
+async def test_a_batch_keeps_its_order_and_says_when_it_has_joined_the_queues(rig: Rig) -> None:
+    """Answers are in the places of their operations; it is said once, after the last shard has said so."""
+    queued: list[int] = []
+    operations = [order(symbol) for symbol in ("ONE", "ZERO", "ONE")]
+    answers = await rig.entry.batch(operations, queued=lambda: queued.append(len(rig.desks[0].asked) + len(rig.desks[1].asked)))
+    assert [answer.order_id // make_id(1, 0) for answer in answers if isinstance(answer, Answer)] == [1, 0, 1]
+    assert queued == [3]
+
+
+async def test_a_frame_that_comes_twice_is_carried_out_once(rig: Rig) -> None:
+    """Whatever repeats it on the way."""
+    for data in (frame(1), frame(1), frame(2), frame(1)):
+        rig.nats.send(SUBJECTS.commands(0, 1), data)
+    await settle()
+    assert len(rig.desks[0].asked) == 2
+
+
+async def test_a_frame_that_comes_after_its_deadline_is_not_carried_out(rig: Rig) -> None:
+    """And one that is in time has the engine look at the clock again when its turn has come."""
+    rig.nats.send(SUBJECTS.commands(0, 1), frame(1, now_us() - 1))
+    await settle()
+    assert rig.desks[0].asked == []
+    assert read_reply(rig.nats.of(SUBJECTS.reply("gw-0", 0))[-1]).results == [(1, Failed("NotAccepting", "late"))]
+    now = asyncio.get_running_loop().time()
+    rig.nats.send(SUBJECTS.commands(0, 1), frame(2))
+    await settle()
+    assert now < rig.desks[0].deadlines[0] < now + 2
+
+
+async def test_too_late_is_what_a_client_asked_for_and_nothing_else(rig: Rig) -> None:
+    """An order with valid_for_ms gets TooLate once that has passed; one without was given up by its gateway."""
+    rig.desks[0].fails = TooLate()
+    told: list[Answer | Exception] = []
+    rig.entry.begin(Timely(order("ZERO"), 0), told.append)
+    rig.entry.begin(order("ZERO"), told.append)
+    await settle()
+    assert [type(each) for each in told] == [TooLate, NotAccepting]
+
+
+@pytest.mark.parametrize("error", [Overloaded(), NotAccepting("draining"), OutcomeUnknown("x")])
+async def test_what_the_engine_says_is_what_the_gateway_says(rig: Rig, error: Exception) -> None:
+    """Whether something was executed isn't changed on the way."""
+    rig.desks[1].fails = error
+    with pytest.raises(type(error)):
+        await rig.entry.submit(order("ONE"))
+
+
+async def test_an_engine_that_is_gone_costs_its_own_operations_alone(rig: Rig) -> None:
+    """They were certainly not executed; the rest of a batch is."""
+    await rig.servers[1].stop()
+    answers = await rig.entry.batch([order("ONE"), order("ZERO")])
+    assert [type(answer) for answer in answers] == [NotAccepting, Answer]
+
+
+async def test_a_symbol_that_has_changed_shards_is_found_again(rig: Rig) -> None:
+    """The gateway that didn't know is told so, reads the map and asks once more."""
+    rig.store.placed["ONE"] = 0
+    for server in rig.servers:
+        await server._places.read()
+    told: list[Answer | Exception] = []
+    rig.entry.begin(order("ONE"), told.append)
+    assert (await rig.entry.submit(order("ONE"))).order_id // make_id(1, 0) == 0
+    await settle()
+    assert [type(each) for each in told] == [Answer]
+    assert rig.places.shard_of("ONE") == 0
+    assert rig.desks[1].asked == []
+
+
+async def test_a_kill_of_a_user_is_every_shards(rig: Rig) -> None:
+    """What each found open is added up; where one can't say, nobody can."""
+    kill = SetKill("ann", "", is_active=True)
+    assert (await rig.entry.control(kill)).open_orders == 6
+    assert [desk.asked for desk in rig.desks] == [[kill], [kill]]
+    assert (await rig.entry.control(SetKill("", "ONE", is_active=True))).open_orders == 3
+    rig.desks[1].fails = NotAccepting("draining")
+    with pytest.raises(OutcomeUnknown):
+        await rig.entry.control(kill)
+    rig.desks[0].fails = NotAccepting("draining")
+    with pytest.raises(NotAccepting):
+        await rig.entry.control(kill)
