@@ -78,12 +78,12 @@ async def _run(settings: Settings, signals: Signals, *, gateways: int, shards: i
             return 2
         nats_url = children[0].environment["NATS_URL"] if children else settings.nats_url
         given = {name: str(value) for name, value in settings.given().items()}
-        common = {"LEASE_SEC": TAKEOVER_LEASE_S} | given | {"NATS_URL": nats_url, "STANDBY": "false"}
+        common = {"LEASE_SEC": TAKEOVER_LEASE_S} | given | {"NATS_URL": nats_url, "STANDBY": str(standbys).lower()}
         for shard in range(shards):
             environment = common | {"SHARD": f"{shard}/{shards}"}
             children.append(Child(f"engine {shard}", ome("engine"), environment))
             if standbys:
-                children.append(Child(f"engine {shard} standby", ome("engine"), environment | {"STANDBY": "true"}))
+                children.append(Child(f"engine {shard} standby", ome("engine"), environment))
         port = {"PORT": str(reserved.getsockname()[1]), "SHARE_PORT": "true", "WORKERS": "1"}
         children += [Child(f"gateway {number}", ome("gateway"), common | port) for number in range(gateways)]
         log.info("cluster", url=f"http://{settings.host}:{port['PORT']}", gateways=gateways, shards=shards)
