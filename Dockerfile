@@ -1,6 +1,7 @@
 # The service in a container: `docker build -t ome .`, then
 #   docker run -e API_KEY=... -p 127.0.0.1:5000:5000 -v ome-data:/data ome
-# It listens on every address of the container, so it does not start without an API_KEY.
+# It listens on every address of the container, so it does not start without an API_KEY. The same image is a cluster's gateway
+# (`ome gateway`) and engine (`ome engine`, which has no port: --no-healthcheck).
 
 FROM python:3.13-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1

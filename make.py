@@ -111,7 +111,7 @@ def each(*targets: Callable[[], int]) -> Callable[[], int]:
 
 def lock() -> int:
     """Write both lock files and the SBOM anew (needs uv); no index and no host is named in them."""
-    subprocess.run([*LOCK, "--group", "build", "-o", RUNTIME.name], check=True, cwd=HERE)
+    subprocess.run([*LOCK, "--group", "build", "--group", "image", "-o", RUNTIME.name], check=True, cwd=HERE)
     subprocess.run([*LOCK, "--group", "dev", "-c", RUNTIME.name, "-o", DEVELOPMENT.name], check=True, cwd=HERE)
     return sbom()
 

@@ -4,7 +4,7 @@ import http.server
 import json
 import os
 import re
-import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,17 +15,13 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
+
+from containers import compose, container, image_settings, instructions
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = (ROOT / "compose.yaml").read_text()
-
-
-def instructions(name: str) -> list[str]:
-    """The arguments of every instruction of that name in the Dockerfile, continued lines joined."""
-    joined = DOCKERFILE.replace("\\\n", " ")
-    return [line.split(maxsplit=1)[1].strip() for line in joined.splitlines() if line.startswith(f"{name} ")]
 
 
 def run(*command: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -117,9 +113,7 @@ def test_image_command_exists() -> None:
 
 def test_image_settings_need_a_key() -> None:
     """With the image's settings the service does not start without an API_KEY, and says so."""
-    settings = dict(pair.split("=", 1) for line in instructions("ENV")[1:] for pair in shlex.split(line))
-    settings = {name: settings[name] for name in ("HOST", "PORT", "DATABASE_URL")}
-    result = run(str(BIN / "ome"), "serve", environment=settings | {"API_KEY": ""})
+    result = run(str(BIN / "ome"), "serve", environment=image_settings() | {"API_KEY": ""})
     assert result.returncode != 0
     assert "API_KEY" in result.stdout
 
@@ -157,3 +151,72 @@ def test_compose_database_is_the_one_that_the_readme_names() -> None:
     user, password, database = (match[1] for match in found.values() if match)
     assert f"DATABASE_URL=postgresql://{user}:{password}@127.0.0.1:5432/{database}" in (ROOT / "README.md").read_text()
     assert "127.0.0.1:${POSTGRES_PORT:-5432}:5432" in COMPOSE
+
+
+def test_compose_pins_its_images() -> None:
+    """Whatever isn't built here has a tag with a version."""
+    fetched = [service["image"] for service in compose()["services"].values() if "build" not in service]
+    assert fetched
+    assert all(re.fullmatch(r"[a-z/-]+:v?\d[\w.-]*", image) for image in fetched)
+
+
+def test_compose_publishes_to_loopback_alone() -> None:
+    """Every published port is one of 127.0.0.1."""
+    ports = [port for service in compose()["services"].values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_compose_gives_no_rights_that_are_not_needed() -> None:
+    """None gains rights, each has time to stop; all but the plain database have a read-only root and no capability."""
+    for name, service in compose()["services"].items():
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert "stop_grace_period" in service, name
+        assert name == "db" or (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
+
+
+def test_compose_mounts_files_that_there_are() -> None:
+    """Every file and folder of the project that a container sees exists."""
+    for name in compose()["services"]:
+        assert all(source.exists() for source in container(name).files.values()), name
+
+
+def test_compose_keeps_nats_and_the_databases_of_the_cluster_inside() -> None:
+    """They and the engines are on a network without a way out, where the proxy and what is published are not."""
+    assert compose()["networks"]["inner"]["internal"]
+    inside = {name for name, service in compose()["services"].items() if list(service.get("networks", [])) == ["inner"]}
+    engines = {name for name in compose()["services"] if name.startswith("engine-")}
+    assert inside == {"nats", "primary", "replica"} | engines
+    assert len(engines) == 4
+
+
+def test_only_the_proxy_is_believed_about_addresses() -> None:
+    """TRUSTED_PROXIES of the gateways is the proxy's address, of its network."""
+    proxy = compose()["services"]["proxy"]["networks"]["edge"]["ipv4_address"]
+    assert {container(f"gateway-{n}").environment["TRUSTED_PROXIES"] for n in (1, 2)} == {f"{proxy}/32"}
+
+
+def test_prometheus_asks_the_gateways() -> None:
+    """Its targets are the gateways and their port, its job the one that the alerts name, its rules a file that it sees."""
+    settings = YAML(typ="safe").load((ROOT / "deploy/prometheus.yaml").read_text())
+    (job,) = settings["scrape_configs"]
+    assert job["static_configs"] == [{"targets": [f"gateway-{n}:{image_settings()['PORT']}" for n in (1, 2)]}]
+    assert f'up{{job="{job["job_name"]}"}}' in (ROOT / "deploy/prometheus-alerts.yaml").read_text()
+    assert {f"/etc/ome/{name}" for name in settings["rule_files"]} <= set(container("prometheus").files)
+
+
+def test_grafana_finds_its_dashboard() -> None:
+    """The folder that is provisioned is the one where the dashboard is mounted, the data source is the Prometheus beside it."""
+    (provider,) = YAML(typ="safe").load((ROOT / "deploy/grafana/dashboards/ome.yaml").read_text())["providers"]
+    (source,) = YAML(typ="safe").load((ROOT / "deploy/grafana/datasources/prometheus.yaml").read_text())["datasources"]
+    found = container("grafana")
+    assert found.files[f"{provider['options']['path']}/ome.json"] == ROOT / "deploy/grafana-dashboard.json"
+    assert found.environment["GF_PATHS_PROVISIONING"] in found.files
+    assert source["url"] == "http://prometheus:9090"
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, which comes with Prometheus")
+def test_prometheus_takes_its_configuration() -> None:
+    """Its own tool reads the configuration and the alerts."""
+    result = run("promtool", "check", "config", "deploy/prometheus.yaml")
+    assert result.returncode == 0, result.stdout + result.stderr
