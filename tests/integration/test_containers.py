@@ -1,4 +1,4 @@
-"""The containers of compose.yaml and the Dockerfile, as processes: their commands and environments; names become loopback ports."""
+"""The containers of compose.yaml and the Dockerfile, as processes: their commands, environments, files; names become ports."""
 
 from __future__ import annotations
 
@@ -215,12 +215,22 @@ def test_the_replica_follows_the_primary(primary: PostgresServer) -> None:
     try:
         asyncio.run(execute(primary.dsn, "INSERT INTO told VALUES (7)"))
         asyncio.run(asyncio.wait_for(_until_told(f"postgresql://postgres@127.0.0.1:{port}/postgres", replica), START_SECONDS))
+        assert asyncio.run(_followers(primary.dsn)) == ["replica"]
     finally:
         replica.terminate()
         replica.wait(START_SECONDS)
     identity = (copy / "PG_VERSION").stat().st_ino
     assert script(second, "true", **elsewhere).wait(START_SECONDS) == 0
     assert (copy / "PG_VERSION").stat().st_ino == identity
+
+
+async def _followers(dsn: str) -> list[str]:
+    """Who streams from a primary, as `synchronous_standby_names` names them."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return [row["application_name"] for row in await connection.fetch("SELECT application_name FROM pg_stat_replication")]
+    finally:
+        await connection.close()
 
 
 async def _until_told(dsn: str, process: subprocess.Popen[bytes]) -> None:
