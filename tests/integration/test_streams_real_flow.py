@@ -62,6 +62,8 @@ class PlainSocket:
         self.book = Book()
         self.tape: Tape = []
         self.connections = 0
+        self.begins = 0
+        """The sequence behind which the present connection hears every trade."""
         self._server = server
 
     async def run(self, last: asyncio.Future[int]) -> None:
@@ -73,6 +75,7 @@ class PlainSocket:
     async def _connection(self, until: int | None) -> None:
         """One connection: trades first, then what was missed of them, then the book from a new snapshot."""
         self.connections += 1
+        self.begins = 0
         async with connect(f"ws://127.0.0.1:{self._server.port}/ws", compression=None, max_queue=None) as socket:
             for channel in ("trades", "depth"):
                 await socket.send(json.dumps({"op": "subscribe", "channel": channel, "symbol": SYMBOL}))
@@ -91,13 +94,15 @@ class PlainSocket:
             self.book.take(message)
         elif message.get("channel") == "trades" and message["type"] == "update":
             heard.append(of_trade(message["trade"]))
+        elif message.get("type") == "subscribed" and message["subscription"]["channel"] == "trades":
+            self.begins = message["sequence"]
 
     async def _add(self, heard: Tape) -> None:
-        """What was heard, behind what was missed before it."""
+        """What was heard, behind what was missed before the connection began to hear."""
         last = self.tape[-1][0] if self.tape else 0
-        if heard and heard[0][0] > last:
+        if self.begins > last:
             async with httpx.AsyncClient(base_url=self._server.url, timeout=60) as client:
-                self.tape += [trade for trade in await everything_traded(client, last) if trade[0] < heard[0][0]]
+                self.tape += [trade for trade in await everything_traded(client, last) if trade[0] <= self.begins]
         self.tape += [trade for trade in heard if not self.tape or trade[0] > self.tape[-1][0]]
 
 
