@@ -182,7 +182,9 @@ ABOUT = {
 """What each target is for."""
 
 
-TEST = ["-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
+WORKERS = min(4, (os.cpu_count() or 1) + 1)
+"""One more than there are cores: a third of the time a test waits, for a disk, a process or a browser."""
+TEST = ["-m", "pytest", "--numprocesses", str(WORKERS), "--dist", "worksteal"]
 
 TARGETS: dict[str, Callable[[], int]] = {
     "help": usage,

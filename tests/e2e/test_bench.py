@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from loadtests.bench import NO_WRK
+from loadtests.many import TITLES
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.timeout(330)  # a dozen servers, one after the other
 @pytest.mark.skipif(shutil.which("wrk") is None, reason=NO_WRK)
 def test_bench_measures_both_sides_and_finds_every_order_again() -> None:
     """A short run has a figure for each row, no refused request, and each acknowledged order in the database."""
@@ -28,8 +30,10 @@ def test_bench_measures_both_sides_and_finds_every_order_again() -> None:
         "--json",
         "--open-orders",
         "100",
+        "--resting",
+        "2000",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=90)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
     for row in (report["baseline"], report["service"], report["checked"]):
@@ -41,3 +45,6 @@ def test_bench_measures_both_sides_and_finds_every_order_again() -> None:
     assert report["checked_in_database"] >= report["checked"]["requests"]
     assert report["trades_in_database"] > 0
     assert report["recovery"]["open_orders"] == 100
+    assert {row["kind"] for row in report["in_many"]} == set(TITLES)
+    assert all(min(row["ratios"]) > 0 for row in report["in_many"])
+    assert report["half_load"]["bad"] == 0
