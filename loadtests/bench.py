@@ -319,7 +319,8 @@ def main() -> int:
             say(f"engine: among 1,000 and {options.resting:,} resting orders")
             report = msgspec.structs.replace(report, sizes=engine_size.measure(options.resting))
         say("engine and others")
-        report = msgspec.structs.replace(report, peers=peers.measure(options.flow, min(peers.ROWS, options.commands), peers.ROUNDS))
+        rows = min(peers.ROWS, options.commands)
+        report = msgspec.structs.replace(report, peers=peers.measure(options.flow, rows, peers.ROUNDS))
         report = measure_http(report, options)
         report = msgspec.structs.replace(report, in_many=many.measure(options.rounds, options.seconds))
         if report.service is not None:
