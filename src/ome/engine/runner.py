@@ -53,13 +53,14 @@ from ome.domain.events import Event
 from ome.domain.ports import CommandListener, EngineMetrics, EventListener, Receiver, Recovered, Repository, UserRisk
 from ome.domain.records import EngineSettings, PositionRecord
 from ome.engine.engine import Engine
-from ome.engine.inbox import Inbox
 from ome.engine.pending_batch import PendingBatch, Preview, Seen, Waiting
 from ome.engine.preview import preview
 
 CLOCK_STEP_US: Final = MICROSECONDS
 """A clock that has gone back by more than this is logged; the engine's time stands still until it has caught up (N2)."""
 
+_SPARE_SLOTS: Final = 64
+"""Room in the queue beside commands, for ended commits and the stop: those must always fit."""
 _CANCELS: Final = frozenset({CancelOrder, CancelOrders, SetKill, CancelAllAfter, Administered})
 """What takes out alone, or is an operator's."""
 _FIRST: Final = frozenset({SetKill, Administered})
@@ -68,7 +69,7 @@ SWEEPS_IN_A_BATCH: Final = 4
 """Chunks of a kill in one transaction: with 500 orders each it takes a tenth of a second."""
 ADOPTED_AT_ONCE: Final = 1_000
 """Positions from before any were kept, in one command; more where that would be more commands than there is room for."""
-_ADOPTIONS: Final = 32
+_ADOPTIONS: Final = _SPARE_SLOTS // 2
 _STAGES: Final = ("read", "restore")
 """Of a recovery: read the rows; build the books and check them."""
 FIRST_PAUSE_S: Final = 0.1
@@ -135,7 +136,7 @@ class EngineRunner:
         self._listeners: list[EventListener] = []
         self._command_listeners: list[CommandListener] = []
         self._front: deque[Waiting] = deque()
-        self._queue: Inbox[_Note] = Inbox()
+        self._queue: asyncio.Queue[_Note] = asyncio.Queue(maxsize=limits.queue + _SPARE_SLOTS)
         self._engine = Engine()
         self._to_adopt: Sequence[PositionRecord] = ()
         self._pending = PendingBatch()
