@@ -112,6 +112,37 @@ async def test_a_flush_that_fails_beside_the_batches_ends_the_engine(tmp_path: P
     await storage.close()
 
 
+async def test_after_a_flush_that_failed_the_wal_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SQLite has copied it counts as done, flushed or not; when the flush fails the WAL alone has it. So nothing is written
+    or copied any more, and closing doesn't delete it: the next start copies all of it.
+    """
+    path = tmp_path / "orders.db"
+    told: list[StorageError] = []
+    storage = open_storage(f"sqlite:///{path}", failed=told.append)
+    await storage.repository.start()
+    session = storage.repository._session
+    assert isinstance(session, SqliteSession)
+
+    def fails(*_: object) -> None:
+        with session._work.flushing():
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+            raise error
+
+    monkeypatch.setattr(session._copier, "copy", fails)
+    await storage.repository.commit(resting_batch(1, 5))
+    while not told:
+        await asyncio.sleep(0.01)
+    with pytest.raises(DiskFailed):
+        await storage.repository.commit(resting_batch(6, 5))
+    await storage.close()
+    assert path.with_name("orders.db-wal").stat().st_size > 0
+    again = open_storage(f"sqlite:///{path}")
+    await again.repository.start()
+    assert (await again.repository.load()).state.position == 5
+    await again.close()
+
+
 async def test_a_flush_that_fails_at_the_start_is_told_before_the_fence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HOLE1b: the WAL must be in the file before anything is written; exit status 74 with advice, and no epoch is taken."""
     url = f"sqlite:///{tmp_path}/orders.db"

@@ -28,7 +28,8 @@ from faults.wire import Connection, NoAnswer, NotSent
 from servers import sqlite_url
 
 DISK_FAILED = 74
-DISK_MIB = 24
+DISK_MIB = 128
+"""Room for what minutes of orders leave in the database, beside the ballast that is taken away again."""
 RESERVE = {"DISK_RESERVE_MB": "4", "DISK_LOW_MB": "2"}
 STRUCK_WITHIN_S = 10.0
 EFFECT_S = 1.0

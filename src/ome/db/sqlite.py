@@ -11,6 +11,7 @@ middle put that off.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import os
 import sqlite3
@@ -220,10 +221,11 @@ class _Copier:
         self._connection: sqlite3.Connection | None = None
 
     def copy(self) -> None:
-        if self._connection is None:
-            self._connection = self._work.connection()
-            self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        with self._work.flushing():
+            if self._connection is None:
+                self._connection = self._work.connection()
+                self._connection.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -239,46 +241,69 @@ class _Work:
         self._shard = shard
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
+        self._flush_failed: sqlite3.Error | None = None
         self._compare_and_set = statements.compare_and_set(SQLITE)
         self._writes = statements.sqlite_writes()
 
+    @contextmanager
+    def flushing(self) -> Iterator[None]:
+        """Whatever writes or copies. After a flush that failed nothing does any more, in this process: the pages that it lost may
+        be of an earlier copy that SQLite counts as done, and only who reads the WAL anew, a start, copies them again.
+        """
+        if self._flush_failed is not None:
+            raise self._flush_failed
+        try:
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) in _FLUSH_FAILED:
+                self._flush_failed = error
+            raise
+
     def open(self) -> None:
+        self._flush_failed = None
         self._lock = _lock(self._path)
         _create(self._path)
         self._connection = self._connect()
 
     def migrate(self) -> None:
-        self._checkpoint()  # before anything is written: HOLE1b
+        with self.flushing():
+            self._checkpoint()  # before anything is written: HOLE1b
         if not is_newest(self._revisions()):
             self._migrate()
 
     def fence(self) -> Head:
         self.migrate()
         connection = self._connected()
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(statements.fence(SQLITE), statements.first_engine_row(self._shard))
-        head = self._head(connection)
-        connection.execute("COMMIT")
+        with self.flushing():
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(statements.fence(SQLITE), statements.first_engine_row(self._shard))
+            head = self._head(connection)
+            connection.execute("COMMIT")
         return head
 
     def apply(self, change: Change) -> bool:
-        connection = self._connected()
-        connection.execute("BEGIN IMMEDIATE")
-        return self._write(connection, change)
+        with self.flushing():
+            connection = self._connected()
+            connection.execute("BEGIN IMMEDIATE")
+            return self._write(connection, change)
 
     def resolve(self, change: Change) -> bool:
-        self._disconnect()
-        self._connection = connection = self._connect()
-        connection.execute("BEGIN IMMEDIATE")
-        if self._head(connection) != change.after:
-            return self._write(connection, change)
-        connection.execute("ROLLBACK")
-        # a checkpoint starts with a flush of the WAL: what can be read in it is on the disk for certain before anybody is told
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        return True
+        with self.flushing():
+            self._disconnect()
+            self._connection = connection = self._connect()
+            connection.execute("BEGIN IMMEDIATE")
+            if self._head(connection) != change.after:
+                return self._write(connection, change)
+            connection.execute("ROLLBACK")
+            # a checkpoint starts with a flush of the WAL: what can be read in it is on the disk before anybody is told
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            return True
 
     def write_beside(self, guard: Write | None, writes: Sequence[Write]) -> bool:
-        connection = self._connected()
+        with self.flushing():
+            return self._write_beside(self._connected(), guard, writes)
+
+    def _write_beside(self, connection: sqlite3.Connection, guard: Write | None, writes: Sequence[Write]) -> bool:
         connection.execute("BEGIN IMMEDIATE")
         try:
             if guard is not None and connection.execute(guard[0], guard[1][0]).rowcount == 0:
@@ -318,7 +343,7 @@ class _Work:
 
     def close(self) -> None:
         if self._connection is not None:
-            with suppress(sqlite3.Error):  # whatever is left in the WAL is durable there
+            with suppress(sqlite3.Error), self.flushing():  # whatever is left in the WAL is durable there
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._disconnect()
         if self._lock is not None:
@@ -329,7 +354,8 @@ class _Work:
         """Copy what is left of the WAL, a little, so that the next commit begins it anew; whether nothing is left."""
         if self._connection is None:
             return False
-        _, frames, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        with self.flushing():
+            _, frames, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return bool(frames == copied)
 
     def wal_bytes(self) -> int:
@@ -388,8 +414,12 @@ class _Work:
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        if self._flush_failed is None:
             connection.close()
+        else:  # SQLite copies and deletes the WAL when the last connection closes: this one is open until the process ends
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
     def _checkpoint(self) -> None:
         busy, _, _ = self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
