@@ -11,7 +11,7 @@ import pytest
 
 from factories import resting_batch
 from ome.db import open_storage
-from ome.db.sqlite import SqliteSession
+from ome.db.sqlite import SqliteSession, _flush_again
 from ome.domain.errors import DiskFailed, StorageError
 
 
@@ -141,6 +141,25 @@ async def test_after_a_flush_that_failed_the_wal_stays(tmp_path: Path, monkeypat
     await again.repository.start()
     assert (await again.repository.load()).state.position == 5
     await again.close()
+
+
+async def test_a_start_flushes_the_wal_before_it_copies_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HOLE1b: what the system shows of the WAL may not be on the disk, so it is written again; if it can't be, status 74."""
+    path = tmp_path / "orders.db"
+    wal = path.with_name("orders.db-wal")
+    wal.write_bytes(b"not a log, and as it was afterwards" * 50_000)
+    before = wal.read_bytes()
+    flushed: list[int] = []
+    monkeypatch.setattr("ome.db.sqlite.os.fsync", flushed.append)
+    _flush_again(wal)
+    assert (len(flushed), wal.read_bytes()) == (1, before)
+
+    def fails(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("ome.db.sqlite.os.fsync", fails)
+    with pytest.raises(DiskFailed, match="could not flush"):
+        await open_storage(f"sqlite:///{path}").repository.start()
 
 
 async def test_a_flush_that_fails_at_the_start_is_told_before_the_fence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
