@@ -76,7 +76,7 @@ class Settings(BaseSettings):
         default=1000, ge=0, description="connections at the same time from one address, loopback excepted; 0: no limit"
     )
     max_requests: int = Field(
-        default=1024,
+        default=2048,
         ge=16,
         description="requests that are worked on at the same time; beyond it 503, but for a tenth more of cancels (`DELETE`),"
         " kill switches, dead-man timers and `/health`",

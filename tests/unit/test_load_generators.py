@@ -89,7 +89,8 @@ def tally(good: int, offered: int, **more: int) -> Tally:
 )
 def test_an_overload_that_is_not_borne_is_called_so(orders: Tally, cancels: Tally, memory: float, complaint: str) -> None:
     """Each thing that is asked of the service."""
-    found = overload.complaints([overload.Round(1000.0, 64, 2000.0, 1.0, orders, cancels, 400.0, 1.0, (100.0, memory), 0)])
+    before, after = overload.Peak(1100.0, 64, 380.0), overload.Peak(900.0, 128, 420.0)
+    found = overload.complaints([overload.Round(before, after, 2000.0, 1.0, orders, cancels, 1.0, (100.0, memory), 0)])
     assert len(found) == bool(complaint)
     assert complaint in "".join(found)
 

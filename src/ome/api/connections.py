@@ -47,7 +47,7 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
 
     connections: int = 10_000
     connections_per_address: int = 1000
-    requests: int = 1024
+    requests: int = 2048
     """Requests that may be worked on at the same time; cancels and what else is spared may be a tenth more."""
     pipelined: int = 16
     """Requests that may wait behind one on the same connection; what comes after is left unread until there is room."""
