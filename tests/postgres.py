@@ -10,6 +10,7 @@ copying 300 files, is a fifth of the work there. Each test gets a fresh database
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -39,9 +40,11 @@ ROOM_BYTES = 2 * 1024**3
 
 
 class PostgresServer:
-    """A server of our own, as an ordinary child process (of `nobody` where we are root: it refuses root)."""
+    """A server of our own, as an ordinary child process (of `nobody` where we are root: it refuses root). One that is made as a
+    copy of another follows that one, once it is started.
+    """
 
-    def __init__(self, binaries: Path, *settings: str, in_memory: bool = False) -> None:
+    def __init__(self, binaries: Path, *settings: str, in_memory: bool = False, copy_of: PostgresServer | None = None) -> None:
         self.settings = settings or FAST
         self._home = Path(tempfile.mkdtemp(prefix="ome-pg-"))
         self._place = self._home
@@ -57,7 +60,17 @@ class PostgresServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
+        if copy_of is not None:
+            source = f"host=127.0.0.1 port={copy_of.port} user=postgres"
+            options = ("--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf")
+            self._command("pg_basebackup", f"--dbname={source}", "--pgdata", self._run / "data", *options)
+            return
         self._command("initdb", "-D", self._run / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+
+    @property
+    def binaries(self) -> Path:
+        """The folder of its programs."""
+        return self._binaries
 
     @property
     def dsn(self) -> str:
@@ -89,6 +102,16 @@ class PostgresServer:
             self._process.send_signal(how)
             self._process.wait(READY_WITHIN_S)
             self._process = None
+
+    def signal(self, what: signal.Signals) -> None:
+        """Send a signal to it and all its backends: SIGSTOP freezes it, SIGCONT lets it go on."""
+        assert self._process is not None
+        parent = self._process.pid
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                    os.kill(int(stat.parent.name), what)
+        self._process.send_signal(what)
 
     def remove(self) -> None:
         """Stop it and delete all that it had."""
@@ -149,6 +172,17 @@ def server_or_skip(*settings: str) -> PostgresServer:
     if binaries is None:
         pytest.skip(NOT_FOUND)
     server = PostgresServer(binaries, *settings, in_memory=not settings)
+    try:
+        server.start()
+    except BaseException:
+        server.remove()
+        raise
+    return server
+
+
+def replica_of(primary: PostgresServer) -> PostgresServer:
+    """A running server that follows another one."""
+    server = PostgresServer(primary.binaries, in_memory=True, copy_of=primary)
     try:
         server.start()
     except BaseException:

@@ -40,8 +40,9 @@ from ome.api.protocol import Connection
 from ome.api.services import Ports
 from ome.api.settings import ApiSettings, RateSettings, StreamSettings
 from ome.api.websocket import WebSocketConnection
-from ome.config import Settings, load_settings, not_built
+from ome.config import Settings, load_settings
 from ome.db import open_storage
+from ome.db.replica_reads import ReadReplica
 from ome.db.shard_map import StoredShardMap
 from ome.db.url import parse_url
 from ome.demo.child import ChildDemo
@@ -145,6 +146,7 @@ class Service:
             measured=self._metrics.disk_measured,
             failed=self._fail,
         )
+        self._replica = read_replica(settings, self._metrics)
         self._runner = EngineRunner(
             self._storage.repository,
             settings=engine_settings(settings),
@@ -161,9 +163,9 @@ class Service:
             ports=Ports(
                 entry=OrderEntryDesk(self._runner, self._storage.reads, wait_s=settings.client_wait_sec),
                 funds=FundsDesk(self._runner, self._storage.reads),
-                reads=self._storage.reads,
+                reads=self._replica.reads(self._storage.reads, shard=0),
                 market=self._market,
-                past=StoredPast(self._storage.archive),
+                past=self._replica.past(StoredPast(self._storage.archive), lambda archives: StoredPast(archives[0])),
                 feed=self._feed,
                 bus=self._runner,
                 demo=self.demo,
@@ -183,6 +185,7 @@ class Service:
     async def start(self) -> None:
         """Recover and begin to take commands. Raises a StorageError that says what stands against it."""
         await self._runner.recover(self._load_views)
+        await self._replica.start()
         await self._runner.run([self._feed, self._metrics], [self.app.streams.orders])
         self._archivist.start()
 
@@ -213,6 +216,7 @@ class Service:
         """Finish what was taken and give back the database; whether all of it is durable."""
         await self._archivist.stop()
         drained = await self._runner.stop()
+        await self._replica.close()
         await self._storage.close()
         self.app.flush()
         return drained
@@ -261,6 +265,12 @@ class Service:
         self.halted.set()
 
 
+def read_replica(settings: Settings, metrics: Metrics, shards: int = 1) -> ReadReplica:
+    """What DATABASE_READ_URL names. Raises StorageUnusable for what can't be used."""
+    url, read_url = settings.database_url, settings.database_read_url
+    return ReadReplica(url, read_url, shards=shards, pool_size=settings.database_pool_size, told=metrics)
+
+
 async def load_views(engine: Engine, reads: ReadModels, market: MarketView, feed: Feed, now: int) -> None:
     """Bring the views to where a recovered engine stands; `now`, in microseconds, ends the day that they remember."""
     market.load([(book.record(), book.depth(engine.time)) for book in engine.books()], engine.running_auctions())
@@ -301,8 +311,6 @@ async def serve(
     """Run what `make` makes until it is told to stop or halts; the exit status. `shares_port`: others listen there too."""
     configure_logging(settings.log_level, settings.log_format)
     signals.watch()
-    for name in not_built():
-        log.warning("not_supported", setting=name, advice="it does nothing yet; leave it out")
     try:
         if not settings.is_loopback and not settings.api_key.get_secret_value() and not await _has_keys(settings):
             log.error("cannot_listen", host=settings.host, error="other machines can reach it, and no key", advice=FIRST_KEY)

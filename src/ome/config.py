@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default="sqlite+aiosqlite:///order_matching.db", description="SQLite file or PostgreSQL database, as a URL", repr=False
     )
+    database_read_url: str = Field(
+        default="",
+        description="a streaming replica of a PostgreSQL DATABASE_URL, one server, that history is read from; empty: none",
+        repr=False,
+    )
     database_pool_size: int = Field(default=5, ge=1, le=100, description="connections for reading; writing has one of its own")
     api_key: SecretStr = Field(default=SecretStr(""), description="the operator's key, in the header X-API-Key")
     private_reads: bool = Field(
@@ -227,16 +232,7 @@ class Settings(BaseSettings):
             return self.host == "localhost"
 
 
-NOT_BUILT: Final = ("DATABASE_READ_URL",)
-"""Settings of the contract that do nothing yet."""
-
-
-def not_built() -> list[str]:
-    """The settings in the environment that do nothing yet; whoever gave them is told."""
-    return [name for name in NOT_BUILT if os.environ.get(name)]
-
-
-SECRETS: Final = ("API_KEY", "DATABASE_URL", "NATS_URL")
+SECRETS: Final = ("API_KEY", "DATABASE_URL", "DATABASE_READ_URL", "NATS_URL")
 """Settings that may come as files."""
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -29,6 +29,7 @@ from ome.bootstrap import (
     Stopped,
     api_settings,
     cannot_start,
+    read_replica,
     reserve,
     run_until_stopped,
     serve,
@@ -44,6 +45,7 @@ from ome.cluster.shard_link import RUNNING, ShardLink
 from ome.cluster.subjects import Subjects
 from ome.cluster.wire import Books, State, Told, read_private, read_state
 from ome.config import Settings
+from ome.db.archive import StoredArchive
 from ome.db.cluster_reads import ClusterStorage
 from ome.db.shard_map import StoredShardMap
 from ome.demo.child import ChildDemo
@@ -111,27 +113,31 @@ class GatewayService:
         self._metrics = Metrics()
         self._subjects = subjects = Subjects(shard_map.cluster)
         self._storage = ClusterStorage(settings.database_url, shards=shard_map.shards, pool_size=settings.database_pool_size)
-        reads = self._storage.reads
+        self._replica = read_replica(settings, self._metrics, shard_map.shards)
+        of_shard = [self._replica.reads(reads, shard) for shard, reads in enumerate(self._storage.reads.of_shard)]
         name = f"gateway-{secrets.token_hex(6)}"
         self._nats = nats = NatsConnection(settings.nats_url, name)
         shards = range(shard_map.shards)
         self._links = [ShardLink(shard, name, nats, subjects, settings.client_wait_sec) for shard in shards]
-        views = [ShardViews(shard, reads.of_shard[shard], lambda: self.app.streams) for shard in shards]
+        views = [ShardViews(shard, of_shard[shard], lambda: self.app.streams) for shard in shards]
         self._followers = [ShardFollower(shard, nats, subjects, views[shard], self._links[shard].catch_up) for shard in shards]
         entry = GatewayEntry(self._links, places)
         self._bus = GatewayBus(self._links, entry)
         market = ClusterMarket(views)
-        past = [StoredPast(archive, shard=shard) for shard, archive in enumerate(self._storage.archives)]
+
+        def past(archives: Sequence[StoredArchive]) -> ClusterPast:
+            return ClusterPast([StoredPast(archive, shard=shard) for shard, archive in enumerate(archives)], places.shard_of)
+
         self.app: Dispatcher = build_app(
             ports=Ports(
                 entry=entry,
                 funds=entry,
-                reads=reads,
+                reads=self._replica.reads(self._storage.reads),
                 market=market,
-                past=ClusterPast(past, places.shard_of),
+                past=self._replica.past(past(self._storage.archives), past),
                 feed=market,
                 bus=self._bus,
-                shards=reads.of_shard,
+                shards=of_shard,
             ),
             settings=api_settings(settings, forwarding_s=settings.client_wait_sec + settings.clock_skew_sec),
             metrics=self._metrics,
@@ -151,6 +157,7 @@ class GatewayService:
     async def start(self) -> None:
         """Wait for the keys and the books, and begin to take commands."""
         await self._load_keys()
+        await self._replica.start()
         for link, follower in zip(self._links, self._followers, strict=True):
             await link.open()
             link.follows = True
@@ -186,6 +193,7 @@ class GatewayService:
         for link in self._links:
             link.close()
         await self._nats.close()
+        await self._replica.close()
         await self._storage.close()
         self.app.flush()
         return is_answered

@@ -146,6 +146,18 @@ class Metrics:
         self._instruments = Gauge("ome_instruments", "Listed symbols", registry=registry)
         self._subscriptions = Gauge("ome_subscriptions", "Subscriptions that are open", ["channel"], registry=registry)
         self._stream_lag = Gauge("ome_stream_lag_messages", "Messages that the slowest reader is behind", registry=registry)
+        self._replica_reads = Counter("ome_replica_reads", "Questions that the read replica has answered", registry=registry)
+        self._replica_fallbacks = Counter(
+            "ome_replica_fallbacks",
+            "Questions about the past put to the primary, by what was wrong with the read replica: behind, away, other, primary",
+            ["cause"],
+            registry=registry,
+        )
+        self._replica_lag = Gauge(
+            "ome_replica_lag_seconds",
+            "For how long the read replica has lacked something that the primary had",
+            registry=registry,
+        )
         self._peak = 0
         self._fired: dict[int, OrderType] = {}
         """The types of stops that have fired and rest."""
@@ -190,6 +202,20 @@ class Metrics:
         """So many were refused by the server itself; a line for all of them."""
         self._turned_away.labels(code).inc(count)
         logging.getLogger("ome.connections").warning("refused", extra={"code": code, "count": count})
+
+    # ReplicaMetrics
+
+    def replica_read(self) -> None:
+        """The read replica has answered a question."""
+        self._replica_reads.inc()
+
+    def replica_fell_back(self, cause: str) -> None:
+        """A question that was meant for the read replica was put to the primary."""
+        self._replica_fallbacks.labels(cause).inc()
+
+    def replica_lag(self, seconds: float) -> None:
+        """For so long the read replica has lacked something."""
+        self._replica_lag.set(seconds)
 
     # EventListener
 

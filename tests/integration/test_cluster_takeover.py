@@ -81,6 +81,7 @@ def replace(cluster: Cluster, place: int, active: list[Engine]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(120 + 15 * ROUNDS)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_standby_takes_over_and_nothing_is_lost(postgres_url: str, how: signal.Signals) -> None:
     """DUR8, fault row 3: again and again under load. A hung engine that wakes up commits nothing and exits with 4."""

@@ -110,6 +110,7 @@ def test_the_cluster_trades(postgres_url: str, tmp_path: Path) -> None:
     database = container("primary").environment
     names = tuple(database[f"POSTGRES_{name}"] for name in ("USER", "PASSWORD", "DB"))
     assert gateway.environment["DATABASE_URL"] == "postgresql://{}:{}@primary:5432/{}".format(*names)
+    assert gateway.environment["DATABASE_READ_URL"] == "postgresql://{}:{}@replica:5432/{}".format(*names)
 
     bus, monitoring, log = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", tmp_path / "nats.log"
     words = {"0.0.0.0:4222": bus, "127.0.0.1:8222": monitoring}
@@ -121,7 +122,8 @@ def test_the_cluster_trades(postgres_url: str, tmp_path: Path) -> None:
 
         def outside(found: Container, port: int) -> dict[str, str]:
             url = found.environment["NATS_URL"].replace("nats:4222", bus)
-            return found.environment | LOOPBACK | {"DATABASE_URL": postgres_url, "NATS_URL": url, "PORT": str(port)}
+            databases = {"DATABASE_URL": postgres_url, "DATABASE_READ_URL": postgres_url}
+            return found.environment | LOOPBACK | databases | {"NATS_URL": url, "PORT": str(port)}
 
         for found in engines:
             stack.enter_context(contextlib.closing(Engine(postgres_url, 0, outside(found, 0), own_nursery()))).spawn()

@@ -1,4 +1,5 @@
-"""DATABASE_URL as people write it, made into one form for each database, or refused with a sentence that says what is wrong.
+"""DATABASE_URL, and DATABASE_READ_URL, as people write them, made into one form for each database, or refused with a sentence
+that says what is wrong.
 
 SQLite: `sqlite:///relative.db`, `sqlite:////absolute.db`, with or without a driver (`sqlite+aiosqlite:`). In memory is refused:
 nothing would be durable. PostgreSQL: `postgres:`, `postgresql:`, with or without a driver, with every parameter that libpq and
@@ -25,38 +26,38 @@ class DatabaseUrl(Struct, frozen=True):
     shown: str
 
 
-def parse_url(text: str) -> DatabaseUrl:
-    """The database that a URL names. Raises StorageUnusable, without the URL's password in it, for one that names none."""
+def parse_url(text: str, setting: str = "DATABASE_URL") -> DatabaseUrl:
+    """The database that a URL names. Raises StorageUnusable, with `setting` and no password in it, for one that names none."""
     scheme, separator, _ = text.partition("://")
     if not separator:
-        raise StorageUnusable(f"DATABASE_URL is no URL: {_FORMS}")
+        raise StorageUnusable(f"{setting} is no URL: {_FORMS}")
     match scheme.lower().partition("+")[0]:
         case "sqlite":
-            return _sqlite(text)
+            return _sqlite(text, setting)
         case "postgres" | "postgresql":
-            return _postgresql(text)
+            return _postgresql(text, setting)
         case _:
-            raise StorageUnusable(f"DATABASE_URL names a database that OME doesn't know ({scheme}): {_FORMS}")
+            raise StorageUnusable(f"{setting} names a database that OME doesn't know ({scheme}): {_FORMS}")
 
 
-def _sqlite(text: str) -> DatabaseUrl:
+def _sqlite(text: str, setting: str) -> DatabaseUrl:
     location, _, query = text.partition("://")[2].partition("?")
     path = location.removeprefix("/")
     if location in {"", "/"} or path == ":memory:" or path.startswith("file:") or "mode=memory" in query:
         raise StorageUnusable("An SQLite database in memory keeps nothing; name a file, such as sqlite:///order_matching.db")
     if not location.startswith("/"):
-        raise StorageUnusable(f"DATABASE_URL needs three slashes before a relative path: sqlite:///{location}")
+        raise StorageUnusable(f"{setting} needs three slashes before a relative path: sqlite:///{location}")
     if query:
-        raise StorageUnusable(f"DATABASE_URL takes no parameters for SQLite; leave out ?{query}")
+        raise StorageUnusable(f"{setting} takes no parameters for SQLite; leave out ?{query}")
     return DatabaseUrl("sqlite", path, f"sqlite:///{path}")
 
 
-def _postgresql(text: str) -> DatabaseUrl:
+def _postgresql(text: str, setting: str) -> DatabaseUrl:
     try:
         parts = urlsplit(text)
         _ = parts.port  # looked at for its check alone
     except ValueError as error:
-        raise StorageUnusable(f"DATABASE_URL can't be read ({error}): {_FORMS}") from None
+        raise StorageUnusable(f"{setting} can't be read ({error}): {_FORMS}") from None
     query = [("sslmode" if name == "ssl" else name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True)]
     user, at, place = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")

@@ -652,6 +652,21 @@ class Past(Protocol):
         """Every level of a book at a time; None where the symbol wasn't listed yet. Raises as `depth_at_sequence`."""
 
 
+class ReplicaMetrics(Protocol):
+    """Whoever counts what a read replica is asked."""
+
+    def replica_read(self) -> None:
+        """It has answered a question."""
+
+    def replica_fell_back(self, cause: str) -> None:
+        """A question that was meant for it was put to the primary, because it was `behind`, `away`, of `other` history, or the
+        `primary` didn't say what there is.
+        """
+
+    def replica_lag(self, seconds: float) -> None:
+        """For so long it has lacked something that the primary had; 0 where it had everything within a tenth of a second."""
+
+
 class EngineMetrics(Protocol):
     """What the runner tells whoever counts."""
 
