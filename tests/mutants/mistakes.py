@@ -191,7 +191,8 @@ MISTAKES = [
     Mistake(
         "what an order lost to prevention still counts as open",
         MATCHING,
-        "                order.prevent(lots, time)\n                self._hooks.resized(order, -lots)\n            book.resized",
+        "                order.prevent(lots, time)\n                self._accounts.resized(order, -lots)\n"
+        "            book.resized",
         "                order.prevent(lots, time)\n            book.resized",
     ),
     # Limits, kills, timers
@@ -271,7 +272,7 @@ MISTAKES = [
     Mistake(
         "an iceberg keeps its place for the next slice",
         MATCHING,
-        "            book.remove(maker)\n            maker.priority = self._hooks.next_priority()\n"
+        "            book.remove(maker)\n            maker.priority = self._venue.next_priority()\n"
         "            maker.show_slice()\n            book.add(maker)",
         "            shown, hidden = maker.shown, maker.hidden\n            maker.show_slice()\n"
         "            book.resized(maker, shown, hidden)",
@@ -401,8 +402,8 @@ MISTAKES = [
     Mistake(
         "only the taker is decremented",
         MATCHING,
-        "            for order in (taker, maker):\n                self._hooks",
-        "            for order in (taker,):\n                self._hooks",
+        "            for order in (taker, maker):\n                self._funds",
+        "            for order in (taker,):\n                self._funds",
     ),
     Mistake(
         "what was prevented is not told",

@@ -11,7 +11,7 @@ from collections import defaultdict
 
 from ome.domain.enums import Side
 from ome.domain.records import InstrumentRecord, OrderRecord
-from ome.engine.market import Changes
+from ome.engine.changes import Changes
 from reference.funds import WHOLE, fee
 from reference.holdings import MONEY, units
 from reference.pictures import exact

@@ -40,9 +40,10 @@ from ome.engine import invariants
 from ome.engine.admission import asked_of, only_lowers
 from ome.engine.auction import auction_indicated
 from ome.engine.cancelling import cancel, cancel_orders
+from ome.engine.changes import Changes
 from ome.engine.headroom import risk_of
 from ome.engine.instruments import define_instrument, resume_due
-from ome.engine.market import Changes, Market
+from ome.engine.market import Market
 from ome.engine.modifying import modify
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook

@@ -12,28 +12,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from msgspec import Struct
-
 from ome.domain.digests import digest
 from ome.domain.enums import MarketState, OrderStatus
 from ome.domain.events import Event, OrderCancelled, OrderExpired
 from ome.domain.reasons import Reason
-from ome.domain.records import (
-    AssetRecord,
-    BalanceRecord,
-    ControlRecord,
-    EngineSettings,
-    InstrumentRecord,
-    OrderRecord,
-    PositionRecord,
-)
+from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord
 from ome.engine.accounts import Accounts
 from ome.engine.auction import auction_indicated
+from ome.engine.changes import Changes
 from ome.engine.controls import Controls
 from ome.engine.expiry import Deadlines
 from ome.engine.funds import Funds
 from ome.engine.limits import Ask, check_limits
-from ome.engine.matching import Matcher, MatcherHooks
+from ome.engine.matching import Matcher, Venue
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
 from ome.engine.reach import limit_of
@@ -43,18 +34,7 @@ _AUCTION: Final = MarketState.AUCTION
 _EXPIRED: Final = OrderStatus.EXPIRED
 
 
-class Changes(Struct, frozen=True):
-    """The last state of every order, instrument, position, balance and control that changed."""
-
-    orders: list[OrderRecord]
-    instruments: list[InstrumentRecord]
-    positions: list[PositionRecord]
-    balances: list[BalanceRecord]
-    assets: list[AssetRecord]
-    controls: list[ControlRecord]
-
-
-class Market:
+class Market(Venue):
     """All that is open in a shard, and what was laid down for it. `events` are those of the command being applied."""
 
     __slots__ = (
@@ -93,7 +73,7 @@ class Market:
         self.controls = Controls()
         self.deadlines = Deadlines()
         self.funds = Funds(self.limit_of)
-        self.matcher = Matcher(shard, 0, self._hooks())
+        self.matcher = Matcher(shard, self.accounts, self.funds, self)
         self.halts: dict[str, int] = {}
         self.stirred_books: dict[str, OrderBook] = {}
         self.events: list[Event] = []
@@ -103,18 +83,6 @@ class Market:
         self.order_pictures: dict[int, OrderRecord] = {}
         self._instrument_pictures: dict[str, InstrumentRecord] = {}
         self.digest_sum = 0
-
-    def _hooks(self) -> MatcherHooks:
-        accounts, funds = self.accounts, self.funds
-        return MatcherHooks(
-            self._maker_filled,
-            self._maker_prevented,
-            self.next_priority,
-            accounts.traded,
-            accounts.resized,
-            funds.traded,
-            funds.reduced,
-        )
 
     def configure(self, settings: EngineSettings) -> None:
         """Have these settings from now on."""
@@ -161,12 +129,14 @@ class Market:
         record = order.record()
         self.events.append(OrderExpired(record) if status is _EXPIRED else OrderCancelled(record))
 
-    def _maker_filled(self, maker: Order) -> None:
+    def maker_filled(self, maker: Order) -> None:
+        """See Venue."""
         self.changed_orders[maker.id] = maker
         if not maker.remaining:
             self.forget(maker)
 
-    def _maker_prevented(self, maker: Order) -> None:
+    def maker_prevented(self, maker: Order) -> None:
+        """See Venue."""
         self.end(maker, OrderStatus.CANCELLED, Reason.SELF_TRADE_PREVENTED)
 
     # What bounds orders

@@ -6,17 +6,17 @@ What it leaves over is its time in force's business (`time_in_force`), not this 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from enum import Enum
 from typing import Final
-
-from msgspec import Struct
 
 from ome.domain.enums import SelfTradePrevention, Side
 from ome.domain.events import Event, SelfTradePrevented, Traded
 from ome.domain.ids import make_id
 from ome.domain.records import TradeRecord
+from ome.engine.accounts import Accounts
 from ome.engine.auction import crossing_pair, indication, taker_and_maker
+from ome.engine.funds import Funds
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
 
@@ -41,29 +41,38 @@ _DONE: Final = Outcome.DONE
 _PREVENTED: Final = Outcome.PREVENTED
 
 
-class MatcherHooks(Struct):
-    """What the engine does when matching changes a maker: one that traded, one that prevention ends, one that got a new place;
-    and whom it tells of trades and of lots that prevention takes off (see `Accounts` and `Funds`).
-    """
+class Venue(ABC):
+    """Where orders live that a matcher changes: whom it tells of makers, and asks for places in queues."""
 
-    maker_filled: Callable[[Order], None]
-    maker_prevented: Callable[[Order], None]
-    next_priority: Callable[[], int]
-    traded: Callable[[Order, Order, int, int], None]
-    resized: Callable[[Order, int], None]
-    settled: Callable[[Order, Order, int, int], None]
-    reduced: Callable[[Order, int], None]
+    __slots__ = ()
+
+    @abstractmethod
+    def maker_filled(self, maker: Order) -> None:
+        """It has traded, or lost lots; where nothing of it remains it has left the book."""
+
+    @abstractmethod
+    def maker_prevented(self, maker: Order) -> None:
+        """Self-trade prevention ends it (P1)."""
+
+    @abstractmethod
+    def next_priority(self) -> int:
+        """The next place in a queue."""
 
 
 class Matcher:
-    """Makes trades. Counts them for the whole shard, so that every trade has its id from the sequence (M6)."""
+    """Makes trades. Counts them for the whole shard, so that every trade has its id from the sequence (M6).
 
-    __slots__ = ("_hooks", "shard", "trade_count")
+    `accounts` and `funds` are told of each trade, and of lots that prevention takes off.
+    """
 
-    def __init__(self, shard: int, trade_count: int, hooks: MatcherHooks) -> None:
+    __slots__ = ("_accounts", "_funds", "_venue", "shard", "trade_count")
+
+    def __init__(self, shard: int, accounts: Accounts, funds: Funds, venue: Venue) -> None:
         self.shard = shard
-        self.trade_count = trade_count
-        self._hooks = hooks
+        self.trade_count = 0
+        self._accounts = accounts
+        self._funds = funds
+        self._venue = venue
 
     def match(self, book: OrderBook, taker: Order, limit: int | None, position: int, time: int, events: list[Event]) -> Outcome:
         """Trade until the taker is filled, nothing within `limit` ticks is left (None: no limit), or prevention ends it.
@@ -94,7 +103,7 @@ class Matcher:
         book.resized(maker, shown, maker.hidden)
         self._leave_or_replenish(book, maker)
         traded = self._traded(book, taker, maker, lots, price, position, time, taker.side)
-        self._hooks.maker_filled(maker)
+        self._venue.maker_filled(maker)
         return traded
 
     def _traded(
@@ -114,8 +123,8 @@ class Matcher:
         book.note_last(price, lots, time)
         self.trade_count += 1
         buyer, seller = (taker, maker) if taker.side is _BUY else (maker, taker)
-        self._hooks.traded(buyer, seller, lots, price)
-        self._hooks.settled(taker, maker, lots, price)
+        self._accounts.traded(buyer, seller, lots, price)
+        self._funds.traded(taker, maker, lots, price)
         trade = TradeRecord(
             make_id(self.shard, self.trade_count),
             instrument.symbol,
@@ -148,7 +157,7 @@ class Matcher:
                     events.append(self._traded(book, taker, maker, lots, indicated.price, position, time, None))
                     takers[taker.id] = taker
                     for order in (taker, maker):
-                        self._hooks.maker_filled(order)
+                        self._venue.maker_filled(order)
         return list(takers.values())
 
     def _fill_in_auction(self, book: OrderBook, order: Order, lots: int, price: int, time: int) -> None:
@@ -177,16 +186,16 @@ class Matcher:
         if ended is None:
             for order in (maker, taker):
                 shown, hidden = order.shown, order.hidden
-                self._hooks.reduced(order, lots)
+                self._funds.reduced(order, lots)
                 order.prevent(lots, time)
-                self._hooks.resized(order, -lots)
+                self._accounts.resized(order, -lots)
                 if order.remaining and not order.shown:
                     order.show_slice()
                 book.resized(order, shown, hidden)
-                self._hooks.maker_filled(order) if order.remaining else self._hooks.maker_prevented(order)
+                self._venue.maker_filled(order) if order.remaining else self._venue.maker_prevented(order)
             return
         for order in ended:
-            self._hooks.maker_prevented(order)
+            self._venue.maker_prevented(order)
 
     def _prevent(self, book: OrderBook, taker: Order, maker: Order, price: int, time: int, events: list[Event]) -> bool:
         """Keep two orders of one user from trading, as the taker's mode has it (P1); whether that ends the taker."""
@@ -198,17 +207,17 @@ class Matcher:
         if mode is SelfTradePrevention.DECREMENT:
             shown = maker.shown
             for order in (taker, maker):
-                self._hooks.reduced(order, lots)
+                self._funds.reduced(order, lots)
                 order.prevent(lots, time)
-                self._hooks.resized(order, -lots)
+                self._accounts.resized(order, -lots)
             book.resized(maker, shown, maker.hidden)
             if maker.remaining:
                 self._leave_or_replenish(book, maker)
-                self._hooks.maker_filled(maker)
+                self._venue.maker_filled(maker)
             else:
-                self._hooks.maker_prevented(maker)
+                self._venue.maker_prevented(maker)
             return not taker.remaining
-        self._hooks.maker_prevented(maker)
+        self._venue.maker_prevented(maker)
         return mode is SelfTradePrevention.CANCEL_BOTH
 
     def _leave_or_replenish(self, book: OrderBook, maker: Order) -> None:
@@ -217,7 +226,7 @@ class Matcher:
             book.remove(maker)
         elif maker.hidden and maker.hidden == maker.remaining:
             book.remove(maker)
-            maker.priority = self._hooks.next_priority()
+            maker.priority = self._venue.next_priority()
             maker.show_slice()
             book.add(maker)
 

@@ -200,30 +200,29 @@ class Order:
     @classmethod
     def restored(cls, record: OrderRecord, instrument: Instrument) -> Order:
         """The open order that `record` pictures, not yet in a level (recovery)."""
-        lot, order = instrument.quantities.number_step, cls.__new__(cls)  # each field is set once: this is most of a start
-        order.id = record.id
-        order.instrument = instrument
-        order.user_id = record.user_id
-        order.side = record.side
-        order.type = record.type
-        order.time_in_force = record.time_in_force
-        order.quantity = record.quantity // lot
-        order.price = None if record.price is None else record.price // instrument.prices.number_step
-        order.priority = record.priority
-        order.created_at = record.created_at
+        lot = instrument.quantities.number_step
+        order = cls(
+            record.id,
+            instrument,
+            record.user_id,
+            record.side,
+            record.type,
+            record.time_in_force,
+            record.quantity // lot,
+            None if record.price is None else record.price // instrument.prices.number_step,
+            record.priority,
+            record.created_at,
+            record.self_trade_prevention,
+            record.client_order_id,
+            record.expires_at,
+        )
         order.updated_at = record.updated_at
-        order.self_trade_prevention = record.self_trade_prevention
-        order.client_order_id = record.client_order_id
-        order.expires_at = record.expires_at
         order.filled = filled = record.filled_quantity // lot
         order.filled_value = instrument.value_of_text(record.filled_value) if filled else 0
         order.remaining = record.remaining_quantity // lot
         order.status = record.status
         order.reason = record.reason
         order.version = record.version
-        order.special = None
-        order.hidden = order.digest = 0
-        order.level = order.previous = order.next = order.picture = None
         if record.terms is not None:
             order.special = Special.restored(record.terms, instrument)
             if record.terms.shown_quantity is not None:

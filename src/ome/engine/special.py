@@ -5,12 +5,27 @@ A plain order has none of it and pays nothing for it. `Special` is the engine's 
 
 from __future__ import annotations
 
-import copy
+from typing import Final
 
 from ome.domain.enums import OrderType, Side
 from ome.domain.instrument import Instrument
 from ome.domain.numbers import POWER_OF_TEN, unpack
 from ome.domain.records import SpecialTerms
+
+_FIELDS: Final = (
+    "display",
+    "extreme",
+    "is_due",
+    "limit_offset",
+    "max_slippage_bps",
+    "min_quantity",
+    "post_only",
+    "prevented",
+    "stop",
+    "trail_amount",
+    "trail_percent",
+    "triggered_at",
+)
 
 
 class Special:
@@ -19,20 +34,7 @@ class Special:
     `shown` is what an iceberg shows of itself now, `extreme` the best last price that a trail has seen, in ticks.
     """
 
-    __slots__ = (
-        "display",
-        "extreme",
-        "is_due",
-        "limit_offset",
-        "max_slippage_bps",
-        "min_quantity",
-        "post_only",
-        "prevented",
-        "stop",
-        "trail_amount",
-        "trail_percent",
-        "triggered_at",
-    )
+    __slots__ = _FIELDS
 
     def __init__(self) -> None:
         self.stop: int | None = None
@@ -50,7 +52,10 @@ class Special:
 
     def copy(self) -> Special:
         """Another one, equal for now."""
-        return copy.copy(self)
+        other = Special()
+        for name in _FIELDS:
+            setattr(other, name, getattr(self, name))
+        return other
 
     @property
     def is_trailing(self) -> bool:
