@@ -13,6 +13,18 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src ./src
 RUN /opt/ome/bin/pip install --no-deps --no-build-isolation . && /opt/ome/bin/python -m compileall -q /opt/ome/lib
 
+# The engine's core in C; `--build-arg CORE=python` leaves it to the interpreter and needs no compiler
+ARG CORE=compiled
+COPY requirements-compiled.lock ./
+COPY tools/compiled.py ./tools/
+# hadolint ignore=DL3008
+RUN if [ "$CORE" = compiled ]; then \
+        apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/* \
+        && python -m venv /opt/compiler \
+        && /opt/compiler/bin/pip install --require-hashes -r requirements-compiled.lock \
+        && /opt/compiler/bin/python tools/compiled.py --into /opt/ome/lib/python3.13/site-packages; \
+    fi
+
 FROM python:3.13-slim-bookworm
 RUN groupadd --gid 10001 ome \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin ome \

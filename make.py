@@ -25,10 +25,13 @@ HERE = Path(__file__).resolve().parent
 VENV = HERE / os.environ.get("VENV", ".venv")
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 RUNTIME, DEVELOPMENT = HERE / "requirements.lock", HERE / "requirements-dev.lock"
-COMPILE = ["uv", "pip", "compile", "pyproject.toml", "--universal", "--python-version", "3.11", "--generate-hashes"]
+COMPILER = HERE / "requirements-compiled.lock"
+COMPILE = ["uv", "pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes"]
 QUIET = ["--no-emit-index-url", "--quiet", "--custom-compile-command", "make lock"]
 LOCK = [*COMPILE, *QUIET]
+PROJECT = "pyproject.toml"
 TESTS = {"PYTHONPATH": "tests"}
+COMPILED = {"PYTHONPATH": os.pathsep.join([str(HERE / "build" / "compiled"), "tests"])}
 SBOM = HERE / "sbom.json"
 SEED = os.environ.get("SEED", "1")
 
@@ -110,9 +113,10 @@ def each(*targets: Callable[[], int]) -> Callable[[], int]:
 
 
 def lock() -> int:
-    """Write both lock files and the SBOM anew (needs uv); no index and no host is named in them."""
-    subprocess.run([*LOCK, "--group", "build", "--group", "image", "-o", RUNTIME.name], check=True, cwd=HERE)
-    subprocess.run([*LOCK, "--group", "dev", "-c", RUNTIME.name, "-o", DEVELOPMENT.name], check=True, cwd=HERE)
+    """Write the lock files and the SBOM anew (needs uv); no index and no host is named in them."""
+    subprocess.run([*LOCK, PROJECT, "--group", "build", "--group", "image", "-o", RUNTIME.name], check=True, cwd=HERE)
+    subprocess.run([*LOCK, PROJECT, "--group", "dev", "-c", RUNTIME.name, "-o", DEVELOPMENT.name], check=True, cwd=HERE)
+    subprocess.run([*LOCK, "--group", "compiled", "-c", DEVELOPMENT.name, "-o", COMPILER.name], check=True, cwd=HERE)
     return sbom()
 
 
@@ -157,6 +161,9 @@ ABOUT = {
     "help": "this list",
     "run": "the service at http://127.0.0.1:5000; the first call sets up .venv (about a minute)",
     "test": "the quick suite",
+    "compiled": "the engine's core in C, in build/compiled (needs a C compiler, a minute); docs/performance.md",
+    "run-compiled": "the service, with that core",
+    "test-compiled": "the tests of the engine and its rules, with that core",
     "check": "ruff, mypy and bandit",
     "coverage": "the quick suite with branch coverage of every process it starts; an hour, perhaps",
     "docs": "writes docs/reference and the diagrams anew, from the code",
@@ -185,11 +192,19 @@ ABOUT = {
 WORKERS = min(4, (os.cpu_count() or 1) + 1)
 """One more than there are cores: a third of the time a test waits, for a disk, a process or a browser."""
 TEST = ["-m", "pytest", "--numprocesses", str(WORKERS), "--dist", "worksteal"]
+compiled = python("-m", "tools.compiled")
+IS_COMPILED = "import sys; from ome.domain.build import CORE; sys.exit(CORE != 'compiled')"
+OF_THE_CORE = ["tests/unit/engine", "tests/unit/domain", "tests/scenarios", "tests/properties", "tests/contract"]
 
 TARGETS: dict[str, Callable[[], int]] = {
     "help": usage,
     "run": python("-m", "ome", "serve", lock=RUNTIME),
     "test": python(*TEST),
+    "compiled": compiled,
+    "run-compiled": each(compiled, python("-m", "ome", "serve", environment=COMPILED)),
+    "test-compiled": each(
+        compiled, python("-c", IS_COMPILED, environment=COMPILED), python(*TEST, *OF_THE_CORE, environment=COMPILED)
+    ),
     "check": each(
         python("-m", "ruff", "check"),
         python("-m", "ruff", "format", "--check"),

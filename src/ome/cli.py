@@ -17,6 +17,7 @@ import typer
 
 from ome import cluster_commands, instrument_commands, key_commands
 from ome.config import Settings, SettingsError, load_settings, take_files
+from ome.domain.build import CORE
 from ome.domain.clock import parse_time
 from ome.domain.errors import StorageError
 from ome.exits import fail
@@ -96,7 +97,7 @@ def ome(
 ) -> None:
     """Options of every command."""
     if show_version:
-        typer.echo(f"ome {version('ome')}")
+        typer.echo(f"ome {version('ome')}" + (", core compiled" if CORE == "compiled" else ""))
         raise typer.Exit
     del context
 

@@ -28,6 +28,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from ome.domain.build import CORE
 from ome.domain.enums import OrderStatus, OrderType
 from ome.domain.events import (
     Event,
@@ -164,7 +165,7 @@ class Metrics:
         self.spans: Spans | None = None
         """Told of requests and batches, too, where traces are asked for."""
         self.figures: Callable[[], Figures] | None = None
-        Gauge("ome_build_info", "Always 1", ["version"], registry=registry).labels(version("ome")).set(1)
+        Gauge("ome_build_info", "Always 1", ["version", "core"], registry=registry).labels(version("ome"), CORE).set(1)
         self.state_changed("STARTING")
 
     # EngineMetrics

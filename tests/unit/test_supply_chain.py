@@ -25,5 +25,5 @@ def test_the_sbom_is_the_lock() -> None:
 
 def test_locks_and_sbom_name_no_host() -> None:
     """They can be used with any index."""
-    for name in ("requirements.lock", "requirements-dev.lock", "sbom.json"):
+    for name in ("requirements.lock", "requirements-dev.lock", "requirements-compiled.lock", "sbom.json"):
         assert "://" not in (ROOT / name).read_text(), name

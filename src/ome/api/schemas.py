@@ -553,6 +553,13 @@ class HealthView(Struct, frozen=True, kw_only=True):
         ),
     ]
     version: str
+    core: Annotated[
+        str,
+        Meta(
+            description="compiled: the engine's core is extension modules, made of the same sources",
+            extra_json_schema={"enum": ["python", "compiled"]},
+        ),
+    ]
     uptime_seconds: float
 
 

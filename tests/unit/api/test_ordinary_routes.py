@@ -16,6 +16,7 @@ from starlette.types import Message
 from fakes import NOW, FakeExchange, MakeApp, client_of, order_record
 from ome.api.dispatcher import WHOLE_ANSWER, Dispatcher
 from ome.api.paging import encode_cursor
+from ome.domain.build import CORE
 from ome.domain.clock import now_us, parse_time
 from ome.domain.enums import OrderStatus, Side
 from ome.domain.errors import NotAccepting, Pending, StorageAway, TooLate
@@ -280,6 +281,7 @@ async def test_health_tells_the_state(client: httpx.AsyncClient, exchange: FakeE
     """200 with state and position; 503 and why when the engine isn't running or the database is gone."""
     well = (await client.get("/health")).json()
     assert (well["status"], well["state"], well["position"], well["database"]) == ("healthy", "RUNNING", 0, "reachable")
+    assert well["core"] == CORE
     exchange.ping_fails = True
     sick = await client.get("/health")
     assert (code(sick), "database" in sick.json()["detail"]) == ("not_accepting", True)

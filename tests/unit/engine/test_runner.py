@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from ome.domain.batch import CHAIN_START, chain_hash
+from ome.domain.build import CORE
 from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, SetKill, SetLimits, decode_commands
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.errors import Fenced, NotAccepting, OutcomeUnknown, Overloaded, StorageAway
@@ -357,6 +358,7 @@ async def test_deadlines_go_on_after_a_stall() -> None:
             await asyncio.sleep(0.005)
 
 
+@pytest.mark.skipif(CORE == "compiled", reason="it replaces a constant of the engine")
 async def test_mass_expiries_go_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """I2: what is due at once ends in bounded chunks, each a command of its own, all before the next order trades."""
     for module in ("engine", "withdrawals"):

@@ -19,6 +19,7 @@ from ome.api.problems import Header, Problem, advice
 from ome.api.schemas import HealthView, StatusView
 from ome.api.services import JsonAnswer, Services
 from ome.domain.access import Access
+from ome.domain.build import CORE
 from ome.domain.reasons import TABLE, Reason
 from ome.observability import METRICS_CONTENT_TYPE
 
@@ -72,6 +73,7 @@ class ServiceRoutes:
                 database="reachable",
                 durability=self._services.durability(),
                 version=self._version,
+                core=CORE,
                 uptime_seconds=round(monotonic() - self._started, 3),
             )
         )
