@@ -115,6 +115,12 @@ class Settings(BaseSettings):
     shard: str = Field(
         default="0/1", pattern=r"^\d{1,4}/\d{1,4}$", description="which shard `ome engine` serves, and how many there are"
     )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="port of `ome engine` for `/metrics` and `/health`, at HOST; of `ome cluster`, its first engine's; 0: none",
+    )
     workers: int = Field(default=1, ge=1, le=256, description="processes of `ome gateway`, which share its port")
     share_port: CliImplicitFlag[bool] = Field(
         default=False, description="whether other gateways listen on the same port of this machine too; `workers` do"

@@ -1,21 +1,24 @@
-"""The engine of one shard, as a process of its own: `ome engine --shard i/n`. It has no port; gateways ask it over NATS.
+"""The engine of one shard, as a process of its own: `ome engine --shard i/n`. Gateways ask it over NATS.
 
     NATS -> shard server -> order entry -> runner -> engine
                                              |-> repository (PostgreSQL)
                                              |-> market view; publisher -> NATS   (told of every committed batch)
 
-Starting takes the shard's lock, or, with STANDBY, waits for it; then it recovers, and only then it is heard on NATS.
+Starting takes the shard's lock, or, with STANDBY, waits for it; then it recovers, and only then it is heard on NATS. With
+METRICS_PORT it answers `/metrics` and `/health` from the first moment on, and nothing else (`engine_http`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from functools import partial
 
 import structlog
 
 from ome.bootstrap import (
+    EXIT_ADDRESS,
     EXIT_NOT_DRAINED,
     EXIT_SOFTWARE,
     Signals,
@@ -23,6 +26,7 @@ from ome.bootstrap import (
     cannot_start,
     engine_settings,
     kept,
+    listen,
     run_until_stopped,
     runner_limits,
 )
@@ -40,9 +44,10 @@ from ome.engine.engine import Engine
 from ome.engine.funds_entry import FundsDesk
 from ome.engine.order_entry import OrderEntryDesk
 from ome.engine.runner import EngineRunner
+from ome.engine_http import EngineHttp
 from ome.history.archivist import Archivist, chores
 from ome.marketdata.view import MarketView
-from ome.observability import Metrics, configure_logging
+from ome.observability import Figures, Metrics, configure_logging
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +80,7 @@ class EngineProcess:
             on_halt=self._halt,
         )
         self._market = MarketView()
+        self.metrics.figures = self._figures
         self._nats = NatsConnection(settings.nats_url, f"engine-{self.shard}-{secrets.token_hex(4)}")
         self._server: ShardServer | None = None
         self._archivist = Archivist(chores(self._storage.archive, self._market, lambda: self._runner.position, kept(settings)))
@@ -132,9 +138,23 @@ class EngineProcess:
         return self._runner.state
 
     @property
+    def reason(self) -> str:
+        """See CommandBus."""
+        return self._runner.reason
+
+    @property
     def position(self) -> int:
         """The last committed position."""
         return self._runner.position
+
+    @property
+    def waiting(self) -> int:
+        """See CommandBus."""
+        return self._runner.waiting
+
+    def _figures(self) -> Figures:
+        instruments, levels = self._market.size
+        return Figures(self._runner.open_orders, levels, instruments)
 
     @property
     def _shard_map(self) -> ShardMap:
@@ -162,11 +182,29 @@ async def _live(settings: Settings, signals: Signals) -> int:
     """Run the engine until it is told to stop or halts; the exit status."""
     configure_logging(settings.log_level, settings.log_format)
     signals.watch()
-    status = 0
     try:
-        engine = EngineProcess(settings)
-    except OmeError as error:
-        return cannot_start(error)
+        listener = listen(settings.host, settings.metrics_port) if settings.metrics_port else None
+    except OSError as error:
+        log.error("cannot_listen", host=settings.host, port=settings.metrics_port, error=error.strerror)  # noqa: TRY400  it is said
+        return EXIT_ADDRESS
+    with listener or contextlib.nullcontext():
+        try:
+            engine = EngineProcess(settings)
+        except OmeError as error:
+            return cannot_start(error)
+        http = EngineHttp(engine, listener)
+        if listener is not None:
+            http.start()
+            log.info("listening", url=f"http://{settings.host}:{settings.metrics_port}/metrics")
+        try:
+            return await _trade(engine, settings, signals)
+        finally:
+            await http.stop()
+
+
+async def _trade(engine: EngineProcess, settings: Settings, signals: Signals) -> int:
+    """From the lock to the last answer; the exit status."""
+    status = 0
     try:
         await signals.unless_stopped(engine.open())
         await signals.unless_stopped(engine.start())

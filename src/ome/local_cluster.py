@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import socket
 import sys
@@ -79,11 +80,11 @@ async def _run(settings: Settings, signals: Signals, *, gateways: int, shards: i
         nats_url = children[0].environment["NATS_URL"] if children else settings.nats_url
         given = {name: str(value) for name, value in settings.given().items()}
         common = {"LEASE_SEC": TAKEOVER_LEASE_S} | given | {"NATS_URL": nats_url, "STANDBY": str(standbys).lower()}
+        metrics_port = itertools.count(settings.metrics_port) if settings.metrics_port else itertools.repeat(0)
         for shard in range(shards):
-            environment = common | {"SHARD": f"{shard}/{shards}"}
-            children.append(Child(f"engine {shard}", ome("engine"), environment))
-            if standbys:
-                children.append(Child(f"engine {shard} standby", ome("engine"), environment))
+            for name in (f"engine {shard}", f"engine {shard} standby")[: 1 + standbys]:
+                place = {"SHARD": f"{shard}/{shards}", "METRICS_PORT": str(next(metrics_port))}
+                children.append(Child(name, ome("engine"), common | place))
         port = {"PORT": str(reserved.getsockname()[1]), "SHARE_PORT": "true", "WORKERS": "1"}
         children += [Child(f"gateway {number}", ome("gateway"), common | port) for number in range(gateways)]
         log.info("cluster", url=f"http://{settings.host}:{port['PORT']}", gateways=gateways, shards=shards)

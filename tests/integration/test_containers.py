@@ -21,12 +21,12 @@ import httpx
 import pytest
 
 from clusters import Engine, Gateway
-from containers import Container, container, instructions
+from containers import Container, compose, container, instructions
 from forks import own_nursery
 from nats_server import NOT_FOUND
 from ome.local_cluster import nats_server
 from postgres import FAST, PostgresServer, execute, server_or_skip
-from servers import START_SECONDS, Server, free_port, sqlite_url
+from servers import START_SECONDS, Server, free_port, sqlite_url, until
 
 KEY = {"X-API-Key": "operators-key"}
 LOOPBACK = {"HOST": "127.0.0.1"}
@@ -36,11 +36,14 @@ ORDER = {"user_id": "ann", "symbol": "AAPL", "side": "BUY", "quantity": 5, "pric
 def healthy(port: int) -> int:
     """The exit status of the image's health check against a service."""
     _, _, command = instructions("HEALTHCHECK")[-1].partition("CMD ")
-    name, *arguments = json.loads(command)
+    return ran(json.loads(command), PORT=str(port))
+
+
+def ran(check: list[str], **environment: str) -> int:
+    """The exit status of a health check."""
+    name, *arguments = check
     assert name == "python"
-    return subprocess.run(
-        [sys.executable, *arguments], env=os.environ | {"PORT": str(port)}, check=False, capture_output=True
-    ).returncode
+    return subprocess.run([sys.executable, *arguments], env=os.environ | environment, check=False, capture_output=True).returncode
 
 
 @contextlib.contextmanager
@@ -125,14 +128,36 @@ def test_the_cluster_trades(postgres_url: str, tmp_path: Path) -> None:
             databases = {"DATABASE_URL": postgres_url, "DATABASE_READ_URL": postgres_url}
             return found.environment | LOOPBACK | databases | {"NATS_URL": url, "PORT": str(port)}
 
-        for found in engines:
-            stack.enter_context(contextlib.closing(Engine(postgres_url, 0, outside(found, 0), own_nursery()))).spawn()
+        metrics = [free_port() for _ in engines]
+        for found, number in zip(engines, metrics, strict=True):
+            settings = outside(found, 0) | {"METRICS_PORT": str(number)}
+            stack.enter_context(contextlib.closing(Engine(postgres_url, 0, settings, own_nursery()))).spawn()
         port = free_port()
         server = stack.enter_context(contextlib.closing(Gateway(postgres_url, port, outside(gateway, port), own_nursery())))
         server.start()
         assert healthy(port) == 0
         taken = [httpx.post(f"{server.url}/orders", json=ORDER | {"symbol": f"S{n}"}, headers=KEY).status_code for n in range(6)]
         assert taken == [201] * 6
+        check = compose()["services"]["engine-0"]["healthcheck"]["test"]
+        for number in metrics:
+            assert ran(check[1:], METRICS_PORT=str(number)) == 0
+            assert httpx.get(f"http://127.0.0.1:{number}/health/ready").status_code == 200
+            told = httpx.get(f"http://127.0.0.1:{number}/metrics").text
+            assert 'ome_engine_state{state="RUNNING"} 1.0' in told
+            assert int(float(told.partition("\nome_batch_commands_count ")[2].partition("\n")[0])) > 0
+
+        standby = f"http://127.0.0.1:{free_port()}"
+        settings = outside(engines[0], 0) | {"METRICS_PORT": standby.rpartition(":")[2]}
+        waiting = stack.enter_context(contextlib.closing(Engine(postgres_url, 0, settings, own_nursery())))
+        waiting.spawn()
+        until(lambda: "Standing by" in waiting.output())
+        assert ran(check[1:], METRICS_PORT=settings["METRICS_PORT"]) == 0
+        health = httpx.get(f"{standby}/health")
+        assert (health.status_code, health.json()["shard"]) == (503, 0)
+        assert "Standing by" in health.json()["reason"]
+        assert httpx.get(f"{standby}/health/ready").status_code == 503
+        assert waiting.terminate() == 0
+        assert ran(check[1:], METRICS_PORT=settings["METRICS_PORT"]) == 1
 
 
 class StandIn(http.server.BaseHTTPRequestHandler):

@@ -183,12 +183,17 @@ def test_compose_mounts_files_that_there_are() -> None:
 
 
 def test_compose_keeps_nats_and_the_databases_of_the_cluster_inside() -> None:
-    """They and the engines are on a network without a way out, where the proxy and what is published are not."""
-    assert compose()["networks"]["inner"]["internal"]
-    inside = {name for name, service in compose()["services"].items() if list(service.get("networks", [])) == ["inner"]}
-    engines = {name for name in compose()["services"] if name.startswith("engine-")}
-    assert inside == {"nats", "primary", "replica"} | engines
+    """They and the engines are on networks without a way out, where the proxy and what is published are not; only Prometheus
+    reaches the engines besides.
+    """
+    networks = {name: set(service.get("networks", [])) for name, service in compose()["services"].items()}
+    assert all(compose()["networks"][name]["internal"] for name in ("inner", "watched"))
+    engines = {name for name in networks if name.startswith("engine-")}
     assert len(engines) == 4
+    assert {name for name, found in networks.items() if found == {"inner"}} == {"nats", "primary", "replica"}
+    assert {name for name, found in networks.items() if found == {"inner", "watched"}} == engines
+    assert {name for name, found in networks.items() if "watched" in found} == engines | {"prometheus"}
+    assert {name for name, found in networks.items() if "inner" in found and "edge" in found} == {"gateway-1", "gateway-2"}
 
 
 def test_only_the_proxy_is_believed_about_addresses() -> None:
@@ -197,12 +202,17 @@ def test_only_the_proxy_is_believed_about_addresses() -> None:
     assert {container(f"gateway-{n}").environment["TRUSTED_PROXIES"] for n in (1, 2)} == {f"{proxy}/32"}
 
 
-def test_prometheus_asks_the_gateways() -> None:
-    """Its targets are the gateways and their port, its job the one that the alerts name, its rules a file that it sees."""
+def test_prometheus_asks_the_gateways_and_the_engines() -> None:
+    """Its targets are they and their ports, engines by shard; its jobs are those of the alerts, its rules a file that it sees."""
     settings = YAML(typ="safe").load((ROOT / "deploy/prometheus.yaml").read_text())
-    (job,) = settings["scrape_configs"]
-    assert job["static_configs"] == [{"targets": [f"gateway-{n}:{image_settings()['PORT']}" for n in (1, 2)]}]
-    assert f'up{{job="{job["job_name"]}"}}' in (ROOT / "deploy/prometheus-alerts.yaml").read_text()
+    gateways, engines = settings["scrape_configs"]
+    assert gateways["static_configs"] == [{"targets": [f"gateway-{n}:{image_settings()['PORT']}" for n in (1, 2)]}]
+    for shard, group in enumerate(engines["static_configs"]):
+        members = [f"engine-{shard}", f"engine-{shard}-standby"]
+        assert group["targets"] == [f"{name}:{container(name).environment['METRICS_PORT']}" for name in members]
+        assert group["labels"]["shard"] == container(members[0]).environment["SHARD"].partition("/")[0]
+    alerts = (ROOT / "deploy/prometheus-alerts.yaml").read_text()
+    assert set(re.findall(r'job="([a-z-]+)"', alerts)) == {job["job_name"] for job in (gateways, engines)}
     assert {f"/etc/ome/{name}" for name in settings["rule_files"]} <= set(container("prometheus").files)
 
 
