@@ -34,6 +34,7 @@ TESTS = {"PYTHONPATH": "tests"}
 COMPILED = {"PYTHONPATH": os.pathsep.join([str(HERE / "build" / "compiled"), "tests"])}
 SBOM = HERE / "sbom.json"
 SEED = os.environ.get("SEED", "1")
+CLUSTER = ("--cluster",) if os.environ.get("CLUSTER") else ()
 
 
 def main() -> int:
@@ -180,7 +181,7 @@ ABOUT = {
     "schemathesis": "a thousand examples of every operation of the OpenAPI document",
     "bench": "durable orders a second, beside a route that does nothing; needs wrk",
     "peers": "an environment for the engines that bench compares with",
-    "load": "a load scenario with a verdict: SCENARIO=burst, steady, balanced, trades or plain",
+    "load": "a load scenario with a verdict: SCENARIO=burst, steady, balanced, trades or plain; CLUSTER=1: through a cluster",
     "overload": "twice what the service can do: what is done, what is refused, and how",
     "streams": "what 10,000 idle WebSockets hold, and what 1,000 subscribers add to the latency of orders",
     "soak": "what slow senders and idle clients add to the latency of orders; kills under full load",
@@ -232,7 +233,7 @@ TARGETS: dict[str, Callable[[], int]] = {
     ),
     "mutants": python("-m", "mutants", environment=TESTS),
     "schemathesis": python("-m", "fuzz", environment=TESTS),
-    "load": python("-m", "loadtests.load", "--scenario", os.environ.get("SCENARIO", "burst")),
+    "load": python("-m", "loadtests.load", "--scenario", os.environ.get("SCENARIO", "burst"), *CLUSTER, environment=TESTS),
     "overload": python("-m", "loadtests.overload"),
     "streams": python("-m", "loadtests.streams"),
     "soak": python("-m", "loadtests.soak"),

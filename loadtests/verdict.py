@@ -1,4 +1,4 @@
-"""What a load test may be believed: its database, read when the service has stopped.
+"""What a load test may be believed: its database, SQLite or PostgreSQL, read when the service has stopped.
 
 Asked: every order that was acknowledged is there, and no other; quantities are conserved; database, engine and journal say the
 same (`ome verify` replays the journal); and each trade is the one that a naive book of price and time priority makes of the same
@@ -8,6 +8,7 @@ orders that rest until they are filled, of users who don't trade with themselves
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -16,9 +17,11 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from heapq import heappop, heappush
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
+import asyncpg
+
+from ome.db.url import parse_url
 from ome.domain.enums import Side
 from ome.domain.numbers import unpack
 
@@ -71,22 +74,40 @@ def naive_trades(orders: Iterable[Order]) -> Iterator[Trade]:
             queue.append([order.id, left])
 
 
-def complaints(database: Path, acknowledged: int) -> list[str]:
-    """What isn't as it should be in an SQLite file that nobody serves now; empty if all is well."""
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-        found = list(_conserved(connection))
-        orders = [
-            Order(order_id, symbol, side, unpack(price)[0], unpack(quantity)[0])
-            for order_id, symbol, side, price, quantity in connection.execute(
-                "SELECT id, symbol, side, price, quantity FROM stored_orders ORDER BY id"
-            )
-        ]
-        trades = [
-            Trade(*((sell, buy) if taker_side == _BUY else (buy, sell)), unpack(price)[0], unpack(quantity)[0])
-            for buy, sell, taker_side, price, quantity in connection.execute(
-                "SELECT buy_order_id, sell_order_id, taker_side, price, quantity FROM stored_trades ORDER BY id"
-            )
-        ]
+def rows(database_url: str, sql: str) -> list[tuple[Any, ...]]:
+    """What a statement finds in a database (a DATABASE_URL) that nobody serves now."""
+    url = parse_url(database_url)
+    if url.kind == "postgresql":
+        return asyncio.run(_fetched(url.target, sql))
+    with closing(sqlite3.connect(f"file:{url.target}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+async def _fetched(dsn: str, sql: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return [tuple(row) for row in await connection.fetch(sql)]
+    finally:
+        await connection.close()
+
+
+def complaints(database_url: str, acknowledged: int) -> list[str]:
+    """What isn't as it should be in a database that nobody serves now; empty if all is well. Of several shards, one comes after
+    the other, its orders and its trades.
+    """
+    found = list(_conserved(database_url))
+    orders = [
+        Order(order_id, symbol, side, unpack(price)[0], unpack(quantity)[0])
+        for order_id, symbol, side, price, quantity in rows(
+            database_url, "SELECT id, symbol, side, price, quantity FROM stored_orders ORDER BY id"
+        )
+    ]
+    trades = [
+        Trade(*((sell, buy) if taker_side == _BUY else (buy, sell)), unpack(price)[0], unpack(quantity)[0])
+        for buy, sell, taker_side, price, quantity in rows(
+            database_url, "SELECT buy_order_id, sell_order_id, taker_side, price, quantity FROM stored_trades ORDER BY id"
+        )
+    ]
     if len(orders) != acknowledged:
         found.append(f"{acknowledged:,} orders were acknowledged, {len(orders):,} are stored")
     expected = list(naive_trades(orders))
@@ -94,14 +115,14 @@ def complaints(database: Path, acknowledged: int) -> list[str]:
         place = next((place for place, (one, other) in enumerate(zip(trades, expected, strict=False)) if one != other), None)
         place = min(len(trades), len(expected)) if place is None else place
         found.append(f"trade {place + 1} of {len(trades):,} isn't the one that price and time give ({len(expected):,} in all)")
-    return found + _verified(database)
+    return found + _verified(database_url)
 
 
-def _conserved(connection: sqlite3.Connection) -> Iterator[str]:
+def _conserved(database_url: str) -> Iterator[str]:
     """What was traded is what was filled, of each order."""
-    filled = dict(connection.execute("SELECT id, filled_quantity FROM stored_orders"))
+    filled = dict(rows(database_url, "SELECT id, filled_quantity FROM stored_orders"))
     traded: dict[int, int] = defaultdict(int)
-    for buy, sell, quantity in connection.execute("SELECT buy_order_id, sell_order_id, quantity FROM stored_trades"):
+    for buy, sell, quantity in rows(database_url, "SELECT buy_order_id, sell_order_id, quantity FROM stored_trades"):
         traded[buy] += unpack(quantity)[0]
         traded[sell] += unpack(quantity)[0]
     wrong = [order_id for order_id in filled.keys() | traded.keys() if unpack(filled.get(order_id, 0))[0] != traded[order_id]]
@@ -109,8 +130,8 @@ def _conserved(connection: sqlite3.Connection) -> Iterator[str]:
         yield f"{len(wrong):,} orders are filled otherwise than they traded, {min(wrong)} among them"
 
 
-def _verified(database: Path) -> list[str]:
+def _verified(database_url: str) -> list[str]:
     """What `ome verify` says, unless that is that all is well."""
-    command = [sys.executable, "-m", "ome", "verify", "--database-url", f"sqlite:///{database}"]
+    command = [sys.executable, "-m", "ome", "verify", "--database-url", database_url]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
     return [] if done.returncode == 0 else [f"ome verify: {(done.stdout + done.stderr).strip()[-500:]}"]

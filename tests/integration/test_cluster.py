@@ -8,6 +8,7 @@ import signal
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ from ome.conformance import play_rule_book, read_rule_book, select
 from ome.domain.clock import MICROSECONDS, now_us, parse_time
 from ome.domain.ids import SHARD_STEP
 from ome.domain.shards import highest
+from ome.replay import generate, replay_file
 from ome.verification import verify
 from postgres import execute, with_database
 from servers import until
@@ -82,6 +84,20 @@ def test_what_spans_symbols_goes_by_the_rule_book(cluster: Cluster) -> None:
 def test_the_whole_rule_book_is_as_in_one_process(cluster: Cluster) -> None:
     """Every scenario that a server can play."""
     play(cluster, [])
+
+
+async def test_order_flow_comes_out_as_it_does_of_one_process(cluster: Cluster, tmp_path: Path) -> None:
+    """M1, A1, A2, T1: flows at either gateway, on a shard each, at the same time: every fill, book and tape is as expected."""
+    flows = [generate(tmp_path / f"{shard}.csv", rows=300, seed=shard).path for shard in (0, 1)]
+    symbols = [next(f"FLOW{n}" for n in range(100) if highest(f"FLOW{n}", 2) == shard) for shard in (0, 1)]
+    key = OPERATOR["X-API-Key"]
+    places = zip(flows, symbols, cluster.urls, strict=True)
+    reports = await asyncio.gather(*(replay_file(path, symbol=name, url=url, api_key=key) for path, name, url in places))
+    for report in reports:
+        assert report.disagreements == []
+        assert report.checkpoints_agreed == report.checkpoints >= 10
+        assert report.trades > 0
+    assert (await asyncio.to_thread(verify, cluster.database_url)).ok
 
 
 def test_each_symbol_is_on_its_own_shard(clients: list[httpx.Client]) -> None:

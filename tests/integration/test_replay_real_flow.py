@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from clusters import running_cluster
 from integration.test_replay_http import Restarter
+from ome.domain.shards import highest
 from ome.replay import ReplayReport, replay_file
 from ome.replay.flow import count_rows
+from ome.verification import verify
 from servers import running_server, sqlite_url
 
 if "OME_TEST_DATA" not in os.environ:
@@ -65,6 +68,23 @@ async def test_the_first_rows_agree_over_http(tmp_path: Path) -> None:
     assert report.disagreements == []
     assert report.checkpoints_agreed == 1
     assert report.trades == 63
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("names", [("ESH4.sweeps", "ESH4.replay"), ("GOOG.sweeps", "GOOG.replay")], ids=["ESH4", "GOOG"])
+async def test_a_whole_day_agrees_through_gateways_and_shards(postgres_url: str, names: tuple[str, str]) -> None:
+    """Both forms of a day at the same time, each through a gateway of its own, in symbols of different shards: every fill, book
+    and tape is the expected one, and the tables are what the journals make.
+    """
+    symbols = [next(f"DAY{n}" for n in range(100) if highest(f"DAY{n}", 2) == shard) for shard in (0, 1)]
+    with running_cluster(postgres_url) as cluster:
+        places = zip(names, symbols, cluster.urls, strict=True)
+        replays = (replay_file(_flow(name)[0], symbol=at, url=url, tick=_flow(name)[1]) for name, at, url in places)
+        for name, report in zip(names, await asyncio.gather(*replays), strict=True):
+            _assert_whole(name, report)
+    verified = await asyncio.to_thread(verify, postgres_url)
+    assert verified.ok, verified
 
 
 @pytest.mark.long

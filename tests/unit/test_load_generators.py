@@ -177,16 +177,17 @@ def test_a_verdict_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monke
     """Where all traded in their turn nothing; an order too few, a fill that is off, and a queue that was jumped are said."""
     monkeypatch.setattr(verdict, "_verified", lambda _database: [])
     path = tmp_path / "ome.db"
+    url = f"sqlite:///{path}"
     with closing(sqlite3.connect(path, isolation_level=None)) as tables:
         tables.execute("CREATE TABLE stored_orders (id, symbol, side, price, quantity, filled_quantity)")
         tables.execute("CREATE TABLE stored_trades (id, buy_order_id, sell_order_id, taker_side, price, quantity)")
         orders = [(1, "A", 1, 100, 50, 50), (2, "A", 1, 100, 50, 0), (3, "A", 0, 100, 50, 50)]
         tables.executemany("INSERT INTO stored_orders VALUES (?, ?, ?, ?, ?, ?)", orders)
         tables.execute("INSERT INTO stored_trades VALUES (1, 3, 1, 0, 100, 50)")
-        assert verdict.complaints(path, 3) == []
-        assert verdict.complaints(path, 4) == ["4 orders were acknowledged, 3 are stored"]
+        assert verdict.complaints(url, 3) == []
+        assert verdict.complaints(url, 4) == ["4 orders were acknowledged, 3 are stored"]
         tables.execute("UPDATE stored_orders SET filled_quantity = 40 WHERE id = 1")
-        assert verdict.complaints(path, 3) == ["1 orders are filled otherwise than they traded, 1 among them"]
+        assert verdict.complaints(url, 3) == ["1 orders are filled otherwise than they traded, 1 among them"]
         tables.execute("UPDATE stored_orders SET filled_quantity = 50 * (id <> 1)")
         tables.execute("UPDATE stored_trades SET sell_order_id = 2")
-        assert verdict.complaints(path, 3) == ["trade 1 of 1 isn't the one that price and time give (1 in all)"]
+        assert verdict.complaints(url, 3) == ["trade 1 of 1 isn't the one that price and time give (1 in all)"]
