@@ -11,7 +11,7 @@ import httpx
 
 from forks import own_nursery
 from nats_server import NatsServer, running_nats
-from servers import START_SECONDS, Server, free_port
+from servers import START_SECONDS, Server, free_port, is_well
 
 
 class Engine(Server):
@@ -64,7 +64,7 @@ class Cluster:
             while True:
                 with contextlib.suppress(httpx.TransportError):
                     answer = httpx.get(f"{gateway.url}/health", timeout=5)
-                    if answer.status_code == 200:
+                    if is_well(answer):
                         break
                 if time.monotonic() > deadline:
                     raise RuntimeError(self.output())

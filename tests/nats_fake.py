@@ -24,8 +24,9 @@ class FakeNats:
         """A connection of its."""
         return cast("NatsConnection", self)
 
-    def send(self, subject: str, data: bytes, reply: str = "") -> bool:
+    def send(self, subject: str, data: bytes, reply: str = "", message_id: str = "") -> bool:
         """See NatsConnection."""
+        del message_id
         if not self.is_connected:
             return False
         self.sent.append((subject, data, reply))

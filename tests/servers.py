@@ -34,6 +34,11 @@ def free_port() -> int:
         return port
 
 
+def is_well(answer: httpx.Response) -> bool:
+    """Whether an answer of /health says nothing against the service, nor, of a gateway, against any engine."""
+    return answer.status_code == 200 and "reason" not in answer.json()
+
+
 class Server:
     """One `ome serve`; it can be killed and started again on the same port and database. Forked from a nursery, or without one
     started as users start it.
@@ -72,7 +77,7 @@ class Server:
         with httpx.Client(base_url=self.url, timeout=5) as client:
             while time.monotonic() < deadline and process.poll() is None:
                 with contextlib.suppress(httpx.TransportError):
-                    if client.get("/health").status_code == 200:
+                    if is_well(client.get("/health")):
                         return
                 time.sleep(0.05)
         self.stop()

@@ -112,6 +112,12 @@ class Settings(BaseSettings):
         description="NATS servers of `ome gateway` and `ome engine`, as URLs with commas; credentials belong into them",
         repr=False,
     )
+    event_log_mb: int = Field(
+        default=256,
+        ge=0,
+        le=1_048_576,
+        description="MiB of what an engine has told that NATS's JetStream keeps, for gateways that missed it; 0: nothing",
+    )
     shard: str = Field(
         default="0/1", pattern=r"^\d{1,4}/\d{1,4}$", description="which shard `ome engine` serves, and how many there are"
     )

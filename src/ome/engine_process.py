@@ -83,6 +83,7 @@ class EngineProcess:
         self.metrics.figures = self._figures
         self._nats = NatsConnection(settings.nats_url, f"engine-{self.shard}-{secrets.token_hex(4)}")
         self._server: ShardServer | None = None
+        self._publisher: Publisher | None = None
         self._archivist = Archivist(chores(self._storage.archive, self._market, lambda: self._runner.position, kept(settings)))
 
     async def open(self) -> None:
@@ -95,7 +96,8 @@ class EngineProcess:
         await self._runner.recover(self._load)
         shard_map = self._shard_map
         subjects = Subjects(shard_map.cluster)
-        publisher = Publisher(self.shard, self._nats, subjects, self._market, self._lineage)
+        log_bytes = self.settings.event_log_mb * 1024 * 1024
+        self._publisher = publisher = Publisher(self.shard, self._nats, subjects, self._market, self._lineage, log_bytes)
         await publisher.start(self._runner.position)
         self._server = ShardServer(
             shard=self.shard,
@@ -127,6 +129,8 @@ class EngineProcess:
             await asyncio.sleep(0)  # the last answers are on their way to the connection
             self._server.tell_state()
             await self._nats.flushed()
+        if self._publisher is not None:
+            self._publisher.stop()
         drained = await self._runner.stop() and drained
         await self._storage.close()
         await self._nats.close()

@@ -3,8 +3,8 @@
     edge (api) -> gateway entry -> NATS -> the shard's engine
     edge (api) -> views of each shard, fed over NATS; read models (PostgreSQL)
 
-Starting waits for the cluster's row in the database, for NATS, and for the books of every shard. After that an engine that is
-away costs its own symbols alone.
+Starting waits for the cluster's row in the database, for NATS, and for the books of the shards: of one at least, and of every one
+whose engine is there. An engine that is away costs its own symbols alone; its books are taken in when it comes.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ from ome.bootstrap import (
 )
 from ome.cluster.cluster_market import ClusterMarket
 from ome.cluster.connection import NatsConnection
+from ome.cluster.event_log import EventLog
 from ome.cluster.follower import ShardFollower
 from ome.cluster.gateway_bus import DRAINING, GatewayBus
 from ome.cluster.gateway_entry import GatewayEntry
 from ome.cluster.places import Places
-from ome.cluster.shard_link import RUNNING, ShardLink
+from ome.cluster.shard_link import AWAY, RUNNING, ShardLink
 from ome.cluster.subjects import Subjects
 from ome.cluster.wire import Books, State, Told, read_private, read_state
 from ome.config import Settings
 from ome.db.archive import StoredArchive
 from ome.db.cluster_reads import ClusterStorage
-from ome.db.shard_map import StoredShardMap
+from ome.db.shard_map import Head, StoredShardMap
 from ome.demo.child import ChildDemo
 from ome.domain.clock import now_us
 from ome.domain.errors import OmeError, StorageAway
@@ -63,6 +64,8 @@ from ome.processes import Child, Children, ome
 
 PAUSE_S: Final = 0.5
 """Seconds between two looks for the cluster's row."""
+OTHERS_S: Final = 1.0
+"""How long the books of other shards are waited for once those of one are there: an engine that runs answers at once."""
 KEYS_EVERY_S: Final = 0.5
 """Seconds between two looks for keys that have changed, where nobody says so over NATS."""
 
@@ -75,6 +78,7 @@ class ShardViews:
     def __init__(self, shard: int, reads: ReadModels, streams: Callable[[], Streams]) -> None:
         self.view = MarketView()
         self.feed = Feed(self.view)
+        self.is_loaded = False
         self._shard = shard
         self._reads = reads
         self._streams = streams
@@ -89,7 +93,9 @@ class ShardViews:
             self.view.remember(known)
             self.feed.remember(known)
         streams = self._streams()
-        streams.interrupt()
+        if self.is_loaded:
+            streams.interrupt()
+        self.is_loaded = True
         if streams.sharded is not None:
             streams.sharded.missed(self._shard, books.position)
 
@@ -109,7 +115,8 @@ class GatewayService:
         self.failure: BaseException | None = None
         self.halted = asyncio.Event()
         self.demo: ChildDemo | None = None
-        self._places = places = Places(shard_map, StoredShardMap(settings.database_url))
+        self._stored_map = StoredShardMap(settings.database_url)
+        self._places = places = Places(shard_map, self._stored_map)
         self._metrics = Metrics()
         self._subjects = subjects = Subjects(shard_map.cluster)
         self._storage = ClusterStorage(settings.database_url, shards=shard_map.shards, pool_size=settings.database_pool_size)
@@ -120,10 +127,13 @@ class GatewayService:
         shards = range(shard_map.shards)
         self._links = [ShardLink(shard, name, nats, subjects, settings.client_wait_sec) for shard in shards]
         views = [ShardViews(shard, of_shard[shard], lambda: self.app.streams) for shard in shards]
-        self._followers = [ShardFollower(shard, nats, subjects, views[shard], self._links[shard].catch_up) for shard in shards]
+        self._followers = [
+            ShardFollower(shard, nats, subjects, views[shard], self._links[shard].catch_up, EventLog(shard, nats, subjects))
+            for shard in shards
+        ]
         entry = GatewayEntry(self._links, places)
         self._bus = GatewayBus(self._links, entry)
-        market = ClusterMarket(views)
+        market = ClusterMarket(views, places.shard_of)
 
         def past(archives: Sequence[StoredArchive]) -> ClusterPast:
             return ClusterPast([StoredPast(archive, shard=shard) for shard, archive in enumerate(archives)], places.shard_of)
@@ -148,6 +158,7 @@ class GatewayService:
         self._tasks: list[asyncio.Task[None]] = []
         self._keys_changed = asyncio.Event()
         self._audited = 0
+        self._heads: dict[int, Head] = {}
 
     async def open(self) -> None:
         """Connect to NATS."""
@@ -156,7 +167,7 @@ class GatewayService:
 
     async def start(self) -> None:
         """Wait for the keys and the books, and begin to take commands."""
-        await self._load_keys()
+        await self._read_stored()
         await self._replica.start()
         for link, follower in zip(self._links, self._followers, strict=True):
             await link.open()
@@ -166,11 +177,10 @@ class GatewayService:
         await self._nats.hear(self._subjects.keys, lambda _subject, _data: self._keys_changed.set())
         self._nats.send(self._subjects.hello, b"?")
         self._tasks.append(asyncio.create_task(self._follow_keys(), name="keys"))
-        for follower in self._followers:
-            await follower.loaded.wait()
+        await self._wait_for_books()
         self._bus.enter(RUNNING)
         self._metrics.state_changed(RUNNING)
-        log.info("serving", shards=len(self._links))
+        log.info("serving", shards=len(self._links), without=self._bus.reason)
 
     async def drain(self, within_s: float) -> bool:
         """Refuse everything new, and wait for the answers that are still to come."""
@@ -216,29 +226,48 @@ class GatewayService:
     def _heard(self, state: State) -> None:
         if state.shard >= len(self._links):
             return
-        self._links[state.shard].heard(state)
-        self._followers[state.shard].notice(state.position)
+        link = self._links[state.shard]
+        link.heard(state)
+        if link.last is state:
+            self._followers[state.shard].notice(state.position, state.incarnation)
 
     def _durability(self) -> str:
         known = {link.last.durability for link in self._links if link.last is not None}
         return "relaxed" if "relaxed" in known else "full"
 
     def _lineage(self) -> tuple[int, str]:
-        """Shard 0's."""
-        last = self._links[0].last
+        """Shard 0's; until it is heard, as the database has it."""
+        last = self._links[0].last or self._heads.get(0)
         return (0, "") if last is None else (last.epoch, last.incarnation)
 
-    # Keys
+    async def _wait_for_books(self) -> None:
+        """Until the books of a shard are there, and those of all others but of engines that haven't been heard all the while."""
+        waits = [asyncio.create_task(follower.loaded.wait()) for follower in self._followers]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=OTHERS_S)
+            there = [wait for link, wait in zip(self._links, waits, strict=True) if link.state != AWAY]
+            await asyncio.gather(*there)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
-    async def _load_keys(self) -> None:
+    # What is stored
+
+    async def _read_stored(self) -> None:
+        """The keys, and how far each shard has come: whoever listens to users' events before its engine is heard begins there."""
         while True:
             try:
+                self._heads = await self._stored_map.heads()
                 self.app.gate.keys.load(fold_keys(await self._storage.reads.key_entries()).values())
             except StorageAway as error:
                 log.warning("waiting_for_database", error=str(error))
                 await asyncio.sleep(PAUSE_S)
             else:
-                return
+                break
+        if self.app.streams.sharded is not None:
+            for shard, head in self._heads.items():
+                self.app.streams.sharded.missed(shard, head.position)
 
     async def _follow_keys(self) -> None:
         """Take in what was done to keys elsewhere, as soon as that is said, and by looking for it every so often."""

@@ -46,7 +46,7 @@ def free_port() -> int:
 
 
 def nats_configuration(port: int, folder: Path) -> str:
-    """The configuration of a NATS server of our own: on loopback, with JetStream in a folder."""
+    """The configuration of a NATS server of our own: on loopback, with JetStream in a folder, which goes with it."""
     return (f"listen: 127.0.0.1:{port}\nmax_payload: {MOST_BYTES}\njetstream {{ store_dir: {str(folder)!r} }}\n").replace(
         "'", '"'
     )

@@ -541,6 +541,9 @@ class HealthView(Struct, frozen=True, kw_only=True):
 
     status: str
     state: Annotated[str, Meta(description="STARTING, RECOVERING, RUNNING, STALLED, DRAINING or HALTED")]
+    reason: Annotated[
+        str | UnsetType, Meta(description="Of a gateway: which shards have no engine; their symbols are refused")
+    ] = UNSET
     position: Annotated[int, Meta(description="The last committed position")]
     epoch: Annotated[int, Meta(description="Counted up by each start of an engine")]
     incarnation: Annotated[str, Meta(description="Drawn once for a database: positions of another one are of another history")]

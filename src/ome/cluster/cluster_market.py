@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ome.domain.errors import NotAccepting
 from ome.domain.ports import Auction, Candle, Depth, FeedSink, MarketData, MarketFeed, Quote, Ticker
 from ome.domain.records import InstrumentRecord
 
 
 class ShardMarket(Protocol):
     """The views of one shard."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether they have ever been told what there is."""
 
     @property
     def view(self) -> MarketData:
@@ -22,19 +27,29 @@ class ShardMarket(Protocol):
 
 
 class ClusterMarket:
-    """The MarketData and the MarketFeed of a gateway. A symbol is looked for in every shard: there are few, and it may move."""
+    """The MarketData and the MarketFeed of a gateway. A symbol is looked for in every shard: there are few, and it may move.
 
-    def __init__(self, shards: Sequence[ShardMarket]) -> None:
+    Of a shard that hasn't been heard since this gateway has started nobody knows what is listed there: what is asked about its
+    symbols, and for a list of all, raises NotAccepting, which clients are told to try again.
+    """
+
+    def __init__(self, shards: Sequence[ShardMarket], shard_of: Callable[[str], int]) -> None:
+        """`shard_of` says to which shard a symbol belongs, listed or not."""
         self._shards = shards
+        self._shard_of = shard_of
 
     def _of(self, symbol: str) -> ShardMarket | None:
         for shard in self._shards:
             if shard.view.instrument(symbol) is not None:
                 return shard
+        if not self._shards[self._shard_of(symbol)].is_loaded:
+            raise NotAccepting("away")
         return None
 
     def instruments(self) -> list[InstrumentRecord]:
         """See MarketData."""
+        if not all(shard.is_loaded for shard in self._shards):
+            raise NotAccepting("away")
         found = [instrument for shard in self._shards for instrument in shard.view.instruments()]
         return sorted(found, key=lambda instrument: instrument.symbol)
 

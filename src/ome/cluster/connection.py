@@ -21,6 +21,7 @@ from ome.domain.errors import OmeError
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
+    from nats.js import JetStreamContext
 
 MISSING: Final = "NATS is not installed: pip install 'ome[cluster]'"
 PAUSE_S: Final = 0.25
@@ -30,6 +31,12 @@ SAID_EVERY_S: Final = 5.0
 PING_S: Final = 2
 """Seconds between two questions for a sign of life; after two without an answer the connection is lost."""
 NO_RESPONDERS: Final = "503"
+MESSAGE_ID: Final = "Nats-Msg-Id"
+"""The header by which JetStream knows a message that it has already."""
+_HEADER_BYTES: Final = 256
+"""Room for that header: it counts as part of the message."""
+JETSTREAM_S: Final = 1.0
+"""How long JetStream may take to answer."""
 
 log = structlog.get_logger(__name__)
 
@@ -47,14 +54,14 @@ Told = Callable[[str, bytes], None]
 
 
 class NatsConnection:
-    """One connection. `changed` is told whenever it is lost or back."""
+    """One connection."""
 
-    def __init__(self, url: str, name: str, changed: Callable[[bool], None] | None = None) -> None:
+    def __init__(self, url: str, name: str) -> None:
         self._url = url
         self._name = name
-        self._changed = changed or (lambda _: None)
+        self._changed: Callable[[bool], None] = lambda _: None
         self._client: Client | None = None
-        self._outbox: deque[tuple[str, bytes, str]] = deque()
+        self._outbox: deque[tuple[str, bytes, str, dict[str, str] | None]] = deque()
         self._something = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -65,6 +72,14 @@ class NatsConnection:
     def is_connected(self) -> bool:
         """Whether what is sent now can be heard."""
         return self._client is not None and self._client.is_connected
+
+    def watch(self, changed: Callable[[bool], None]) -> None:
+        """Have `changed` told whenever the connection is lost or back."""
+        self._changed = changed
+
+    def jetstream(self) -> JetStreamContext:
+        """NATS's own client of JetStream, over this connection."""
+        return self._opened().jetstream(timeout=JETSTREAM_S)
 
     async def open(self) -> None:
         """Connect; a server that is away is waited for. Raises BusUnusable for what doesn't pass by itself."""
@@ -97,11 +112,19 @@ class NatsConnection:
         """The largest message that the server takes."""
         return self._client.max_payload if self._client is not None else 1024 * 1024
 
-    def send(self, subject: str, data: bytes, reply: str = "") -> bool:
-        """Send behind all that was sent; False, and nothing is sent, while the connection is lost."""
+    def send(self, subject: str, data: bytes, reply: str = "", message_id: str = "") -> bool:
+        """Send behind all that was sent; False, and nothing is sent, while the connection is lost. JetStream keeps a message
+        with an id once, however often it is sent; the pieces of one that is too large have ids of their own.
+        """
         if not self.is_connected:
             return False
-        self._outbox.extend((subject, part, reply) for part in cut(data, self.most_bytes, self._name))
+        if message_id:
+            parts = cut(data, self.most_bytes - _HEADER_BYTES, self._name)
+            self._outbox.extend(
+                (subject, part, reply, {MESSAGE_ID: f"{message_id}.{number}"}) for number, part in enumerate(parts)
+            )
+        else:
+            self._outbox.extend((subject, part, reply, None) for part in cut(data, self.most_bytes, self._name))
         self._something.set()
         self._empty.clear()
         return True
@@ -197,9 +220,11 @@ class NatsConnection:
             await self._something.wait()
             self._something.clear()
             while outbox:
-                subject, data, reply = outbox.popleft()
+                subject, data, reply, headers = outbox.popleft()
+                if not client.is_connected:  # it would come after what is sent anew once the connection is back
+                    continue
                 try:
-                    await client.publish(subject, data, reply)
+                    await client.publish(subject, data, reply, headers)
                 except Exception as error:  # noqa: BLE001  lost between the look and the sending, as everything then
                     log.warning("not_sent", subject=subject, error=str(error) or type(error).__name__)
             self._empty.set()

@@ -1,18 +1,21 @@
 """A gateway's own copy of what is public about the symbols of one shard: the engine's books once, then every batch in order.
 
-Batches say which positions they hold. A gap means that a message got lost (NATS was away, an engine stopped between commit and
-telling): the books are asked for again. Until the first ones are there nothing of the shard is shown.
+Batches say which positions they hold. A gap means that messages got lost: NATS was away, the connection was, or an engine stopped
+between commit and telling. They are read in the shard's event log, and nobody notices; where it doesn't have them, the books are
+asked for again, and whoever listens has to start anew. Until the first books are there nothing of the shard is shown.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Final, Protocol
 
 import structlog
 
 from ome.cluster.connection import NatsConnection, Unheard
+from ome.cluster.event_log import LogAway, LogTrimmed, history_of
 from ome.cluster.subjects import Subjects
 from ome.cluster.wire import Books, Told, WireError, read_books, read_told
 from ome.domain.errors import StorageUnusable
@@ -20,9 +23,11 @@ from ome.domain.errors import StorageUnusable
 ASK_S: Final = 5.0
 """How long an engine may take to tell its books."""
 PAUSE_S: Final = 0.1
-"""Seconds between two attempts to get them."""
-BUFFERED: Final = 100_000
-"""Batches that are kept while the books are on their way; beyond it the books are asked for anew."""
+"""Seconds between two attempts to get what is missing."""
+LOOKS: Final = 10
+"""Looks into the log, so long apart, for what isn't there yet: an engine sends again what it may have lost."""
+AHEAD: Final = 100_000
+"""Batches that are kept while one before them is missing; beyond it the books are asked for anew."""
 
 log = structlog.get_logger(__name__)
 
@@ -37,84 +42,154 @@ class Views(Protocol):
         """Take in what a batch changed."""
 
 
+class Log(Protocol):
+    """What was told, for a while: an `EventLog`."""
+
+    def after(self, position: int, history: str) -> AsyncGenerator[Told, None]:
+        """See EventLog."""
+
+
 class ShardFollower:
     """Follows one shard. `seen` is told of each position up to which the views have come."""
 
-    def __init__(self, shard: int, nats: NatsConnection, subjects: Subjects, views: Views, seen: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        shard: int,
+        nats: NatsConnection,
+        subjects: Subjects,
+        views: Views,
+        seen: Callable[[int], None],
+        event_log: Log,
+    ) -> None:
         self._shard = shard
         self._nats = nats
         self._subjects = subjects
         self._views = views
         self._seen = seen
+        self._log = event_log
         self._position: int | None = None
+        self._history = ""
         self._noticed = 0
-        self._buffer: list[Told] = []
-        self._loading: asyncio.Task[None] | None = None
+        self._needed = 0
+        self._ahead: dict[int, Told] = {}
+        self._mending: asyncio.Task[None] | None = None
         self.loaded = asyncio.Event()
         """Whether there are books of it, however old."""
 
     async def start(self) -> None:
         """Follow from now on; the books come as soon as an engine tells them."""
         await self._nats.hear(self._subjects.told(self._shard), lambda _, data: self.take(read_told(data)))
-        self.reload()
+        self._mend()
 
     def take(self, batch: Told) -> None:
-        """A batch has come."""
-        if self._position is None:
-            if len(self._buffer) < BUFFERED:
-                self._buffer.append(batch)
+        """A batch has come, perhaps again."""
+        position = self._position
+        if position is not None and batch.last <= position:
             return
-        if batch.last <= self._position:
+        if position is not None and batch.first == position + 1 and not self._ahead:
+            self._apply(batch)
             return
-        if batch.first != self._position + 1:
-            log.warning("market_data_gap", shard=self._shard, after=self._position, next=batch.first)
-            self._buffer = [batch]
-            self.reload()
+        if len(self._ahead) < AHEAD:
+            self._ahead[batch.first] = batch
+        if position is None:
             return
-        self._apply(batch)
+        self._go_on(position)
+        if self._ahead and self._mending is None:
+            log.warning("market_data_gap", shard=self._shard, after=self._position, next=min(self._ahead))
+            self._mend()
 
-    def notice(self, position: int) -> None:
-        """The engine has told that it has come so far. What hasn't been heard by the next time is lost."""
-        if self._position is not None and self._position < self._noticed:
+    def notice(self, position: int, incarnation: str) -> None:
+        """The engine has told that it has come so far, in the history of a database. What hasn't been heard by the next time is
+        lost.
+        """
+        history = history_of(incarnation)
+        if history != self._history:
+            if self._history:
+                log.warning("history_replaced", shard=self._shard)
+                self._position = None
+                self._ahead.clear()
+                self._mend()
+            self._history = history
+        elif self._position is not None and self._position < self._noticed and self._mending is None:
             log.warning("market_data_gap", shard=self._shard, after=self._position, engine_at=self._noticed)
-            self.reload()
+            self._needed = self._noticed
+            self._mend()
         self._noticed = position
-
-    def reload(self) -> None:
-        """Ask for the books; what is told meanwhile is taken in afterwards."""
-        self._position = None
-        if self._loading is None or self._loading.done():
-            self._loading = asyncio.create_task(self._load(), name=f"books of shard {self._shard}")
 
     def stop(self) -> None:
         """Follow no more."""
-        if self._loading is not None:
-            self._loading.cancel()
+        if self._mending is not None:
+            self._mending.cancel()
 
-    async def _load(self) -> None:
-        while self._position is None:
-            try:
-                books = read_books(await self._nats.ask(self._subjects.snapshot(self._shard), b"?", ASK_S))
-                await self._views.load(books)
-            except (Unheard, WireError, StorageUnusable) as error:
-                log.info("books_not_there", shard=self._shard, error=str(error) or type(error).__name__)
+    # What is missing
+
+    def _mend(self) -> None:
+        if self._mending is None:
+            self._mending = asyncio.create_task(self._fill(), name=f"books of shard {self._shard}")
+
+    async def _fill(self) -> None:
+        """From the log, else from the books, until nothing is missing."""
+        try:
+            while True:
+                if self._position is not None and await self._read_log():
+                    return
+                if await self._load():
+                    return
                 await asyncio.sleep(PAUSE_S)
-                continue
-            self._catch_up(books.position)
+        finally:
+            self._mending = None
 
-    def _catch_up(self, position: int) -> None:
-        """Take in the batches that were told while the books came; a gap in them has the books asked for again."""
-        buffer, self._buffer = self._buffer, []
-        self._position = position
-        for place, batch in enumerate(buffer):
-            if batch.last <= self._position:
-                continue
-            if batch.first != self._position + 1:
-                self._position, self._buffer = None, buffer[place:]
-                return
-            self._apply(batch)
+    @property
+    def _lacks_nothing(self) -> bool:
+        return self._position is not None and self._position >= self._needed and not self._ahead
+
+    async def _read_log(self) -> bool:
+        """Whether nothing is missing any more."""
+        for _ in range(LOOKS):
+            if self._lacks_nothing:
+                return True
+            position = self._position
+            if position is None:
+                return False
+            try:
+                async with aclosing(self._log.after(position, self._history)) as batches:
+                    async for batch in batches:
+                        if self._position is None or len(self._ahead) >= AHEAD:
+                            return False
+                        if batch.last > self._position:
+                            self._ahead[batch.first] = batch
+                            self._go_on(self._position)
+            except (LogAway, LogTrimmed, WireError) as error:
+                log.warning("not_resumed", shard=self._shard, after=self._position, error=str(error))
+                return False
+            if self._lacks_nothing:
+                log.info("resumed", shard=self._shard, after=position, position=self._position)
+                return True
+            await asyncio.sleep(PAUSE_S)
+        log.warning("not_resumed", shard=self._shard, after=self._position, error="the log doesn't have it")
+        return False
+
+    async def _load(self) -> bool:
+        """The books; whether nothing is missing behind them."""
+        self._position = None
+        try:
+            books = read_books(await self._nats.ask(self._subjects.snapshot(self._shard), b"?", ASK_S))
+            await self._views.load(books)
+        except (Unheard, WireError, StorageUnusable) as error:
+            log.info("books_not_there", shard=self._shard, error=str(error) or type(error).__name__)
+            return False
+        self._position, self._needed = books.position, 0
         self.loaded.set()
-        self._seen(self._position)
+        self._seen(books.position)
+        self._ahead = {first: batch for first, batch in self._ahead.items() if batch.last > books.position}
+        self._go_on(books.position)
+        return not self._ahead
+
+    def _go_on(self, position: int) -> None:
+        """Take in what follows on from where the views are without a gap."""
+        while (batch := self._ahead.pop(position + 1, None)) is not None:
+            self._apply(batch)
+            position = batch.last
 
     def _apply(self, batch: Told) -> None:
         self._views.committed(batch)

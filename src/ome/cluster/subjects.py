@@ -6,7 +6,8 @@
 - `<prefix>.reply.<gateway>.<frame>`: answers for a gateway, and that nobody heard a frame of its.
 - `<prefix>.state.<shard>`: how an engine is, twice a second and whenever that changes.
 - `<prefix>.hello`: a gateway has started: every engine tells how it is.
-- `<prefix>.told.<shard>`: what each batch changed, public and private, in order, before any answer.
+- `<prefix>.told.<shard>`: what each batch changed, public and private, in order, before any answer. JetStream's stream
+  `OME_<cluster>_<shard>` keeps it for a while.
 - `<prefix>.snapshot.<shard>`: asks an engine for its books as of its last commit.
 - `<prefix>.keys`: keys have changed.
 """
@@ -55,6 +56,10 @@ class Subjects(Struct, frozen=True):
     def told(self, shard: int) -> str:
         """What each batch changed."""
         return f"{self.prefix}.told.{shard}"
+
+    def stream(self, shard: int) -> str:
+        """The name of the stream that keeps what was told."""
+        return f"OME_{self.cluster}_{shard}"
 
     def snapshot(self, shard: int) -> str:
         """Where an engine is asked for its books."""

@@ -10,6 +10,7 @@ import secrets
 from typing import Final
 
 import asyncpg
+from msgspec import Struct
 
 from ome.db.connection import connect
 from ome.db.url import DatabaseUrl, parse_url
@@ -22,12 +23,21 @@ _PLACED: Final = """
 SELECT symbol, shard FROM stored_instruments
 UNION ALL SELECT symbol, shard FROM shard_map WHERE symbol NOT IN (SELECT symbol FROM stored_instruments)
 """
+_HEADS: Final = "SELECT shard, epoch, incarnation, position FROM engine"
 _PUT: Final = "INSERT INTO shard_map (symbol, shard) VALUES ($1, $2) ON CONFLICT (symbol) DO UPDATE SET shard = excluded.shard"
 _CHANGED: Final = "UPDATE cluster SET version = version + 1 WHERE id = 1"
 _FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 NEEDS_POSTGRESQL: Final = (
     "Gateways and shards need a PostgreSQL database: set DATABASE_URL, such as postgresql://ome@localhost/ome."
 )
+
+
+class Head(Struct, frozen=True):
+    """How far a shard has come, by its row: the epoch of its last engine, its database's incarnation, its committed position."""
+
+    epoch: int
+    incarnation: str
+    position: int
 
 
 class StoredShardMap:
@@ -52,6 +62,18 @@ class StoredShardMap:
     async def read(self) -> ShardMap | None:
         """The map; None where no engine of a cluster has ever started on this database."""
         return await self._read(None)
+
+    async def heads(self) -> dict[int, Head]:
+        """How far each shard has come; one whose engine has never started isn't there."""
+        try:
+            connection = await connect(self._url.target)
+            try:
+                rows = await connection.fetch(_HEADS)
+            finally:
+                await connection.close(timeout=1)
+        except _FAILURES as error:
+            raise StorageAway(f"PostgreSQL can't be reached at {self._url.shown}: {error or type(error).__name__}.") from error
+        return {row["shard"]: Head(row["epoch"], row["incarnation"], row["position"]) for row in rows}
 
     async def put(self, symbol: str, shard: int) -> None:
         """Put a symbol that isn't listed on a shard; one version more."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
 from msgspec import Raw
 
 from nats_fake import FakeNats, settle
+from ome.cluster import follower
+from ome.cluster.event_log import LogAway, LogTrimmed
 from ome.cluster.follower import ShardFollower
 from ome.cluster.subjects import Subjects
 from ome.cluster.wire import Books, Told, encode
 from ome.domain.events import BookChanged
 
 SUBJECTS = Subjects("test")
+INCARNATION = "0123456789abcdef"
 
 
 class Views:
@@ -30,6 +37,24 @@ class Views:
         self.sequences += [event.sequence for event in batch.events if isinstance(event, BookChanged)]
 
 
+class Log:
+    """What JetStream has: nothing where `batches` is None."""
+
+    def __init__(self) -> None:
+        self.batches: list[Told] | None = None
+        self.asked: list[tuple[int, str]] = []
+        self.missing: Exception = LogTrimmed("gone")
+
+    async def after(self, position: int, history: str) -> AsyncGenerator[Told, None]:
+        """See follower.Log."""
+        self.asked.append((position, history))
+        if self.batches is None:
+            raise self.missing
+        for batch in self.batches:
+            await asyncio.sleep(0)
+            yield batch
+
+
 def batch(first: int, last: int) -> Told:
     """A batch whose one change has its last position as sequence."""
     return Told(0, 1, first, last, [BookChanged("AAPL", last, 0, [])], Raw(encode([])))
@@ -39,13 +64,14 @@ class Market0:
     """A follower of shard 0, and the engine's side of it."""
 
     def __init__(self) -> None:
-        self.nats, self.views, self.seen, self.position = FakeNats(), Views(), list[int](), 10
-        self.follower = ShardFollower(0, self.nats.connection(), SUBJECTS, self.views, self.seen.append)
+        self.nats, self.views, self.seen, self.position, self.log = FakeNats(), Views(), list[int](), 10, Log()
+        self.follower = ShardFollower(0, self.nats.connection(), SUBJECTS, self.views, self.seen.append, self.log)
 
     async def start(self) -> None:
         """The follower starts, and the engine answers."""
         await self.nats.answer("ome.test.snapshot.0", lambda _: encode(Books(0, self.position, [], [])))
         await self.follower.start()
+        self.follower.notice(self.position, INCARNATION)
 
     def publish(self, first: int, last: int) -> None:
         """The engine tells of a batch."""
@@ -64,13 +90,54 @@ async def test_batches_are_taken_in_behind_the_books() -> None:
     await settle()
     assert market.views.loaded == [10]
     assert market.views.sequences == [12, 13]
-    assert market.seen == [12, 12, 13]
+    assert market.seen[-2:] == [12, 13]
     assert market.follower.loaded.is_set()
 
 
-async def test_a_lost_batch_has_the_books_asked_for_again() -> None:
+async def test_a_lost_batch_is_read_in_the_log() -> None:
+    """Behind where the views are, in the engine's history; what was told meanwhile follows, and nothing starts anew."""
+    market = Market0()
+    await market.start()
+    await settle()
+    market.log.batches = [batch(11, 12), batch(11, 12), batch(13, 13), batch(14, 14)]
+    market.publish(14, 14)
+    await settle()
+    market.publish(15, 15)
+    await settle()
+    assert market.log.asked == [(10, INCARNATION[:8])]
+    assert market.views.loaded == [10]
+    assert market.views.sequences == [12, 13, 14, 15]
+
+
+async def test_what_the_log_has_in_another_order_is_told_in_the_right_one() -> None:
+    """An engine sends again what may have got lost, behind what it has told since."""
+    market = Market0()
+    await market.start()
+    await settle()
+    market.log.batches = [batch(14, 14), batch(13, 13), batch(11, 12)]
+    market.publish(15, 15)
+    await settle()
+    assert (market.views.loaded, market.views.sequences) == ([10], [12, 13, 14, 15])
+
+
+async def test_what_is_sent_again_needs_no_log() -> None:
+    """The missing batches may come behind the one that showed the gap."""
+    market = Market0()
+    await market.start()
+    await settle()
+    market.log.batches = []
+    market.publish(12, 12)
+    await settle()
+    market.publish(11, 11)
+    await settle()
+    assert (market.views.loaded, market.views.sequences) == ([10], [11, 12])
+
+
+@pytest.mark.parametrize("missing", [LogTrimmed("gone"), LogAway("no JetStream")])
+async def test_what_the_log_lacks_is_made_up_for_by_the_books(missing: Exception) -> None:
     """Nothing is skipped and nothing doubled: what came after the gap is in the new books."""
     market = Market0()
+    market.log.missing = missing
     await market.start()
     await settle()
     market.publish(11, 11)
@@ -84,18 +151,45 @@ async def test_a_lost_batch_has_the_books_asked_for_again() -> None:
     assert market.seen[-1] == 15
 
 
+async def test_a_log_that_never_gets_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an engine that has stopped between commit and telling."""
+    monkeypatch.setattr(follower, "PAUSE_S", 0)
+    market = Market0()
+    await market.start()
+    await settle()
+    market.position, market.log.batches = 14, [batch(13, 14)]
+    market.publish(13, 14)
+    await settle()
+    await settle()
+    assert len(market.log.asked) == follower.LOOKS
+    assert (market.views.loaded, market.views.sequences) == ([10, 14], [])
+
+
 async def test_a_lost_last_batch_is_noticed() -> None:
     """The engine tells how far it is; what hasn't come by the next time that it does so is lost."""
     market = Market0()
     await market.start()
     await settle()
-    market.position = 12
-    market.follower.notice(12)
+    market.log.batches = [batch(11, 12)]
+    market.follower.notice(12, INCARNATION)
     await settle()
-    assert market.views.loaded == [10]
-    market.follower.notice(12)
+    assert market.views.sequences == []
+    market.follower.notice(12, INCARNATION)
     await settle()
-    assert market.views.loaded == [10, 12]
+    assert (market.views.loaded, market.views.sequences) == ([10], [12])
+
+
+async def test_another_history_starts_from_its_books() -> None:
+    """A database that was put back has the same positions again, for other batches (HOLE12)."""
+    market = Market0()
+    await market.start()
+    await settle()
+    market.position, market.log.batches = 5, [batch(11, 11)]
+    market.follower.notice(5, "fedcba9876543210")
+    await settle()
+    market.publish(6, 6)
+    await settle()
+    assert (market.views.loaded, market.views.sequences) == ([10, 5], [6])
 
 
 async def test_books_that_are_older_than_what_was_told_are_asked_for_again() -> None:

@@ -11,6 +11,7 @@ from typing import Final
 
 from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
+from msgspec import UNSET
 from starlette.responses import FileResponse, HTMLResponse
 
 from ome.api.failures import refusal_in
@@ -67,6 +68,7 @@ class ServiceRoutes:
             HealthView(
                 status="healthy",
                 state=bus.state,
+                reason=bus.reason or UNSET,
                 position=bus.position,
                 epoch=epoch,
                 incarnation=incarnation,

@@ -103,7 +103,9 @@ class ShardedOrderEvents(OrderEvents):
         return bool(self._topics)
 
     def told(self, shard: int, position: int, commands: Sequence[CommandEvents]) -> None:
-        """Take in the events of a batch of a shard, which ends at this position."""
+        """Take in the events of a batch of a shard, which ends at this position; those up to a place that is known are."""
+        if position <= self._places.told[shard]:
+            return
         for command in commands:
             users = {user_id for event in command.events for user_id in users_of(event)}
             for user_id in users & self._topics.keys():
@@ -117,6 +119,8 @@ class ShardedOrderEvents(OrderEvents):
 
     def missed(self, shard: int, position: int) -> None:
         """A shard has come so far, and what it told meanwhile wasn't heard: whoever hears anything has to resume."""
+        if position == self._places.told[shard]:
+            return
         self._places.told[shard] = position
         topics = list(self._topics.values())
         self._topics.clear()
