@@ -24,7 +24,7 @@ READY_WITHIN_S = 10.0
 class NatsServer:
     """A server that can be killed and started again, on the same port and store."""
 
-    def __init__(self, binary: str) -> None:
+    def __init__(self, binary: str, *, jetstream: bool = True) -> None:
         self._binary = binary
         self._folder = Path(tempfile.mkdtemp(prefix="ome-nats-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -32,7 +32,8 @@ class NatsServer:
         self.url = f"nats://127.0.0.1:{self.port}"
         self.store = self._folder / "store"
         self._configuration = self._folder / "nats.conf"
-        self._configuration.write_text(nats_configuration(self.port, self.store))
+        lines = nats_configuration(self.port, self.store).splitlines(keepends=True)
+        self._configuration.write_text("".join(line for line in lines if jetstream or "jetstream" not in line))
 
     def start(self) -> None:
         """Start the process and wait until it listens."""
@@ -53,6 +54,10 @@ class NatsServer:
             self._process.wait(READY_WITHIN_S)
             self._process = None
 
+    def forget(self) -> None:
+        """Delete all that JetStream has stored; the server is stopped."""
+        shutil.rmtree(self.store, ignore_errors=True)
+
     def remove(self) -> None:
         """Stop it and delete all that it had."""
         self.stop()
@@ -60,12 +65,12 @@ class NatsServer:
 
 
 @contextlib.contextmanager
-def running_nats() -> Iterator[NatsServer]:
+def running_nats(*, jetstream: bool = True) -> Iterator[NatsServer]:
     """A server that listens, or the named skip."""
     binary = nats_server()
     if binary is None:
         pytest.skip(NOT_FOUND)
-    server = NatsServer(binary)
+    server = NatsServer(binary, jetstream=jetstream)
     try:
         server.start()
         yield server
