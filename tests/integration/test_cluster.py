@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import nats
 import pytest
 from typer.testing import CliRunner, Result
 from websockets.sync.client import ClientConnection, connect
 
-from clusters import Cluster, running_cluster
+from cluster_load import Listener, check_ledgers, check_listener, check_market_data, trade_on, traders
+from clusters import Cluster, Gateway, running_cluster
 from ome.cli import app
 from ome.conformance import play_rule_book, read_rule_book, select
 from ome.domain.clock import MICROSECONDS, now_us, parse_time
@@ -25,7 +27,7 @@ from ome.domain.shards import highest
 from ome.replay import generate, replay_file
 from ome.verification import verify
 from postgres import execute, with_database
-from servers import until
+from servers import free_port, is_well, until
 
 ON = [next(f"SYM{number}" for number in range(100) if highest(f"SYM{number}", 2) == shard) for shard in (0, 1)]
 """A symbol of each shard."""
@@ -214,17 +216,126 @@ def test_a_symbol_can_be_put_on_a_shard_before_it_is_listed(cluster: Cluster, cl
 
 
 def test_an_engine_that_is_killed_costs_its_own_symbols_alone(cluster: Cluster, clients: list[httpx.Client]) -> None:
-    """Those are refused, for certain, until it is back; nothing acknowledged is lost."""
+    """Those are refused, for certain, until it is back; nothing acknowledged is lost. A gateway may be started meanwhile: it
+    serves the rest, says what is missing, and has that too once it is there.
+    """
     client, kept, new = clients[0], order("gus", 1, client_order_id="kept"), order("gus", 1, client_order_id="new")
     before = client.post("/orders", json=kept).json()
     cluster.engines[1].kill()
     refused = client.post("/orders", json=new)
     assert (refused.status_code, refused.json()["outcome"]) == (503, "not_executed")
     assert client.post("/orders", json=order("gus", 0)).status_code == 201
-    cluster.engines[1].spawn()
-    until(lambda: client.post("/orders", json=new).status_code == 201)
-    again = clients[1].post("/orders", json=kept).json()
-    assert (again["order_id"], again["replayed"]) == (before["order_id"], True)
+    late = Gateway(cluster.database_url, free_port(), cluster.gateways[0].environment, cluster.gateways[0]._nursery)
+    try:
+        late.spawn()
+        check_a_gateway_that_lacks_a_shard(cluster, late, before["order_id"])
+        again = clients[1].post("/orders", json=kept).json()
+        assert (again["order_id"], again["replayed"]) == (before["order_id"], True)
+    finally:
+        late.close()
+
+
+def check_a_gateway_that_lacks_a_shard(cluster: Cluster, gateway: Gateway, order_id: str) -> None:
+    """From the start without shard 1's engine until that is there; `order_id` is an open order of gus in its symbol."""
+    with httpx.Client(base_url=gateway.url, timeout=30, headers=OPERATOR) as client:
+        until(lambda: _answers(client, "/health/ready"))
+        assert client.get("/health").json()["reason"] == "shard 1 is AWAY"
+        assert client.post("/orders", json=order("gus", 0)).status_code == 201
+        assert client.get(f"/market/{ON[0]}/depth").status_code == 200
+        refused = client.post("/orders", json=order("gus", 1, client_order_id="late"))
+        assert (refused.status_code, refused.json()["outcome"]) == (503, "not_executed")
+        for path in (f"/market/{ON[1]}/depth", f"/market/{ON[1]}", f"/instruments/{ON[1]}", "/instruments"):
+            unknown = client.get(path)
+            assert (unknown.status_code, unknown.json()["code"], "retry-after" in unknown.headers) == (503, "not_accepting", True)
+        assert client.get(f"/orders/{order_id}").json()["status"] == "PENDING"
+        with connect(gateway.url.replace("http", "ws") + "/ws", additional_headers=OPERATOR) as socket:
+            socket.send(json.dumps({"op": "subscribe", "channel": "depth", "symbol": ON[0]}))
+            socket.send(json.dumps({"op": "subscribe", "channel": "orders", "user_id": "gus"}))
+            cluster.engines[1].spawn()
+            until(lambda: is_well(client.get("/health")))
+            until(lambda: client.get(f"/market/{ON[1]}/depth").status_code == 200)
+            assert client.post("/orders", json=order("gus", 1, client_order_id="late")).status_code == 201
+            assert _hear(socket, 1)[0]["order"]["client_order_id"] == "late"
+
+
+def _answers(client: httpx.Client, path: str) -> bool:
+    try:
+        return client.get(path).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("fault", ["restarted", "emptied", "stream deleted"])
+def test_nats_under_load(cluster: Cluster, fault: str) -> None:
+    """Nothing acknowledged is lost and nothing doubled, whatever becomes of NATS; each gateway's market data ends as what the
+    engines have done, and nobody who listens to it is sent away.
+    """
+    symbols = [_fresh(fault, shard) for shard in (0, 1)]
+    first = 10 * ["restarted", "emptied", "stream deleted"].index(fault)
+    with traders(cluster.urls, 2, symbols, OPERATOR, first) as found:
+        trade_on(found, 4)
+        listeners = [Listener(url, symbols, OPERATOR) for url in cluster.urls]
+        for listener in listeners:
+            listener.start()
+        trade_on(found, 20)
+        break_nats(cluster, fault)
+        trade_on(found, 20)
+    check_ledgers(cluster.urls[0], found, OPERATOR)
+    check_market_data(cluster.urls, symbols, OPERATOR)
+    for listener, url in zip(listeners, cluster.urls, strict=True):
+        check_listener(listener, url, OPERATOR)
+        listener.stop()
+    assert verify(cluster.database_url).ok
+
+
+def _fresh(name: str, shard: int) -> str:
+    """A symbol of a shard that no other test has."""
+    prefix = name[:2].upper()
+    return next(f"{prefix}{number}" for number in range(100) if highest(f"{prefix}{number}", 2) == shard)
+
+
+def break_nats(cluster: Cluster, fault: str) -> None:
+    """What happens to it; where it was stopped it runs again at the end."""
+    if fault == "stream deleted":
+        asyncio.run(delete_streams(cluster))
+        return
+    cluster.nats.stop(signal.SIGKILL if fault == "emptied" else signal.SIGTERM)
+    if fault == "emptied":
+        cluster.nats.forget()
+    cluster.nats.start()
+
+
+async def delete_streams(cluster: Cluster) -> None:
+    """Every stream that the engines have made."""
+    connection = await nats.connect(cluster.nats.url)
+    try:
+        jetstream = connection.jetstream()
+        names = [stream.config.name for stream in await jetstream.streams_info()]
+        assert len(names) == len(cluster.engines)
+        for name in names:
+            await jetstream.delete_stream(name)
+    finally:
+        await connection.close()
+
+
+def test_a_gateway_is_killed_under_load(cluster: Cluster) -> None:
+    """Its clients send again elsewhere, with the same client ids, and have the same answers; so they do again afterwards."""
+    symbols = [_fresh("killed", shard) for shard in (0, 1)]
+    with traders(cluster.urls, 2, symbols, OPERATOR, 40) as found:
+        trade_on(found, 20)
+        cluster.gateways[1].kill()
+        trade_on(found, 20)
+        cluster.gateways[1].spawn()
+        trade_on(found, 20)
+    assert sum(trader.retried for trader in found) > 0
+    cluster.wait()
+    check_ledgers(cluster.urls[1], found, OPERATOR)
+    with httpx.Client(timeout=30, headers=OPERATOR) as client:
+        for trader in found:
+            for count, (client_order_id, order_id) in enumerate(trader.told.items(), 1):
+                again = client.post(f"{cluster.urls[count % 2]}/orders", json=trader.body(count)).json()
+                assert (again["client_order_id"], again["order_id"], again["replayed"]) == (client_order_id, order_id, True)
+    check_market_data(cluster.urls, symbols, OPERATOR)
 
 
 def test_nats_may_be_killed_and_started_again(cluster: Cluster, clients: list[httpx.Client]) -> None:

@@ -23,9 +23,10 @@ from ome.domain.errors import StorageUnusable
 ASK_S: Final = 5.0
 """How long an engine may take to tell its books."""
 PAUSE_S: Final = 0.1
-"""Seconds between two attempts to get what is missing."""
+"""Seconds between two looks into the log for what isn't there yet: an engine sends again what it may have lost."""
 LOOKS: Final = 10
-"""Looks into the log, so long apart, for what isn't there yet: an engine sends again what it may have lost."""
+BOOKS_PAUSE_S: Final = 0.25
+"""Seconds between two attempts to get the books."""
 AHEAD: Final = 100_000
 """Batches that are kept while one before them is missing; beyond it the books are asked for anew."""
 
@@ -73,6 +74,7 @@ class ShardFollower:
         self._needed = 0
         self._ahead: dict[int, Told] = {}
         self._mending: asyncio.Task[None] | None = None
+        self._is_away = False
         self.loaded = asyncio.Event()
         """Whether there are books of it, however old."""
 
@@ -135,22 +137,19 @@ class ShardFollower:
                     return
                 if await self._load():
                     return
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(BOOKS_PAUSE_S)
         finally:
             self._mending = None
 
-    @property
     def _lacks_nothing(self) -> bool:
         return self._position is not None and self._position >= self._needed and not self._ahead
 
     async def _read_log(self) -> bool:
         """Whether nothing is missing any more."""
         for _ in range(LOOKS):
-            if self._lacks_nothing:
-                return True
             position = self._position
-            if position is None:
-                return False
+            if position is None or self._lacks_nothing():
+                return position is not None
             try:
                 async with aclosing(self._log.after(position, self._history)) as batches:
                     async for batch in batches:
@@ -162,7 +161,7 @@ class ShardFollower:
             except (LogAway, LogTrimmed, WireError) as error:
                 log.warning("not_resumed", shard=self._shard, after=self._position, error=str(error))
                 return False
-            if self._lacks_nothing:
+            if self._lacks_nothing():
                 log.info("resumed", shard=self._shard, after=position, position=self._position)
                 return True
             await asyncio.sleep(PAUSE_S)
@@ -176,8 +175,11 @@ class ShardFollower:
             books = read_books(await self._nats.ask(self._subjects.snapshot(self._shard), b"?", ASK_S))
             await self._views.load(books)
         except (Unheard, WireError, StorageUnusable) as error:
-            log.info("books_not_there", shard=self._shard, error=str(error) or type(error).__name__)
+            if not self._is_away:
+                log.warning("books_not_there", shard=self._shard, error=str(error) or type(error).__name__)
+            self._is_away = True
             return False
+        self._is_away = False
         self._position, self._needed = books.position, 0
         self.loaded.set()
         self._seen(books.position)
