@@ -177,6 +177,8 @@ class GatewayService:
         await self._nats.hear(self._subjects.keys, lambda _subject, _data: self._keys_changed.set())
         self._nats.send(self._subjects.hello, b"?")
         self._tasks.append(asyncio.create_task(self._follow_keys(), name="keys"))
+        if self.settings.demo:
+            log.warning("not_supported", setting="DEMO", advice="a gateway is one of many: run ome demo --url with its address")
         await self._wait_for_books()
         self._bus.enter(RUNNING)
         self._metrics.state_changed(RUNNING)

@@ -116,7 +116,7 @@ def test_the_cluster_trades(postgres_url: str, tmp_path: Path) -> None:
     assert gateway.environment["DATABASE_READ_URL"] == "postgresql://{}:{}@replica:5432/{}".format(*names)
 
     bus, monitoring, log = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", tmp_path / "nats.log"
-    words = {"0.0.0.0:4222": bus, "127.0.0.1:8222": monitoring}
+    words = {"0.0.0.0:4222": bus, "127.0.0.1:8222": monitoring, "/data": str(tmp_path / "jetstream")}
     program, *arguments = rewritten(nats, tmp_path / "nats.conf", words)
     assert program == "nats-server"
     with contextlib.ExitStack() as stack:
@@ -129,9 +129,12 @@ def test_the_cluster_trades(postgres_url: str, tmp_path: Path) -> None:
             return found.environment | LOOPBACK | databases | {"NATS_URL": url, "PORT": str(port)}
 
         metrics = [free_port() for _ in engines]
-        for found, number in zip(engines, metrics, strict=True):
-            settings = outside(found, 0) | {"METRICS_PORT": str(number)}
-            stack.enter_context(contextlib.closing(Engine(postgres_url, 0, settings, own_nursery()))).spawn()
+        started = [
+            Engine(postgres_url, 0, outside(found, 0) | {"METRICS_PORT": str(number)}, own_nursery())
+            for found, number in zip(engines, metrics, strict=True)
+        ]
+        for engine in started:
+            stack.enter_context(contextlib.closing(engine)).spawn()
         port = free_port()
         server = stack.enter_context(contextlib.closing(Gateway(postgres_url, port, outside(gateway, port), own_nursery())))
         server.start()
@@ -158,6 +161,7 @@ def test_the_cluster_trades(postgres_url: str, tmp_path: Path) -> None:
         assert httpx.get(f"{standby}/health/ready").status_code == 503
         assert waiting.terminate() == 0
         assert ran(check[1:], METRICS_PORT=settings["METRICS_PORT"]) == 1
+        assert "event_log_away" not in "".join(engine.output() for engine in started)
 
 
 class StandIn(http.server.BaseHTTPRequestHandler):
