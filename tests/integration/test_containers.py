@@ -246,7 +246,7 @@ def test_the_replica_follows_the_primary(primary: PostgresServer) -> None:
     try:
         asyncio.run(execute(primary.dsn, "INSERT INTO told VALUES (7)"))
         asyncio.run(asyncio.wait_for(_until_told(f"postgresql://postgres@127.0.0.1:{port}/postgres", replica), START_SECONDS))
-        assert asyncio.run(_followers(primary.dsn)) == ["replica"]
+        until(lambda: asyncio.run(_followers(primary.dsn)) == ["replica"])
     finally:
         replica.terminate()
         replica.wait(START_SECONDS)
