@@ -21,6 +21,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeVar
 
+import asyncpg
+
 from ome.db.readers import FAILURES, Reader
 from ome.domain.errors import StorageError
 from ome.domain.ports import ReplicaMetrics
@@ -116,6 +118,9 @@ class Replica:
         self._primary, self._copy = Look(primary), Look(copy)
         self._told = told
         self._cause: Cause | None = "away"
+        self._error = ""
+        self._is_told = False
+        """Whether the log says so."""
         self._samples: deque[tuple[float, Marks]] = deque()
         self._watching: asyncio.Task[None] | None = None
 
@@ -163,7 +168,8 @@ class Replica:
 
     def failed(self, error: Exception) -> None:
         """The copy couldn't answer a question: the primary is to be asked."""
-        self._found("away", str(error))
+        self._error = str(error)
+        self._found("away")
         self._told.replica_fell_back("away")
 
     async def _compare(self) -> Cause | None:
@@ -171,7 +177,8 @@ class Replica:
         asked = self._copy.begin()
         try:
             due = await self._primary.take()
-        except FAILURES:
+        except FAILURES as error:
+            self._error = str(error)
             return "primary"
         pause_s, is_heard = _FIRST_PAUSE_S, False
         try:
@@ -183,7 +190,10 @@ class Replica:
                     await asyncio.sleep(pause_s)
                     pause_s *= 2
                     asked = self._copy.begin()
+        except asyncpg.UndefinedTableError:
+            return "other"
         except FAILURES as error:  # a timeout is one of them
+            self._error = str(error)
             return "behind" if is_heard and isinstance(error, TimeoutError) else "away"
         return None
 
@@ -206,10 +216,10 @@ class Replica:
                 self._samples.append((began_s, due))
         self._told.replica_lag(began_s - self._samples[0][0] if self._samples else 0.0)
 
-    def _found(self, cause: Cause | None, error: str = "") -> None:
-        if cause is not self._cause:
+    def _found(self, cause: Cause | None) -> None:
+        if cause is not self._cause or not self._is_told:
             if cause is None:
                 _log.info("the read replica is asked")
             else:
-                _log.warning("the read replica isn't asked: %s", " ".join(filter(None, (WHY[cause], error))))
-        self._cause = cause
+                _log.warning("the read replica isn't asked: %s", f"{WHY[cause]} {self._error}".rstrip())
+        self._cause, self._error, self._is_told = cause, "", True

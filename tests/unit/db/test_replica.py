@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asyncpg import UndefinedTableError
 
 from ome.db.replica import Look, Marks, Replica, has_all
 from ome.db.replica_reads import ReadReplica, ReplicaReads
@@ -142,6 +143,7 @@ async def test_a_copy_that_stays_behind_isnt_asked() -> None:
     [
         ("away", lambda made: setattr(made.copy, "fails", OSError("gone"))),
         ("other", lambda made: setattr(made.copy, "incarnation", "two")),
+        ("other", lambda made: setattr(made.copy, "fails", UndefinedTableError("no engine"))),
         ("primary", lambda made: setattr(made.primary, "fails", OSError("gone"))),
         ("behind", lambda made: setattr(made.primary, "epoch", 2)),
     ],
@@ -152,6 +154,24 @@ async def test_why_the_primary_is_asked(cause: str, change: Callable[[Pair], Non
         change(made)
         assert await made.ask() == "primary"
         assert made.told.answered_by == [cause]
+
+
+async def test_the_log_says_when_a_copy_isnt_asked_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    """From the start, and once for each change."""
+    caplog.set_level("INFO", "ome.db.replica")
+    made = Pair()
+    made.copy.fails = OSError("nobody listens")
+    await made.replica.start()
+    try:
+        await made.ask()
+        made.copy.fails = None
+        async with asyncio.timeout(20):
+            while await made.ask() != "copy":
+                await asyncio.sleep(0.05)
+    finally:
+        await made.replica.close()
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["the read replica isn't asked: it doesn't answer. nobody listens", "the read replica is asked"]
 
 
 async def test_a_copy_that_fails_costs_nobody_an_answer() -> None:
