@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import signal
 import threading
 import time
 from collections import defaultdict
@@ -12,9 +14,11 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import nats
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from clusters import Cluster
 from servers import until
 from streams import Book, Message
 
@@ -218,3 +222,27 @@ def check_listener(listener: Listener, url: str, headers: dict[str, str]) -> Non
             stored = [trade["trade_id"] for trade in reversed(pages(client, "/trades", "trades", symbol=symbol))]
             assert heard == stored[len(stored) - len(heard) :]
             assert len(heard) > 0
+
+
+def break_nats(cluster: Cluster, fault: str) -> None:
+    """What happens to it; where it was stopped it runs again at the end."""
+    if fault == "stream deleted":
+        asyncio.run(delete_streams(cluster))
+        return
+    cluster.nats.stop(signal.SIGKILL if fault == "emptied" else signal.SIGTERM)
+    if fault == "emptied":
+        cluster.nats.forget()
+    cluster.nats.start()
+
+
+async def delete_streams(cluster: Cluster) -> None:
+    """Every stream that the engines have made."""
+    connection = await nats.connect(cluster.nats.url)
+    try:
+        jetstream = connection.jetstream()
+        names = [stream.config.name for stream in await jetstream.streams_info()]
+        assert len(names) == len(cluster.engines)
+        for name in names:
+            await jetstream.delete_stream(str(name))
+    finally:
+        await connection.close()

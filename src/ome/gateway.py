@@ -243,13 +243,13 @@ class GatewayService:
         return (0, "") if last is None else (last.epoch, last.incarnation)
 
     async def _wait_for_books(self) -> None:
-        """Until the books of a shard are there, and those of all others but of engines that haven't been heard all the while."""
+        """Until the books of a shard are there, and those of all others whose engines are."""
         waits = [asyncio.create_task(follower.loaded.wait()) for follower in self._followers]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait(waits, timeout=OTHERS_S)
-            there = [wait for link, wait in zip(self._links, waits, strict=True) if link.state != AWAY]
-            await asyncio.gather(*there)
+            while any(link.state != AWAY and not wait.done() for link, wait in zip(self._links, waits, strict=True)):
+                await asyncio.wait(waits, timeout=PAUSE_S)
         finally:
             for wait in waits:
                 wait.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import uuid
 from collections.abc import Iterator
@@ -12,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import nats
 import pytest
 from typer.testing import CliRunner, Result
 from websockets.sync.client import ClientConnection, connect
 
-from cluster_load import Listener, check_ledgers, check_listener, check_market_data, trade_on, traders
+from cluster_load import Listener, break_nats, check_ledgers, check_listener, check_market_data, trade_on, traders
 from clusters import Cluster, Gateway, running_cluster
 from ome.cli import app
 from ome.conformance import play_rule_book, read_rule_book, select
@@ -39,6 +39,7 @@ OTHERWISE = {
 from the money can't be given balances. See docs/design.md.
 """
 CLIENT_WAIT_S = 3
+ROUNDS = int(os.environ.get("FAULT_ROUNDS", "4"))
 OPERATOR = {"X-API-Key": "operators-key"}
 ACROSS = ["funds", "mass_cancel", "kill_switch", "client_order_ids", "batches"]
 """Files of the rule book about what isn't one symbol's own affair."""
@@ -296,30 +297,6 @@ def _fresh(name: str, shard: int) -> str:
     return next(f"{prefix}{number}" for number in range(100) if highest(f"{prefix}{number}", 2) == shard)
 
 
-def break_nats(cluster: Cluster, fault: str) -> None:
-    """What happens to it; where it was stopped it runs again at the end."""
-    if fault == "stream deleted":
-        asyncio.run(delete_streams(cluster))
-        return
-    cluster.nats.stop(signal.SIGKILL if fault == "emptied" else signal.SIGTERM)
-    if fault == "emptied":
-        cluster.nats.forget()
-    cluster.nats.start()
-
-
-async def delete_streams(cluster: Cluster) -> None:
-    """Every stream that the engines have made."""
-    connection = await nats.connect(cluster.nats.url)
-    try:
-        jetstream = connection.jetstream()
-        names = [stream.config.name for stream in await jetstream.streams_info()]
-        assert len(names) == len(cluster.engines)
-        for name in names:
-            await jetstream.delete_stream(str(name))
-    finally:
-        await connection.close()
-
-
 def test_a_gateway_is_killed_under_load(cluster: Cluster) -> None:
     """Its clients send again elsewhere, with the same client ids, and have the same answers; so they do again afterwards."""
     symbols = [_fresh("killed", shard) for shard in (0, 1)]
@@ -338,6 +315,37 @@ def test_a_gateway_is_killed_under_load(cluster: Cluster) -> None:
                 again = client.post(f"{cluster.urls[count % 2]}/orders", json=trader.body(count)).json()
                 assert (again["client_order_id"], again["order_id"], again["replayed"]) == (client_order_id, order_id, True)
     check_market_data(cluster.urls, symbols, OPERATOR)
+
+
+@pytest.mark.long
+def test_nats_and_gateways_again_and_again_under_load(cluster: Cluster) -> None:
+    """As above for `FAULT_ROUNDS` rounds, with more clients: NATS is restarted, killed and emptied, its streams deleted, and the
+    second gateway killed. Who listens at the first one hears every change, on one connection.
+    """
+    symbols = [_fresh("rounds", shard) for shard in (0, 1)]
+    with traders(cluster.urls, 6, symbols, OPERATOR, 50) as found:
+        trade_on(found, 4)
+        listener = Listener(cluster.urls[0], symbols, OPERATOR)
+        listener.start()
+        trade_on(found, 50)
+        for _ in range(ROUNDS):
+            for fault in ("restarted", "emptied", "stream deleted"):
+                break_nats(cluster, fault)
+                trade_on(found, 50)
+            cluster.gateways[1].kill()
+            trade_on(found, 20)
+            cluster.gateways[1].spawn()
+            cluster.wait()
+    check_ledgers(cluster.urls[1], found, OPERATOR)
+    check_market_data(cluster.urls, symbols, OPERATOR)
+    check_listener(listener, cluster.urls[0], OPERATOR)
+    listener.stop()
+    report = verify(cluster.database_url)
+    assert report.ok
+    told, retried = sum(len(trader.told) for trader in found), sum(trader.retried for trader in found)
+    log = "".join(gateway.output() for gateway in cluster.gateways)
+    counts = {event: log.count(f'"{event}"') for event in ("market_data_gap", "resumed", "not_resumed")}
+    print(f"{ROUNDS} rounds: {told} orders, {retried} sent again, {counts}")  # noqa: T201  what was measured
 
 
 def test_nats_may_be_killed_and_started_again(cluster: Cluster, clients: list[httpx.Client]) -> None:

@@ -152,6 +152,8 @@ class NatsConnection:
     async def ask(self, subject: str, data: bytes, within_s: float) -> bytes:
         """Send to whoever answers `subject`, and the answer; raises Unheard where none comes."""
         client = self._opened()
+        if not self.is_connected:
+            raise Unheard(subject)
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[bytes] = loop.create_future()
 
@@ -160,7 +162,10 @@ class NatsConnection:
                 answer.set_result(data)
 
         inbox = client.new_inbox()
-        stop = await self.hear(inbox, told)
+        try:
+            stop = await self.hear(inbox, told)
+        except Exception as error:
+            raise Unheard(f"{subject}: the connection was lost") from error
         try:
             if not self.send(subject, data, inbox):
                 raise Unheard(subject)

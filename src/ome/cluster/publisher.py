@@ -23,7 +23,7 @@ from msgspec import Raw
 from ome.cluster.connection import NatsConnection
 from ome.cluster.event_log import BatchId, EventLog, LogAway, history_of
 from ome.cluster.subjects import Subjects
-from ome.cluster.wire import Books, MarketEvent, Told, WireError, auction_event, encode
+from ome.cluster.wire import Books, MarketEvent, Told, auction_event, encode
 from ome.domain.events import AuctionIndicated, BookChanged, CommandEvents, Event, InstrumentChanged, Traded
 from ome.domain.ports import MarketData
 
@@ -81,7 +81,7 @@ class Publisher:
         self._position = self._looked_at = position
         self._end = await self._nats.answer(self._subjects.snapshot(self._shard), lambda _: encode(self.books()))
         if self._log_bytes:
-            await self._begin()
+            self._holds = True
             self._nats.watch(self._connection_changed)
             self._keeper = asyncio.create_task(self._keep(), name="event log")
 
@@ -127,18 +127,26 @@ class Publisher:
             self._woken.set()
 
     async def _begin(self) -> None:
-        """Make the stream, and empty one that goes on where this history doesn't: that of a database which was put back."""
+        """Make the stream, and empty one that goes on where this history doesn't: that of a database which was put back. Nothing
+        is told before.
+        """
+        position = self._looked_at
         try:
             await self._log.make(self._log_bytes)
             last = await self._log.last()
-            _, incarnation = self._lineage()
-            if last is not None and (last.history != history_of(incarnation) or last.last > self._position):
-                log.warning("event_log_emptied", shard=self._shard, position=self._position, log_at=last.last)
+            if last is not None and not self._is_ours(last, position):
+                log.warning("event_log_emptied", shard=self._shard, position=position, log_at=last.last)
                 await self._log.purge()
-        except (LogAway, WireError) as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, telling goes on
             self._say_away(error)
+        await self._look()
+
+    def _is_ours(self, batch: BatchId, position: int) -> bool:
+        _, incarnation = self._lineage()
+        return batch.history == history_of(incarnation) and batch.last <= position
 
     async def _keep(self) -> None:
+        await self._begin()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
@@ -152,7 +160,7 @@ class Publisher:
         position = self._position
         try:
             stored = await self._stored()
-        except (LogAway, WireError) as error:
+        except Exception as error:  # noqa: BLE001  as above
             self._say_away(error)
             stored = self._looked_at if self._holds else position
         else:
@@ -161,10 +169,11 @@ class Publisher:
             return
         while self._recent and self._recent[0].batch.last <= stored:
             self._forget()
-        if self._holds or self._sent_behind != stored < self._looked_at:  # once, where that doesn't help
-            self._sent_behind = stored
+        is_behind = stored < self._looked_at
+        if self._holds or (is_behind and stored != self._sent_behind):  # once, where that doesn't help
             for sent in self._recent:
                 self._send(sent)
+        self._sent_behind = stored if is_behind and not self._holds else -1
         self._holds, self._looked_at = False, position
 
     async def _stored(self) -> int:
@@ -174,7 +183,7 @@ class Publisher:
         except LogAway:
             await self._log.make(self._log_bytes)
             last = None
-        return 0 if last is None else last.last
+        return last.last if last is not None and self._is_ours(last, self._position) else 0
 
     def _say_away(self, error: Exception) -> None:
         """Once for as long as it lasts."""
