@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from nats_server import NatsServer, running_nats
-from ome.cluster.connection import NatsConnection
+from ome.cluster.connection import NatsConnection, Unheard
 from ome.cluster.event_log import EventLog, LogAway, LogTrimmed, history_of
 from ome.cluster.follower import ShardFollower
 from ome.cluster.publisher import Publisher
@@ -246,6 +246,24 @@ async def test_what_is_told_while_nats_is_away_is_told_when_it_is_back(subjects:
                         await asyncio.sleep(0.1)
             assert views.loads == 1
             assert views.positions == [(0, 0), *((each, each) for each in range(1, 201))]
+            follower.stop()
+
+
+async def test_books_are_asked_for_until_nats_is_back(subjects: Subjects) -> None:
+    """A gateway that has no books yet when NATS goes away gets them afterwards."""
+    with running_nats() as server:
+        async with connected(server, "engine") as one, connected(server, "gateway") as other:
+            follower = ShardFollower(0, other, subjects, Views(), lambda _: None, EventLog(0, other, subjects))
+            await follower.start()
+            server.stop(signal.SIGKILL)
+            async with asyncio.timeout(SETTLES_WITHIN_S):
+                while other.is_connected:
+                    await asyncio.sleep(0.01)
+            with pytest.raises(Unheard):
+                await other.ask(subjects.snapshot(0), b"?", 1)
+            await asyncio.to_thread(server.start)
+            async with running_shard(one, subjects):
+                await asyncio.wait_for(follower.loaded.wait(), SETTLES_WITHIN_S)
             follower.stop()
 
 

@@ -67,6 +67,7 @@ class NatsConnection:
         self._empty.set()
         self._sender: asyncio.Task[None] | None = None
         self._said_at = -SAID_EVERY_S
+        self._asked: set[asyncio.Future[bytes]] = set()
 
     @property
     def is_connected(self) -> bool:
@@ -131,6 +132,12 @@ class NatsConnection:
 
     async def hear(self, subject: str, told: Told) -> Callable[[], Awaitable[None]]:
         """Have `told` called with every message to a subject from now on, on the event loop; what is returned ends that."""
+        stop = await self._subscribe(subject, told)
+        await self._opened().flush()
+        return stop
+
+    async def _subscribe(self, subject: str, told: Told) -> Callable[[], Awaitable[None]]:
+        """The same, in front of all that is sent after it."""
         pieces = Pieces()
 
         async def take(message: Msg) -> None:
@@ -144,18 +151,15 @@ class NatsConnection:
             except WireError as error:
                 log.warning("unreadable_message", subject=message.subject, error=str(error))
 
-        client = self._opened()
-        subscription = await client.subscribe(subject, cb=take, pending_msgs_limit=0, pending_bytes_limit=0)
-        await client.flush()
+        subscription = await self._opened().subscribe(subject, cb=take, pending_msgs_limit=0, pending_bytes_limit=0)
         return subscription.unsubscribe
 
     async def ask(self, subject: str, data: bytes, within_s: float) -> bytes:
-        """Send to whoever answers `subject`, and the answer; raises Unheard where none comes."""
+        """Send to whoever answers `subject`, and the answer; raises Unheard where none comes, and once the connection is lost."""
         client = self._opened()
         if not self.is_connected:
             raise Unheard(subject)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[bytes] = loop.create_future()
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def told(_: str, data: bytes) -> None:
             if not answer.done():
@@ -163,9 +167,10 @@ class NatsConnection:
 
         inbox = client.new_inbox()
         try:
-            stop = await self.hear(inbox, told)
+            stop = await self._subscribe(inbox, told)
         except Exception as error:
             raise Unheard(f"{subject}: the connection was lost") from error
+        self._asked.add(answer)
         try:
             if not self.send(subject, data, inbox):
                 raise Unheard(subject)
@@ -174,6 +179,7 @@ class NatsConnection:
         except TimeoutError:
             raise Unheard(subject) from None
         finally:
+            self._asked.discard(answer)
             with contextlib.suppress(Exception):  # the connection is lost, and the subscription with it
                 await stop()
         if not found:
@@ -241,6 +247,9 @@ class NatsConnection:
             log.warning("nats_error", url=shown(self._url), error=str(error) or type(error).__name__)
 
     async def _lost(self) -> None:
+        for answer in self._asked:
+            if not answer.done():
+                answer.set_result(b"")  # nobody has heard it, as far as can be known
         if self._sender is not None:
             log.warning("nats_lost", url=shown(self._url))
             self._changed(False)  # noqa: FBT003  as above

@@ -169,6 +169,21 @@ def test_a_cursor_of_another_kind_is_refused(cursor: str) -> None:
         ShardedCursors(lambda: (1, "ab" * 16), SHARDS).read(cursor)
 
 
+async def test_whoever_missed_nothing_goes_on() -> None:
+    """A shard that is heard for the first time, and is where the database said: no stream ends, and nothing is told twice."""
+    shards, socket = Shards(1, 1), FakeSocket()
+    [events] = shards.processes
+    outlet = Outlet(socket, WIDE)
+    events.missed(1, 7)
+    await events.replay("alice", events.open("alice", outlet), outlet, events.cursors.now)
+    events.missed(1, 7)
+    for position in (7, 8):
+        events.told(1, position, [happened(position, OrderAccepted(an_order(make_id(1, position), user_id="alice")))])
+    shards.pumps[0].finish()
+    assert socket.closed is None
+    assert [message["event"]["order"]["order_id"] for message in socket.read()] == [str(make_id(1, 8))]
+
+
 def test_a_cursor_of_another_history_is_refused() -> None:
     """HOLE12: the database was restored or replaced."""
     mine, other = ShardedCursors(lambda: (1, "ab" * 16), SHARDS), ShardedCursors(lambda: (1, "cd" * 16), SHARDS)
