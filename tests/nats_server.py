@@ -24,7 +24,7 @@ READY_WITHIN_S = 10.0
 class NatsServer:
     """A server that can be killed and started again, on the same port and store."""
 
-    def __init__(self, binary: str, *, jetstream: bool = True) -> None:
+    def __init__(self, binary: str, *, jetstream: bool = True, settings: str = "") -> None:
         self._binary = binary
         self._folder = Path(tempfile.mkdtemp(prefix="ome-nats-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -33,7 +33,7 @@ class NatsServer:
         self.store = self._folder / "store"
         self._configuration = self._folder / "nats.conf"
         lines = nats_configuration(self.port, self.store).splitlines(keepends=True)
-        self._configuration.write_text("".join(line for line in lines if jetstream or "jetstream" not in line))
+        self._configuration.write_text("".join(line for line in lines if jetstream or "jetstream" not in line) + settings)
 
     def start(self) -> None:
         """Start the process and wait until it listens."""
@@ -65,12 +65,12 @@ class NatsServer:
 
 
 @contextlib.contextmanager
-def running_nats(*, jetstream: bool = True) -> Iterator[NatsServer]:
-    """A server that listens, or the named skip."""
+def running_nats(*, jetstream: bool = True, settings: str = "") -> Iterator[NatsServer]:
+    """A server that listens, with these lines in its configuration too; or the named skip."""
     binary = nats_server()
     if binary is None:
         pytest.skip(NOT_FOUND)
-    server = NatsServer(binary, jetstream=jetstream)
+    server = NatsServer(binary, jetstream=jetstream, settings=settings)
     try:
         server.start()
         yield server

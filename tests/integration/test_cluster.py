@@ -173,6 +173,14 @@ def test_a_revoked_key_is_closed_at_every_gateway(clients: list[httpx.Client]) -
     until(lambda: clients[1].get("/keys", headers=key).status_code == 401)
 
 
+def test_simulated_traders_are_not_a_gateways_to_start(clients: list[httpx.Client]) -> None:
+    """Another gateway couldn't stop them: whoever asks is told to run them himself."""
+    refused = clients[0].put("/admin/demo", json={"active": True})
+    assert (refused.status_code, refused.json()["code"]) == (422, "not_supported")
+    assert "ome demo" in refused.json()["detail"]
+    assert clients[1].get("/admin/demo").json()["active"] is False
+
+
 def test_streams_of_any_gateway_have_what_happens_on_every_shard(cluster: Cluster, clients: list[httpx.Client]) -> None:
     """A user's events and the books of both shards' symbols; a cursor of one gateway is good at the other (D1, D2)."""
     made = [clients[0].post("/orders", json=order("ivy", shard)).json()["order_id"] for shard in (0, 1)]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -24,6 +27,7 @@ from ome.domain.ports import MarketData
 
 INCARNATION = "0123456789abcdef"
 HISTORY = history_of(INCARNATION)
+CLUSTER_DOCUMENT = Path(__file__).parents[2] / "docs/cluster.md"
 MIB = 1024 * 1024
 SETTLES_WITHIN_S = 15.0
 
@@ -265,6 +269,44 @@ async def test_books_are_asked_for_until_nats_is_back(subjects: Subjects) -> Non
             async with running_shard(one, subjects):
                 await asyncio.wait_for(follower.loaded.wait(), SETTLES_WITHIN_S)
             follower.stop()
+
+
+def permitted(subjects: Subjects) -> str:
+    """Users of NATS who may do what docs/cluster.md says that each has to be permitted."""
+    users = []
+    for name, publishes, hears in re.findall(
+        r"^\| (gateway|engine) \| (`.*`) \| (`.*`) \|$", CLUSTER_DOCUMENT.read_text(), re.MULTILINE
+    ):
+        allowed = [
+            json.dumps([each.replace("CLUSTER", subjects.cluster).replace("_N", "_0").replace(".N", ".0") for each in listed])
+            for listed in (re.findall(r"`([^`]+)`", publishes), re.findall(r"`([^`]+)`", hears))
+        ]
+        users.append(f"{{user: {name}, password: p, permissions: {{publish: {allowed[0]}, subscribe: {allowed[1]}}}}}")
+    return f"authorization {{users: [{', '.join(users)}]}}\n"
+
+
+async def test_what_the_document_permits_is_enough(subjects: Subjects) -> None:
+    """An engine makes, empties and reads its stream; a gateway gets books, and reads what it has missed."""
+    with running_nats(settings=permitted(subjects)) as server:
+        address = server.url.partition("//")[2]
+        one, other = (NatsConnection(f"nats://{user}:p@{address}", user) for user in ("engine", "gateway"))
+        await one.open()
+        await other.open()
+        async with running_shard(one, subjects) as shard:
+            log, views = EventLog(0, other, subjects), Views()
+            follower = ShardFollower(0, other, subjects, views, lambda _: None, log)
+            await follower.start()
+            await follower.loaded.wait()
+            follower.notice(0, INCARNATION)
+            shard.commit(3)
+            await reaches(log, 3)
+            assert await kept(log, 1) == [(2, 2), (3, 3)]
+            assert views.positions == [(0, 0), (1, 1), (2, 2), (3, 3)]
+            await EventLog(0, one, subjects).purge()
+            assert await log.last() is None
+            follower.stop()
+        await one.close()
+        await other.close()
 
 
 async def test_a_server_without_jetstream_is_told_of_once_and_does_without(subjects: Subjects) -> None:
