@@ -93,14 +93,14 @@ def test_the_whole_rule_book_is_as_in_one_process(cluster: Cluster) -> None:
 
 async def test_order_flow_comes_out_as_it_does_of_one_process(cluster: Cluster, tmp_path: Path) -> None:
     """M1, A1, A2, T1: flows at either gateway, on a shard each, at the same time: every fill, book and tape is as expected."""
-    flows = [generate(tmp_path / f"{shard}.csv", rows=300, seed=shard).path for shard in (0, 1)]
+    flows = [generate(tmp_path / f"{shard}.csv", rows=200, seed=shard).path for shard in (0, 1)]
     symbols = [next(f"FLOW{n}" for n in range(100) if highest(f"FLOW{n}", 2) == shard) for shard in (0, 1)]
     key = OPERATOR["X-API-Key"]
     places = zip(flows, symbols, cluster.urls, strict=True)
     reports = await asyncio.gather(*(replay_file(path, symbol=name, url=url, api_key=key) for path, name, url in places))
     for report in reports:
         assert report.disagreements == []
-        assert report.checkpoints_agreed == report.checkpoints >= 10
+        assert report.checkpoints_agreed == report.checkpoints >= 5
         assert report.trades > 0
     assert (await asyncio.to_thread(verify, cluster.database_url)).ok
 
