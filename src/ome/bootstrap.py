@@ -185,7 +185,7 @@ class Service:
     async def start(self) -> None:
         """Recover and begin to take commands. Raises a StorageError that says what stands against it."""
         await self._runner.recover(self._load_views)
-        await self._replica.start()
+        self._replica.start()
         await self._runner.run([self._feed, self._metrics], [self.app.streams.orders])
         self._archivist.start()
 

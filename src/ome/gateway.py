@@ -168,7 +168,8 @@ class GatewayService:
     async def start(self) -> None:
         """Wait for the keys and the books, and begin to take commands."""
         await self._read_stored()
-        await self._replica.start()
+        self._replica.start()
+        await self._replica.looked()
         for link, follower in zip(self._links, self._followers, strict=True):
             await link.open()
             link.follows = True

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeVar
@@ -35,6 +36,8 @@ WATCH_S: Final = 0.5
 """Seconds between two looks of nobody's."""
 ANSWER_S: Final = 3.0
 """How long one question may take a copy; then the primary is asked."""
+SAY_S: Final = 10.0
+"""Seconds between two lines of the log about it at least: one that is nearly too far behind changes twice a second."""
 MOST_SAMPLES: Final = 7200
 """Of where the primary was: an hour of them, by which the lag is measured."""
 _FIRST_PAUSE_S: Final = 0.002
@@ -119,15 +122,20 @@ class Replica:
         self._told = told
         self._cause: Cause | None = "away"
         self._error = ""
-        self._is_told = False
-        """Whether the log says so."""
+        self._said: Cause | Literal["nothing"] | None = "nothing"
+        self._said_s = -math.inf
+        """What the log says, and since when."""
         self._samples: deque[tuple[float, Marks]] = deque()
         self._watching: asyncio.Task[None] | None = None
+        self._looked = asyncio.Event()
 
-    async def start(self) -> None:
-        """See how it stands, and go on looking."""
-        await self._look()
+    def start(self) -> None:
+        """Begin to look how it stands; until that is known, the primary is asked."""
         self._watching = asyncio.create_task(self._watch(), name="replica")
+
+    async def looked(self) -> None:
+        """Wait until it is known for the first time: two looks at most."""
+        await self._looked.wait()
 
     async def close(self) -> None:
         """Look no more, and give back the connections."""
@@ -172,8 +180,8 @@ class Replica:
         self._found("away")
         self._told.replica_fell_back("away")
 
-    async def _compare(self) -> Cause | None:
-        """Why the copy can't be asked now; None where it can be."""
+    async def _compare(self, wait_s: float = WAIT_S) -> Cause | None:
+        """Why the copy can't be asked now; None where it can be, within this time."""
         asked = self._copy.begin()
         try:
             due = await self._primary.take()
@@ -182,7 +190,7 @@ class Replica:
             return "primary"
         pause_s, is_heard = _FIRST_PAUSE_S, False
         try:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(wait_s):
                 while not has_all(copy := await asyncio.shield(asked), due):
                     if is_other(copy, due):
                         return "other"
@@ -198,14 +206,18 @@ class Replica:
         return None
 
     async def _watch(self) -> None:
+        try:
+            await self._look(LOOK_S)  # with time to connect
+        finally:
+            self._looked.set()
         while True:
             await asyncio.sleep(WATCH_S)
             await self._look()
 
-    async def _look(self) -> None:
+    async def _look(self, wait_s: float = WAIT_S) -> None:
         """Find out whether it may be asked, and how long it has lacked something that the primary had."""
         began_s = asyncio.get_running_loop().time()
-        self._found(await self._compare())
+        self._found(await self._compare(wait_s))
         if self._cause is None:
             self._samples.clear()
         else:
@@ -217,9 +229,11 @@ class Replica:
         self._told.replica_lag(began_s - self._samples[0][0] if self._samples else 0.0)
 
     def _found(self, cause: Cause | None) -> None:
-        if cause is not self._cause or not self._is_told:
+        now_s = asyncio.get_running_loop().time()
+        if cause is not self._said and now_s >= self._said_s + SAY_S:
+            self._said, self._said_s = cause, now_s
             if cause is None:
                 _log.info("the read replica is asked")
             else:
                 _log.warning("the read replica isn't asked: %s", f"{WHY[cause]} {self._error}".rstrip())
-        self._cause, self._error, self._is_told = cause, "", True
+        self._cause, self._error = cause, ""

@@ -46,10 +46,15 @@ class ReadReplica:
         self._storage = ClusterStorage(read_url, shards=shards, pool_size=pool_size)
         self._replica = Replica(reader(primary, 1), reader(copy, 1), told)
 
-    async def start(self) -> None:
-        """See how far it is; from now on it may be asked."""
+    def start(self) -> None:
+        """Begin to look how far it is; once that is known it may be asked."""
         if self._replica is not None:
-            await self._replica.start()
+            self._replica.start()
+
+    async def looked(self) -> None:
+        """Wait until that is known for the first time."""
+        if self._replica is not None:
+            await self._replica.looked()
 
     async def close(self) -> None:
         """Give back every connection."""

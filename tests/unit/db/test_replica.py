@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from asyncpg import UndefinedTableError
 
+import ome.db.replica
 from ome.db.replica import Look, Marks, Replica, has_all
 from ome.db.replica_reads import ReadReplica, ReplicaReads
 from ome.domain.enums import OrderStatus
@@ -94,7 +95,8 @@ class Pair:
 async def pair() -> AsyncIterator[Pair]:
     """Started, and closed at the end."""
     made = Pair()
-    await made.replica.start()
+    made.replica.start()
+    await made.replica.looked()
     try:
         yield made
     finally:
@@ -156,12 +158,16 @@ async def test_why_the_primary_is_asked(cause: str, change: Callable[[Pair], Non
         assert made.told.answered_by == [cause]
 
 
-async def test_the_log_says_when_a_copy_isnt_asked_and_why(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_says_when_a_copy_isnt_asked_and_why(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From the start, and once for each change."""
+    monkeypatch.setattr(ome.db.replica, "SAY_S", 0.0)
     caplog.set_level("INFO", "ome.db.replica")
     made = Pair()
     made.copy.fails = OSError("nobody listens")
-    await made.replica.start()
+    made.replica.start()
+    await made.replica.looked()
     try:
         await made.ask()
         made.copy.fails = None
@@ -172,6 +178,19 @@ async def test_the_log_says_when_a_copy_isnt_asked_and_why(caplog: pytest.LogCap
         await made.replica.close()
     said = [record.getMessage() for record in caplog.records]
     assert said == ["the read replica isn't asked: it doesn't answer. nobody listens", "the read replica is asked"]
+
+
+async def test_the_log_isnt_filled_by_a_copy_that_comes_and_goes(caplog: pytest.LogCaptureFixture) -> None:
+    """A change right after another isn't said before some time is over."""
+    caplog.set_level("INFO", "ome.db.replica")
+    async with pair() as made:
+        made.copy_fails = StorageAway("gone")
+        assert await made.ask() == "primary"
+        made.copy_fails = None
+        async with asyncio.timeout(20):
+            while await made.ask() != "copy":
+                await asyncio.sleep(0.05)
+    assert [record.getMessage() for record in caplog.records] == ["the read replica is asked"]
 
 
 async def test_a_copy_that_fails_costs_nobody_an_answer() -> None:
@@ -268,6 +287,7 @@ async def test_without_a_url_there_is_no_replica() -> None:
     replica = ReadReplica("sqlite:///ome.db", "", shards=1, pool_size=1, told=Metrics())
     reads: Any = object()
     past: Any = object()
-    await replica.start()
+    replica.start()
+    await replica.looked()
     assert (replica.reads(reads), replica.past(past, lambda _: past)) == (reads, past)
     await replica.close()
