@@ -72,6 +72,7 @@ class ShardFollower:
         self._history = ""
         self._noticed = 0
         self._needed = 0
+        self._epoch = 0
         self._ahead: dict[int, Told] = {}
         self._mending: asyncio.Task[None] | None = None
         self._is_away = False
@@ -146,7 +147,7 @@ class ShardFollower:
 
     async def _read_log(self) -> bool:
         """Whether nothing is missing any more."""
-        for _ in range(LOOKS):
+        for look in range(LOOKS):
             position = self._position
             if position is None or self._lacks_nothing():
                 return position is not None
@@ -164,9 +165,15 @@ class ShardFollower:
             if self._lacks_nothing():
                 log.info("resumed", shard=self._shard, after=position, position=self._position)
                 return True
+            if look and self._is_lost():
+                break
             await asyncio.sleep(PAUSE_S)
         log.warning("not_resumed", shard=self._shard, after=self._position, error="the log doesn't have it")
         return False
+
+    def _is_lost(self) -> bool:
+        """Whether what is missing was an earlier engine's, which doesn't send it again."""
+        return bool(self._ahead) and self._ahead[min(self._ahead)].epoch > self._epoch > 0
 
     async def _load(self) -> bool:
         """The books; whether nothing is missing behind them."""
@@ -195,5 +202,5 @@ class ShardFollower:
 
     def _apply(self, batch: Told) -> None:
         self._views.committed(batch)
-        self._position = batch.last
+        self._position, self._epoch = batch.last, batch.epoch
         self._seen(batch.last)

@@ -55,9 +55,9 @@ class Log:
             yield batch
 
 
-def batch(first: int, last: int) -> Told:
+def batch(first: int, last: int, epoch: int = 1) -> Told:
     """A batch whose one change has its last position as sequence."""
-    return Told(0, 1, first, last, [BookChanged("AAPL", last, 0, [])], Raw(encode([])))
+    return Told(0, epoch, first, last, [BookChanged("AAPL", last, 0, [])], Raw(encode([])))
 
 
 class Market0:
@@ -163,6 +163,22 @@ async def test_a_log_that_never_gets_it_is_given_up(monkeypatch: pytest.MonkeyPa
     await settle()
     assert len(market.log.asked) == follower.LOOKS
     assert (market.views.loaded, market.views.sequences) == ([10, 14], [])
+
+
+async def test_what_an_engine_that_has_gone_never_told_is_not_waited_for() -> None:
+    """Another one has taken over: two looks, then the books."""
+    market = Market0()
+    await market.start()
+    await settle()
+    market.publish(11, 11)
+    await settle()
+    market.position, market.log.batches = 13, [batch(13, 13, epoch=2)]
+    market.nats.send("ome.test.told.0", encode(batch(13, 13, epoch=2)))
+    async with asyncio.timeout(10):
+        while len(market.views.loaded) < 2:
+            await asyncio.sleep(0.01)
+    assert len(market.log.asked) == 2
+    assert (market.views.loaded, market.views.sequences) == ([10, 13], [])
 
 
 async def test_a_lost_last_batch_is_noticed() -> None:
