@@ -61,8 +61,8 @@ MISTAKES = [
     Mistake(
         "an emptied level stays",
         "engine/book_side.py",
-        "            del self._levels[level.price]\n            if level is self.best:",
-        "            if level is self.best:",
+        "            if level is self.best:\n                self._find_best()\n            elif self._emptied",
+        "            if self._emptied",
     ),
     Mistake(
         "an order that leaves the middle of a queue takes those behind with it",
@@ -82,8 +82,8 @@ MISTAKES = [
     Mistake(
         "IOC rests",
         "engine/time_in_force.py",
-        "_RESTING = frozenset({TimeInForce.GTC,",
-        "_RESTING = frozenset({TimeInForce.IOC, TimeInForce.GTC,",
+        "_RESTING: Final = frozenset({TimeInForce.GTC,",
+        "_RESTING: Final = frozenset({TimeInForce.IOC, TimeInForce.GTC,",
     ),
     Mistake(
         "FOK fills in part",

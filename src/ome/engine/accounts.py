@@ -4,9 +4,10 @@ The one place where that is told: `opened`, `resized`, `traded` and `closed` are
 which they happen, and by nobody but the engine and its matcher. An order holds its account, so that each step costs a few
 additions and no search.
 
-Layout: a `User` for everybody with an open order, a position, or both; in it an `Account` for each symbol likewise. Open sums are
-in lots and follow from the open orders, waiting stops included (S5); positions follow from trades, in the units of
-`domain.positions`, and count in the state hash. An account that holds nothing is dropped with its last order.
+Layout: a `User` for everybody with an open order, a position, or both; in it an `Account` for each symbol likewise. The orders of
+a user are a doubly linked list through the orders themselves, in the order in which they were opened. Open sums are in lots and
+follow from the open orders, waiting stops included (S5); positions follow from trades, in the units of `domain.positions`, and
+count in the state hash. An account that holds nothing is dropped with its last order.
 """
 
 from __future__ import annotations
@@ -28,15 +29,47 @@ _BUY: Final = Side.BUY
 
 
 class User:
-    """One user's open orders, by id, and accounts, by symbol; `open_orders` is how many orders are open, of all symbols."""
+    """One user's open orders, from the first to the last, and accounts, by symbol; `open_orders` is how many orders are open, of
+    all symbols.
+    """
 
-    __slots__ = ("accounts", "id", "open_orders", "orders")
+    __slots__ = ("accounts", "first", "id", "last", "open_orders")
 
     def __init__(self, user_id: str) -> None:
         self.id = user_id
-        self.orders: dict[int, Order] = {}
+        self.first: Order | None = None
+        self.last: Order | None = None
         self.accounts: dict[str, Account] = {}
         self.open_orders = 0
+
+    def orders(self) -> Iterator[Order]:
+        """Those of its open orders that are held here."""
+        order = self.first
+        while order is not None:
+            yield order
+            order = order.later
+
+    def join(self, order: Order) -> None:
+        """Hold an order, behind the others."""
+        last = order.earlier = self.last
+        if last is None:
+            self.first = order
+        else:
+            last.later = order
+        self.last = order
+
+    def leave(self, order: Order) -> None:
+        """Hold it no longer."""
+        earlier, later = order.earlier, order.later
+        if earlier is None:
+            self.first = later
+        else:
+            earlier.later = later
+        if later is None:
+            self.last = earlier
+        else:
+            later.earlier = earlier
+        order.earlier = order.later = None
 
 
 class Account(Position):
@@ -78,7 +111,7 @@ class Accounts:
             account = user.accounts[symbol] = Account(user, symbol)
         order.account = account
         order.user_id = user.id
-        user.orders[order.id] = order
+        user.join(order)
         user.open_orders += 1
         account.open_orders += 1
         if order.side is _BUY:
@@ -112,7 +145,7 @@ class Accounts:
         if lots:
             self.resized(order, -lots)
         user = account.user
-        del user.orders[order.id]
+        user.leave(order)
         user.open_orders -= 1
         account.open_orders -= 1
         if not account.open_orders and not account.volume:
@@ -169,12 +202,14 @@ class Accounts:
     @property
     def held_orders(self) -> int:
         """How many open orders all users hold."""
-        return sum(len(user.orders) for user in self._users.values())
+        return sum(1 for user in self._users.values() for _ in user.orders())
 
     def holds(self, order: Order) -> bool:
         """Whether an open order is among its user's, and in its account."""
         user = self._users.get(order.user_id)
-        return user is not None and order.id in user.orders and user.accounts.get(order.instrument.symbol) is order.account
+        if user is None or user.accounts.get(order.instrument.symbol) is not order.account:
+            return False
+        return any(held is order for held in user.orders())
 
     def count_open(self, user_ids: Iterable[str]) -> int:
         """How many orders these users have open."""
@@ -183,7 +218,7 @@ class Accounts:
     def orders_of(self, user_id: str) -> Iterable[Order]:
         """A user's open orders."""
         user = self._users.get(user_id)
-        return () if user is None else user.orders.values()
+        return () if user is None else user.orders()
 
     def copy_from(self, other: Accounts, user_ids: Iterable[str]) -> None:
         """Have these users' accounts stand as they do in `other`, of which this holds an excerpt of the orders (dry runs)."""
@@ -201,11 +236,12 @@ class Accounts:
     def check_invariants(self, orders: Mapping[int, Order]) -> None:
         """What is held of open orders is what the orders add up to, and each is its user's and among `orders`."""
         for user in self._users.values():
-            user_id, theirs = user.id, user.orders
+            user_id, theirs = user.id, list(user.orders())
             if user.open_orders != len(theirs) or not user.accounts:
                 raise InvariantBroken(f"{len(theirs)} orders of user {user_id} are open, {user.open_orders} are counted")
             sums = {account: [0, 0, 0] for account in user.accounts.values()}
-            for order_id, order in theirs.items():
+            for order in theirs:
+                order_id = order.id
                 account = order.account
                 counted = sums.get(account)
                 if counted is None or account.symbol != order.instrument.symbol or order.user_id != user_id:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ome.domain.commands import CancelOrder, CancelOrders, ModifyOrder
 from ome.domain.enums import OrderStatus
 from ome.domain.reasons import Reason
@@ -11,6 +13,9 @@ from ome.engine.order import Order
 from ome.engine.refusal import Refusal
 from ome.engine.withdrawals import Withdrawals, acceptance
 
+_CANCELLED: Final = OrderStatus.CANCELLED
+_BY_USER: Final = Reason.CANCELLED_BY_USER
+
 
 def cancel(market: Market, command: CancelOrder) -> None:
     """Carry out a cancel."""
@@ -19,7 +24,7 @@ def cancel(market: Market, command: CancelOrder) -> None:
     except Refusal as refusal:
         market.events.append(refused(command, refusal))
         return
-    market.end(order, OrderStatus.CANCELLED, Reason.CANCELLED_BY_USER)
+    market.end(order, _CANCELLED, _BY_USER)
 
 
 def order_for(market: Market, command: CancelOrder | ModifyOrder) -> Order:
@@ -37,7 +42,7 @@ def cancel_orders(market: Market, withdrawals: Withdrawals, command: CancelOrder
     orders = withdrawals.orders_in(command.user_id or "", command.symbol or "")
     named = (order for order in orders if _is_named(order, command))
     for order in sorted(named, key=acceptance)[: command.limit]:
-        market.end(order, OrderStatus.CANCELLED, Reason.CANCELLED_BY_USER)
+        market.end(order, _CANCELLED, _BY_USER)
 
 
 def _is_named(order: Order, command: CancelOrders) -> bool:

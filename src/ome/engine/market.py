@@ -168,7 +168,7 @@ class Market(Venue):
     def close_books(self) -> None:
         """Tell what the command has changed in public: each book's levels, and in an auction what it would give now (D1, H3)."""
         for book in self.touched_books.values():
-            if book.touched:
+            if book.has_changed:
                 self.events.append(book.take_changes(self.time))
             if book.state is _AUCTION:
                 self.events.append(auction_indicated(book, self.time, book.next_sequence()))

@@ -64,7 +64,7 @@ def _reduce(market: Market, book: OrderBook, order: Order, change: Change) -> No
         now_shown = min(now_shown, order.special.display)
     order.hidden = order.remaining - now_shown
     book.resized(order, shown, hidden)
-    if book.touched or (book.state is MarketState.AUCTION and order.hidden != hidden):  # an auction counts what is hidden
+    if book.has_changed or (book.state is MarketState.AUCTION and order.hidden != hidden):  # an auction counts what is hidden
         market.touch(book)
 
 

@@ -30,8 +30,8 @@ class Order:
     `price` is in ticks (None for MARKET), `quantity`, `filled` and `remaining` in lots, `filled_value` the sum of ticks times
     lots over its fills; `hidden` is what an iceberg doesn't show, 0 for others, and `special` what it asks for beyond the
     plain. `level`, `previous` and `next` are its place in the book, owned by `PriceLevel`; `level` is None
-    while it isn't in one. `account` is its user's in its symbol, given by `Accounts.opened`. `digest` is what the
-    state hash counts for it now.
+    while it isn't in one. `account` is its user's in its symbol, given by `Accounts.opened`; `earlier` and `later` are its place
+    among its user's orders, owned by `accounts.User`. `digest` is what the state hash counts for it now.
     """
 
     __slots__ = (
@@ -39,12 +39,14 @@ class Order:
         "client_order_id",
         "created_at",
         "digest",
+        "earlier",
         "expires_at",
         "filled",
         "filled_value",
         "hidden",
         "id",
         "instrument",
+        "later",
         "level",
         "next",
         "picture",
@@ -108,6 +110,8 @@ class Order:
         self.level: PriceLevel | None = None
         self.previous: Order | None = None
         self.next: Order | None = None
+        self.earlier: Order | None = None
+        self.later: Order | None = None
         self.digest = 0
         self.picture: OrderRecord | None = None
 

@@ -18,9 +18,11 @@ from ome.domain.records import InstrumentRecord, InstrumentRules
 from ome.engine.book_side import BookSide
 from ome.engine.order import Order
 from ome.engine.price_bounds import Band, price_band
+from ome.engine.price_level import PriceLevel
 from ome.engine.stop_book import StopBook
 
 _BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
 
 
 class OrderBook:
@@ -32,6 +34,7 @@ class OrderBook:
         "asks",
         "bids",
         "digest",
+        "gone",
         "instrument",
         "last_price",
         "last_quantity",
@@ -61,8 +64,10 @@ class OrderBook:
         self.last_quantity: int | None = None
         self.last_trade_at: int | None = None
         self.digest = 0
-        self.touched: dict[tuple[Side, int], int] = {}
-        """The levels that have changed since the last `take_changes`: the number of each one's price, by side and ticks."""
+        self.touched: dict[int, PriceLevel] = {}
+        """The levels that have changed since the last `take_changes`, by their ticks, asks by the complement: below 0."""
+        self.gone: list[tuple[Side, int]] = []
+        """Those of them, by the numbers of their prices, that were told in ticks which have changed since."""
 
     def side(self, side: Side) -> BookSide:
         """The resting orders of one side."""
@@ -75,11 +80,11 @@ class OrderBook:
     def add(self, order: Order) -> None:
         """Rest an order at the back of its level."""
         (self.bids if order.side is _BUY else self.asks).add(order)
-        self.touch(order)
+        self._touch(order)
 
     def remove(self, order: Order) -> None:
         """Take a resting order out."""
-        self.touch(order)
+        self._touch(order)
         (self.bids if order.side is _BUY else self.asks).remove(order)
 
     def resized(self, order: Order, shown_before: int, hidden_before: int) -> None:
@@ -89,7 +94,7 @@ class OrderBook:
             return
         shown = order.remaining - order.hidden
         if shown != shown_before:
-            self.touch(order)
+            self._touch(order)
             level.quantity += shown - shown_before
         level.hidden += order.hidden - hidden_before
 
@@ -109,6 +114,10 @@ class OrderBook:
 
     def redefine(self, instrument: Instrument) -> None:
         """Trade in another tick or lot from now on; the book is empty. A last price between two new ticks counts as the lower."""
+        prices = self.instrument.prices
+        self.gone += [(_BUY, prices.number(key)) if key >= 0 else (_SELL, prices.number(~key)) for key in self.touched]
+        self.touched = {}
+        self.bids, self.asks = BookSide(_BUY), BookSide(_SELL)
         self.instrument = instrument
         self.last_ticks = self._ticks_of_last()
 
@@ -141,11 +150,16 @@ class OrderBook:
         band = price_band(reference_twice, percent)
         return Band(band.lowest, min(band.highest, self.instrument.prices.most_steps))
 
-    def touch(self, order: Order) -> None:
-        """Note that the level at this order's price changes, its price as a number: the tick may change first."""
-        price = order.price
-        if price is not None and (order.side, price) not in self.touched:
-            self.touched[order.side, price] = self.instrument.prices.number(price)
+    def _touch(self, order: Order) -> None:
+        """Note that the level of a resting order changes."""
+        level = order.level
+        if level is not None:
+            self.touched[level.price if order.side is _BUY else ~level.price] = level
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether a level has, since the last `take_changes`."""
+        return bool(self.touched or self.gone)
 
     def next_sequence(self) -> int:
         """The next number of the symbol's public sequence."""
@@ -154,14 +168,13 @@ class OrderBook:
 
     def take_changes(self, time: int) -> BookChanged:
         """The levels that changed since the last call, as they are now."""
-        lots, levels = self.instrument.quantities, []
-        for (side, ticks), price in self.touched.items():
-            level = (self.bids if side is _BUY else self.asks).level(ticks)
-            if level is None:
-                levels.append((side, price, lots.decimals, 0))
-            else:
-                levels.append((side, price, level.quantity * lots.number_step + lots.decimals, level.count))
-        self.touched = {}
+        lots, ticks = self.instrument.quantities, self.instrument.prices
+        levels = [(side, price, lots.decimals, 0) for side, price in self.gone]
+        for key, level in self.touched.items():
+            side, price = (_BUY, key) if key >= 0 else (_SELL, ~key)
+            quantity = level.quantity * lots.number_step + lots.decimals
+            levels.append((side, price * ticks.number_step + ticks.decimals, quantity, level.count))
+        self.touched, self.gone = {}, []
         return BookChanged(self.instrument.symbol, self.next_sequence(), time, levels)
 
     def orders(self) -> Iterator[Order]:

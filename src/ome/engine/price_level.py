@@ -14,7 +14,7 @@ from ome.engine.order import Order
 
 
 class PriceLevel:
-    """The queue at `price` ticks. Called by `BookSide` only, which drops it when its last order leaves (M4)."""
+    """The queue at `price` ticks. Called by `BookSide` only. Once its last order has left it counts for nothing (M4)."""
 
     __slots__ = ("count", "head", "hidden", "price", "quantity", "tail")
 

@@ -136,5 +136,5 @@ class Special:
         return special
 
 
-STOP_TYPES = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
+STOP_TYPES: Final = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP})
 """The types that wait for a price before they enter the market."""

@@ -10,6 +10,7 @@ from ome.domain.reasons import Reason
 from ome.engine.order import Order
 
 _FOK: Final = TimeInForce.FOK
+_IOC_REMAINDER: Final = Reason.IOC_REMAINDER
 
 
 def must_fill_at_once(order: Order) -> bool:
@@ -26,7 +27,7 @@ def remainder_reason(order: Order) -> Reason:
     """Why what is left of an order that doesn't rest is cancelled."""
     if order.price is None:
         return Reason.MARKET_REMAINDER if order.filled else Reason.NO_LIQUIDITY
-    return Reason.IOC_REMAINDER
+    return _IOC_REMAINDER
 
 
 def next_session_close(session_close_s: int, now_us: int) -> int:
@@ -36,5 +37,5 @@ def next_session_close(session_close_s: int, now_us: int) -> int:
     return now_us - into_day + close + (_DAY_US if close <= into_day else 0)
 
 
-_RESTING = frozenset({TimeInForce.GTC, TimeInForce.GTD, TimeInForce.DAY})
-_DAY_US = 86_400 * MICROSECONDS
+_RESTING: Final = frozenset({TimeInForce.GTC, TimeInForce.GTD, TimeInForce.DAY})
+_DAY_US: Final = 86_400 * MICROSECONDS

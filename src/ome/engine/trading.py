@@ -20,6 +20,7 @@ from ome.engine.order_book import OrderBook
 from ome.engine.reach import is_stopped_by_bound
 
 _AUCTION: Final = MarketState.AUCTION
+_CANCELLED: Final = OrderStatus.CANCELLED
 _PREVENTED: Final = Outcome.PREVENTED
 
 
@@ -36,7 +37,7 @@ def enter(market: Market, book: OrderBook, order: Order) -> None:
         wanted = max(wanted, special.min_quantity)
     if wanted and reachable(book, order, limit, wanted) < wanted:
         unfillable = Reason.FOK_UNFILLABLE if must_fill else Reason.MIN_QUANTITY_UNFILLABLE
-        market.end(order, OrderStatus.CANCELLED, unfillable)
+        market.end(order, _CANCELLED, unfillable)
         return
     match_and_settle(market, book, order, limit, reason)
 
@@ -52,19 +53,19 @@ def match_and_settle(market: Market, book: OrderBook, order: Order, limit: int |
     if matcher.trade_count != trades:
         market.events.append(OrderFilled(order.record()))
         market.stirred_books[book.instrument.symbol] = book
-    if book.touched:
+    if book.has_changed:
         market.touch(book)
     if outcome is _PREVENTED:
-        market.end(order, OrderStatus.CANCELLED, Reason.SELF_TRADE_PREVENTED)
+        market.end(order, _CANCELLED, Reason.SELF_TRADE_PREVENTED)
     elif not order.remaining:
         market.forget(order)
     elif bound is not None and is_stopped_by_bound(book, order):
-        market.end(order, OrderStatus.CANCELLED, bound)
+        market.end(order, _CANCELLED, bound)
         _halt_at_band(market, book, bound)
     elif time_in_force.rests(order):
         market.rest(book, order)
     else:
-        market.end(order, OrderStatus.CANCELLED, time_in_force.remainder_reason(order))
+        market.end(order, _CANCELLED, time_in_force.remainder_reason(order))
 
 
 def _halt_at_band(market: Market, book: OrderBook, reason: Reason) -> None:

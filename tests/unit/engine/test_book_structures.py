@@ -15,7 +15,7 @@ from ome.domain.errors import InvariantBroken
 from ome.domain.instrument import Instrument
 from ome.domain.numbers import pack
 from ome.domain.reasons import Reason
-from ome.engine.book_side import BookSide
+from ome.engine.book_side import MOST_EMPTIED, BookSide
 from ome.engine.expiry import Deadlines
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
@@ -126,10 +126,9 @@ class SideMachine(RuleBasedStateMachine):
         assert len(self.book_side) == len({each.price for each in self.resting})
         best = self.book_side.best
         assert (None if best is None else best.price) == (expected[0].price if expected else None)
+        shown = {level.price: level.quantity for level in self.book_side.best_first()}
         for price in range(95, 106):
-            level = self.book_side.level(price)
-            total = sum(each.remaining for each in self.resting if each.price == price)
-            assert (level.quantity if level else 0) == total
+            assert shown.get(price, 0) == sum(each.remaining for each in self.resting if each.price == price)
 
 
 class AskMachine(SideMachine):
@@ -141,6 +140,41 @@ class AskMachine(SideMachine):
 TestBidSide = SideMachine.TestCase
 TestAskSide = AskMachine.TestCase
 TestBidSide.settings = TestAskSide.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.parametrize("side", Side)
+def test_places_of_emptied_levels_are_bounded(side: Side) -> None:
+    """M4: levels that orders come to and leave are gone at once, and what is kept of them is no more than of those that stay."""
+    book_side, count = BookSide(side), 3 * MOST_EMPTIED
+    staying = [order(number, price, side=side) for number, price in enumerate((1, 5 * count), start=1)]
+    for each in staying:
+        book_side.add(each)
+    for number in range(count):
+        passing = order(3 + number, 2 + number, side=side)
+        book_side.add(passing)
+        assert len(book_side) == 3
+        book_side.remove(passing)
+        assert (len(book_side), len(list(book_side.best_first())), len(book_side._levels) <= MOST_EMPTIED + 3) == (2, 2, True)
+    book_side.check_invariants()
+    assert [level.price for level in book_side.best_first()] == sorted((1, 5 * count), reverse=side is Side.BUY)
+    for each in staying:
+        book_side.remove(each)
+    assert (book_side.best, len(book_side), list(book_side.best_first())) == (None, 0, [])
+    book_side.check_invariants()
+
+
+def test_a_level_that_is_counted_wrongly_when_it_is_empty_is_seen() -> None:
+    """INV4: what has left counts for nothing."""
+    side, only, other = BookSide(Side.BUY), order(1, 100), order(2, 101)
+    for each in (only, other):
+        side.add(each)
+    level = only.level
+    side.remove(only)
+    side.check_invariants()
+    assert level is not None
+    level.quantity = 1
+    with pytest.raises(InvariantBroken, match="level 100 is empty and counts 1 in 0"):
+        side.check_invariants()
 
 
 def test_what_has_no_price_cannot_rest() -> None:
@@ -180,7 +214,7 @@ def test_changes_are_absolute_and_taken_once() -> None:
     change = book.take_changes(8)
     assert (change.sequence, change.time) == (2, 8)
     assert change.levels == [(Side.BUY, pack(500, 2), pack(5, 1), 1), (Side.BUY, pack(495, 2), pack(1, 1), 1)]
-    assert not book.touched
+    assert not book.has_changed
 
 
 class TestDeadlines:

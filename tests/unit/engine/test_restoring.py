@@ -66,7 +66,7 @@ def test_an_order_that_fits_nowhere_is_named(changed: dict[str, Any], sentence: 
 
 
 def _lose_from_user(engine: Engine, order: Order) -> None:
-    del engine._market.accounts._users[order.user_id].orders[order.id]
+    engine._market.accounts._users[order.user_id].leave(order)
 
 
 def _lose_user(engine: Engine, order: Order) -> None:
@@ -83,7 +83,7 @@ def _lose_from_book(engine: Engine, order: Order) -> None:
 
 def _give_to_another(engine: Engine, order: Order) -> None:
     zoe = engine._market.accounts._users["zoe"] = User("zoe")
-    zoe.orders[order.id] = order
+    zoe.first = zoe.last = order
     zoe.accounts["AAPL"] = Account(zoe, "AAPL")
     zoe.open_orders = 1
 
