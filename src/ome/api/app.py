@@ -27,6 +27,7 @@ from ome.api.failures import problem_of
 from ome.api.keys import Keys
 from ome.api.openapi import describe
 from ome.api.orders import OrderRoutes
+from ome.api.plain_requests import forget_heads
 from ome.api.problems import CONTENT_TYPE, FieldError, Problem
 from ome.api.rate_limits import RateLimits
 from ome.api.refused_keys import RefusedKeys
@@ -121,7 +122,7 @@ def build_app(
         routes.add_to(app)
     access.check(app)
     describe(app)
-    keys.revoked = streams.close_key
+    keys.revoked = partial(_key_revoked, streams)
     dispatcher = Dispatcher(app, orders, streams, gate, ports.bus, request_log, settings, durability)
     dispatcher.refused_keys = refused
     _answer_errors(app, settings)
@@ -141,6 +142,12 @@ def _bare_app(lifespan: Lifespan | None) -> FastAPI:
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # costs a fifth of a request, even with no exporter
     )
+
+
+def _key_revoked(streams: Streams, key_id: str) -> None:
+    """A key was revoked: what it opened ends, and nothing that was read keeps it."""
+    streams.close_key(key_id)
+    forget_heads()
 
 
 def _key_failed(limits: RateLimits, refused: RefusedKeys, scope: Scope) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
+from ome.api.plain_requests import forget_heads
 from ome.api.problems import Header, header_lines
 from ome.domain.reasons import Reason
 
@@ -40,6 +41,8 @@ LINGER_S: Final = 2.0
 """How long a connection that was told why it ends is still read from, in seconds: closed at once, its client could miss why."""
 LINGER_BYTES: Final = 16 * 1024 * 1024
 """How much of what it still sends is read."""
+REMEMBERED_S: Final = 60.0
+"""How long the head of a request is remembered at most, in seconds, and the key in it; not beyond the last connection."""
 
 
 class ConnectionLimits(Struct, frozen=True, kw_only=True):
@@ -85,6 +88,7 @@ class Connections:
         self._defaults: list[Header] = []
         self._default_lines = b""
         self._timer: asyncio.TimerHandle | None = None
+        self._forgets_at = 0.0
         shortest = min(limits.receive_timeout_s, limits.send_timeout_s, limits.keep_alive_s)
         self._period_s = min(1.0, shortest / SWEEPS_PER_TIMEOUT)
 
@@ -139,8 +143,11 @@ class Connections:
         self._refusals[reason] += 1
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """End what has been waited for too long."""
+        """End what has been waited for too long, and forget requests of a minute ago."""
         now = loop.time()
+        if now >= self._forgets_at or not self._open:
+            self._forgets_at = now + REMEMBERED_S
+            forget_heads()
         try:
             self._end_some([each for each in self._open if each.receive_by <= now or each.send_by <= now], loop)
             self._metrics.connections_open(len(self._open))

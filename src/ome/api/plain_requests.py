@@ -4,7 +4,7 @@ What is recognised here needs no parser. Everything else, and whatever is doubtf
 head, two requests at once, chunks, trailers, upgrades, `Expect`, a request id of the client's, a length twice.
 
 Heads repeat from request to request, so the last thousand are remembered as they were read; a head that is remembered is at most
-a kilobyte long.
+a kilobyte long. They hold keys, so they are forgotten again: `forget_heads`.
 """
 
 from __future__ import annotations
@@ -53,6 +53,11 @@ def is_head_of_one(data: bytes, most_bytes: int) -> bool:
         return False
     head = _head(data[:end])
     return head is not None and len(data) - end < head.length <= most_bytes - end
+
+
+def forget_heads() -> None:
+    """Forget every head, and with it the key in it: called when a key is revoked, and once a minute (`ome.api.connections`)."""
+    _head.cache_clear()
 
 
 @lru_cache(maxsize=_REMEMBERED)

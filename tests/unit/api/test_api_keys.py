@@ -263,3 +263,35 @@ async def test_keys_are_what_the_audit_says(exchange: FakeExchange) -> None:
     assert again.find(first.key.encode(), first.record.digest) is None
     stray = AuditEntry(0, 99, NOW, "", "key_revoked", "nobody", '{"at":1}')
     assert fold_keys([*exchange.entries, stray]) == folded
+
+
+async def test_what_other_processes_did_to_keys_is_followed(exchange: FakeExchange) -> None:
+    """New keys open, those closed elsewhere close here and end what they opened; one that is closed here isn't opened again."""
+    clock = [NOW]
+    there, here = Keys(exchange, lambda: clock[0]), Keys(exchange, lambda: clock[0])
+    ended: list[str] = []
+    here.revoked = ended.append
+    first, second = await there.make("operator", "alice", Access.TRADE), await there.make("operator", "bob", Access.READ)
+    before = there.all()
+    here.follow(before)
+    assert here.all() == before
+    assert here.find(first.key.encode(), first.record.digest) == first.record
+    assert ended == []
+    await there.revoke("operator", first.record.key_id)
+    here.follow(there.all())
+    assert ended == [first.record.key_id]
+    assert here.find(first.key.encode(), first.record.digest) is None
+    here.follow(before)
+    assert not here.is_good(first.record.key_id)
+    assert here.is_good(second.record.key_id)
+    assert ended == [first.record.key_id]
+
+
+async def test_a_rotation_never_lengthens_a_key(exchange: FakeExchange) -> None:
+    """One that ends within the overlap ends when it would have; nothing about it is written down."""
+    keys = Keys(exchange, lambda: NOW)
+    old = await keys.make("operator", "alice", Access.TRADE, NOW + 5 * MICROSECONDS)
+    new = await keys.rotate("operator", old.record.key_id, 60)
+    assert [key.expires_at for key in keys.all()] == [NOW + 5 * MICROSECONDS] * 2
+    assert [entry.action for entry in await exchange.key_entries()] == ["key_made", "key_made"]
+    assert new.record.user_id == "alice"

@@ -15,7 +15,8 @@ import pytest
 import uvicorn
 
 from fakes import FakeExchange, MakeApp, order_record
-from ome.api.connections import ConnectionLimits, Connections
+from ome.api import plain_requests
+from ome.api.connections import REMEMBERED_S, ConnectionLimits, Connections
 from ome.api.dispatcher import Dispatcher
 from ome.api.plain_requests import MAX_HEAD_BYTES, plain_request
 from ome.api.protocol import Connection
@@ -240,3 +241,40 @@ def test_half_a_request_is_not_plain(change: slice) -> None:
     """Nor is one with something behind it."""
     assert plain_request(request()[change]) is None
     assert plain_request(request() + b"x") is None
+
+
+def remembered() -> int:
+    """How many heads are in memory."""
+    return plain_requests._head.cache_info().currsize
+
+
+async def test_a_key_is_remembered_for_a_minute_at_most(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads are forgotten once a minute while somebody is connected, with the last connection, and when a key is revoked."""
+    app = make_app(api_key="sesame")
+    connections = Connections(ConnectionLimits(), Metrics())
+    async with served(app, app.begin, connections) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        while not len(connections):
+            await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        real, late_s = loop.time, [0.0]
+        monkeypatch.setattr(loop, "time", lambda: real() + late_s[0])
+        connections._sweep(loop)
+        plain_request(request())
+        for late_s[0] in (1.0, REMEMBERED_S - 1):
+            connections._sweep(loop)
+            assert remembered() == 1
+        late_s[0] = REMEMBERED_S
+        connections._sweep(loop)
+        assert remembered() == 0
+        late_s[0] = 0
+        plain_request(request())
+        app.gate.keys.revoked("k")
+        assert remembered() == 0
+        plain_request(request())
+        writer.close()
+        await writer.wait_closed()
+        while len(connections):
+            await asyncio.sleep(0)
+        connections._sweep(loop)
+        assert remembered() == 0
