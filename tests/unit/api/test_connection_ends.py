@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def statuses(answer: bytes) -> list[int]:
     ],
 )
 async def test_a_connection_that_is_ended_is_told_why(
-    make_app: MakeApp, sent: bytes, limits: dict[str, float], status: int, code: bytes
+    make_app: MakeApp, sent: bytes, limits: dict[str, Any], status: int, code: bytes
 ) -> None:
     """A problem document with a stable code, and that the connection closes; nothing behind it."""
     answer = await told(make_app, sent, **limits)

@@ -116,7 +116,8 @@ def test_connections_that_last_are_frozen_now_and_then(opened: Open, monkeypatch
     for _ in range(FREEZE_AT):
         opened.streams._freeze_now_and_then()
     assert not frozen
-    opened.streams._sockets = dict.fromkeys(range(FREEZE_AT))  # type: ignore[arg-type]
+    many: Any = dict.fromkeys(range(FREEZE_AT))
+    opened.streams._sockets = many
     for _ in range(FREEZE_AT):
         opened.streams._freeze_now_and_then()
     assert len(frozen) == 1

@@ -27,7 +27,7 @@ def stop(user: str, side: Side, quantity: int, **terms: int) -> NewOrder:
     price = terms.pop("price", None)
     plain = OrderType.STOP if price is None else OrderType.STOP_LIMIT
     kind = OrderType.TRAILING_STOP if "trail_amount" in terms else plain
-    wanted = SpecialTerms(**{name: pack(number, 0) for name, number in terms.items()})
+    wanted = structs.replace(SpecialTerms(), **{name: pack(number, 0) for name, number in terms.items()})
     made = order(user, side, quantity, price or 1)
     return structs.replace(made, type=kind, price=None if price is None else pack(price, 0), terms=wanted)
 

@@ -1,0 +1,84 @@
+"""What a gateway reads of all shards together, from shards in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from factories import a_trade, an_order
+from ome.db.cluster_reads import ClusterReads
+from ome.domain.enums import ControlKind, Side, Switch
+from ome.domain.ids import SHARD_STEP
+from ome.domain.ports import Page
+from ome.domain.records import ControlRecord, TradeRecord
+
+
+class Shard:
+    """The trades of one, newest first where they are asked for by pages, and what was asked of it."""
+
+    def __init__(self, shard: int, count: int) -> None:
+        buy, sell = an_order(1), an_order(2, side=Side.SELL)
+        numbers = [shard * SHARD_STEP + number for number in range(1, count + 1)]
+        self.all = [a_trade(number, buy, sell, taker=Side.BUY) for number in numbers]
+        self.asked: list[Page] = []
+
+    async def trades(self, page: Page, **_: Any) -> list[TradeRecord]:
+        """As a page of one user's."""
+        self.asked.append(page)
+        return [trade for trade in reversed(self.all) if page.before_id is None or trade.id < page.before_id][: page.limit]
+
+    async def trades_since(self, _moment_us: int) -> AsyncIterator[list[TradeRecord]]:
+        """All of them, in one piece; none where there are none."""
+        if self.all:
+            yield self.all
+
+    async def controls(self, kind: ControlKind, _user_id: str | None = None) -> list[ControlRecord]:
+        """One control of each of two symbols, and an older one, as another shard has it."""
+        return [ControlRecord(kind, "ann", symbol, Switch.ON, moment) for symbol, moment in (("X", 2), ("Y", 1), ("X", 1))]
+
+
+@pytest.fixture
+async def reads() -> AsyncIterator[tuple[ClusterReads, list[Shard]]]:
+    """Of three shards with two, no and three trades."""
+    cluster = ClusterReads("postgresql://ome@127.0.0.1:1/ome", shards=3, pool_size=1)
+    shards = [Shard(shard, count) for shard, count in enumerate((2, 0, 3))]
+    cluster.of_shard = shards  # type: ignore[assignment]
+    cluster._any = shards[0]  # type: ignore[assignment]
+    yield cluster, shards
+    await cluster.close()
+
+
+async def test_a_users_trades_go_on_from_shard_to_shard(reads: tuple[ClusterReads, list[Shard]]) -> None:
+    """Page by page every trade once, from the last shard to the first; a full page asks no further shard."""
+    cluster, shards = reads
+    found: list[int] = []
+    before = None
+    while page := await cluster.trades(Page(before, 2), user_id="ann"):
+        if not found:
+            assert [len(shard.asked) for shard in shards] == [0, 0, 1]
+        found += [trade.id for trade in page]
+        before = found[-1]
+    assert found == [trade.id for shard in reversed(shards) for trade in reversed(shard.all)]
+
+
+@pytest.mark.parametrize(("order_id", "shard"), [(None, 0), (2 * SHARD_STEP + 1, 2), (9 * SHARD_STEP, 0)])
+async def test_an_orders_trades_are_its_shards(reads: tuple[ClusterReads, list[Shard]], order_id: int | None, shard: int) -> None:
+    """Its id says which; one of a shard that there isn't is the first one's to know nothing of."""
+    cluster, shards = reads
+    await cluster.trades(Page(None, 2), order_id=order_id)
+    assert [number for number, each in enumerate(shards) if each.asked] == [shard]
+
+
+async def test_all_trades_since_a_moment_come_shard_after_shard(reads: tuple[ClusterReads, list[Shard]]) -> None:
+    """None is left out, and a shard without any gives no piece."""
+    cluster, shards = reads
+    assert [piece async for piece in cluster.trades_since(0)] == [shards[0].all, shards[2].all]
+
+
+async def test_of_controls_the_newest_counts(reads: tuple[ClusterReads, list[Shard]]) -> None:
+    """One for each user and symbol: shards are told of each at their own moments."""
+    cluster, _ = reads
+    found = await cluster.controls(ControlKind.KILL)
+    assert [(control.symbol, control.changed_at) for control in found] == [("X", 2), ("Y", 1)]
