@@ -17,6 +17,7 @@ from ome.domain.reasons import Reason
 from ome.domain.records import Limits, SpecialTerms
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Preview
+from unit.engine.test_book_structures import order as resting
 from unit.engine.test_engine_rules import NOW, engine_after, order
 
 B, S = Side.BUY, Side.SELL
@@ -46,14 +47,16 @@ def _count_another(engine: Engine) -> None:
 
 def _swap_users(engine: Engine) -> None:
     users = engine._market.accounts._users
-    users["ann"].orders, users["bob"].orders = users["bob"].orders, users["ann"].orders
+    users["ann"].first, users["bob"].first = users["bob"].first, users["ann"].first
     users["ann"].open_orders, users["bob"].open_orders = users["bob"].open_orders, users["ann"].open_orders
 
 
 def _another_order_of_that_id(engine: Engine) -> None:
-    held = engine._market.accounts._users["ann"].orders
-    first, second = sorted(held)
-    held[first], held[second] = held[second], held[first]
+    ann = engine._market.accounts._users["ann"]
+    first = ann.first
+    assert first is not None
+    ann.first = twin = resting(first.id)
+    twin.account, twin.later = first.account, first.later
 
 
 def _buy_more(engine: Engine) -> None:
