@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from loadtests.recovery import fill
 from msgspec import structs
@@ -152,3 +154,35 @@ async def test_giving_up_in_the_middle_ends_the_reader(storage: Storage, monkeyp
     assert [order.id for order in (await asyncio.to_thread(next, more)).records] == [1]
     await asyncio.to_thread(more.close)
     assert [process.returncode is not None for process in started] == [True]
+
+
+async def test_what_the_second_process_reads_is_what_is_stored(
+    storage: Storage, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its job done in this process gives the same frames; under another head than it was told, none."""
+    orders = [an_order(number) for number in range(1, 8)]
+    await storage.repository.commit(a_batch(1, 7, orders=orders, instruments=[an_instrument()]))
+    await storage.close()
+    jobs: list[order_reader.Job] = []
+
+    def keep(*fields: Any) -> order_reader.Job:
+        jobs.append(order_reader.Job(*fields))
+        return jobs[-1]
+
+    async def read(job: order_reader.Job) -> tuple[order_reader.Verdict, io.BytesIO]:
+        out = io.BytesIO()
+        is_file = job.kind == "sqlite"
+        return order_reader.read_sqlite(job, out) if is_file else await order_reader.read_postgres(job, out), out
+
+    monkeypatch.setattr(order_stream, "Job", keep)
+    monkeypatch.setattr(order_stream, "ROWS_AT_ONCE", 3)
+    there = await parts(database)
+    verdict, out = await read(jobs[0])
+    assert verdict == order_reader.Verdict("complete")
+    order_reader.write_frame(out, 0, msgspec.msgpack.encode(verdict))
+    out.seek(0)
+    here = list(order_stream._parts(out))
+    assert [(part.records, part.digests) for part in here] == [(part.records, part.digests) for part in there]
+    assert [len(part.records) for part in here] == [3, 3, 1]
+    verdict, out = await read(structs.replace(jobs[0], expected=(9, 9, b"")))
+    assert (verdict, out.getvalue()) == (order_reader.Verdict("fenced"), b"")
