@@ -9,6 +9,7 @@ on the same cores; wrk has another. Rounds are interleaved, their order swapped 
 rounds, so that a busy neighbour hits all alike. An answer other than 2xx, or a socket error, makes the run fail. None logs its
 requests. The service on PostgreSQL, with a server of its own that flushes, takes part where there is one (PYTHONPATH=tests).
 Batches of 500 and WebSockets: orders per second beside what SQLite's `executemany` alone writes of the same rows (`many`).
+Where `make compiled` has compiled the engine's core, the service and the engine are measured with it too, in the same rounds.
 Half load: how long an order takes at half of what the service could do, without coordinated omission.
 Engine: commands per second in process; what a command costs among 1,000 resting orders and among many, and the memory of each
 (`engine_size`); the same flow in other engines that pip installs, where `make peers` has made their environment (`peers`).
@@ -40,6 +41,7 @@ import msgspec
 from msgspec import Struct
 
 from loadtests import engine_flow, engine_size, many, peers, recovery
+from loadtests.builds import CORE, PYTHON, builds
 from loadtests.checked import checked_service
 from loadtests.servers import Cores, Server, baseline, on_cores, service
 
@@ -113,11 +115,17 @@ class Report(Struct, frozen=True):
     sizes: list[engine_size.Size] = []
     peers: list[peers.Peer] | None = None
     """None where there is no environment with other engines."""
+    compiled_engine: engine_flow.EngineFigure | None = None
+    """This and the next: the same with the core compiled; None where it isn't."""
+    compiled: list[HttpRow] = []
+    """The service, and the one with every check on."""
+    compiled_ratios: dict[str, list[float]] = {}
+    """To the baseline, by the name of the row."""
 
     @property
     def complaints(self) -> list[str]:
         """What makes the figures worthless; empty if all is well."""
-        rows = [row for row in (self.baseline, self.service, self.checked, self.postgres) if row is not None]
+        rows = [row for row in (self.baseline, self.service, self.checked, self.postgres, *self.compiled) if row is not None]
         found = [f"{row.name}: {row.non_2xx} answers were not 2xx" for row in rows if row.non_2xx]
         found += [f"{row.name}: {row.socket_errors} socket errors" for row in rows if row.socket_errors]
         for row, stored in ((self.service, self.orders_in_database), (self.checked, self.checked_in_database)):
@@ -181,19 +189,21 @@ def measure_http(report: Report, options: argparse.Namespace) -> Report:
         return msgspec.structs.replace(report, skipped=NO_WRK)
     cores = Cores.of_this_machine()
     with tempfile.TemporaryDirectory(prefix="ome-bench-") as folder:
-        files = [Path(folder, name) for name in ("plain.db", "checked.db")]
+        files = [Path(folder, name) for name in ("plain.db", "checked.db", "compiled.db", "compiled-checked.db")]
+        urls = [f"sqlite+aiosqlite:///{file}" for file in files]
         with ExitStack() as stack:
             first = stack.enter_context(baseline(cores))
-            second = stack.enter_context(service(cores, f"sqlite+aiosqlite:///{files[0]}"))
-            checked, keys = stack.enter_context(checked_service(cores, f"sqlite+aiosqlite:///{files[1]}"))
+            second = stack.enter_context(service(cores, urls[0]))
+            checked, keys = stack.enter_context(checked_service(cores, urls[1]))
             third = replace(checked, name="checked")
             targets: list[Target] = [(first, {}), (second, {}), (third, keys)]
+            compiled = compiled_targets(stack, cores, urls[2:])
             fourth = on_postgres(stack, cores)
-            if isinstance(fourth, Server):
-                targets.append((fourth, {}))
+            targets += [*compiled, *([(fourth, {})] if isinstance(fourth, Server) else [])]
             warm_ups = [drive(server, cores, WARM_UP_SECONDS, options.connections, more) for server, more in targets]
-            firsts, seconds, thirds, *fourths = interleaved(targets, cores, options)
-        (orders, trades), (checked_orders, _) = (rows_in(database) for database in files)
+            firsts, seconds, thirds, *others = interleaved(targets, cores, options)
+        (orders, trades), (checked_orders, _) = (rows_in(database) for database in files[:2])
+    compiled_rounds, fourths = others[: len(compiled)], others[len(compiled) :]
     ratios, checked_ratios = ratios_of(seconds, firsts), ratios_of(thirds, firsts)
     postgres_ratios = ratios_of(fourths[0], seconds) if fourths else []
     return msgspec.structs.replace(
@@ -201,7 +211,14 @@ def measure_http(report: Report, options: argparse.Namespace) -> Report:
         baseline=row_of("baseline", firsts, warm_ups[0]),
         service=row_of("service", seconds, warm_ups[1]),
         checked=row_of("checked", thirds, warm_ups[2]),
-        postgres=row_of("postgres", fourths[0], warm_ups[3]) if fourths else None,
+        postgres=row_of("postgres", fourths[0], warm_ups[-1]) if fourths else None,
+        compiled=[
+            row_of(server.name, rounds, warm_up)
+            for (server, _), rounds, warm_up in zip(compiled, compiled_rounds, warm_ups[3:], strict=False)
+        ],
+        compiled_ratios={
+            server.name: ratios_of(rounds, firsts) for (server, _), rounds in zip(compiled, compiled_rounds, strict=True)
+        },
         postgres_skipped="" if isinstance(fourth, Server) else fourth,
         postgres_ratio=median(postgres_ratios) if fourths else None,
         postgres_ratios=postgres_ratios,
@@ -218,6 +235,16 @@ def measure_http(report: Report, options: argparse.Namespace) -> Report:
 def ratios_of(ours: Sequence[Round], theirs: Sequence[Round]) -> list[float]:
     """Requests per second to requests per second, round by round."""
     return [mine.per_second / other.per_second for mine, other in zip(ours, theirs, strict=True)]
+
+
+def compiled_targets(stack: ExitStack, cores: Cores, urls: Sequence[str]) -> list[Target]:
+    """The service and the one with every check on, with the core compiled; none where it isn't."""
+    known = builds().get(CORE)
+    if known is None:
+        return []
+    plain = stack.enter_context(service(cores, urls[0], **known))
+    checked, keys = stack.enter_context(checked_service(cores, urls[1], **known))
+    return [(replace(plain, name="compiled"), {}), (replace(checked, name="compiled, checked"), keys)]
 
 
 def on_postgres(stack: ExitStack, cores: Cores) -> Server | str:
@@ -245,6 +272,9 @@ def table(report: Report) -> str:
         ("  with records and state hash", report.engine_with_records_per_second),
     ):
         lines.append(f"{title:<42}{rate:>12,.0f}{1e6 / rate:>13.1f}")
+    if report.compiled_engine is not None:
+        rate = report.compiled_engine.with_records_per_second
+        lines.append(f"{'  the same, core compiled':<42}{rate:>12,.0f}{1e6 / rate:>13.1f}")
     lines += http_lines(report)
     if report.in_many:
         lines += ["", many.table(report.in_many)]
@@ -265,6 +295,7 @@ def http_lines(report: Report) -> list[str]:
         ("POST /orders, route that does nothing", report.baseline),
         ("POST /orders, durable (SQLite)", report.service),
         ("  each with its user's key, rates and limits", report.checked),
+        *((f"  durable, {row.name}", row) for row in report.compiled),
         ("  durable (PostgreSQL)", report.postgres),
     ):
         if row is None:
@@ -275,6 +306,7 @@ def http_lines(report: Report) -> list[str]:
     for title, ratio, ratios in (
         ("service / baseline, median of pairs", report.ratio, report.ratios),
         ("  with every check on", report.checked_ratio, report.checked_ratios),
+        *((f"  {name}", median(ratios), ratios) for name, ratios in report.compiled_ratios.items()),
         ("PostgreSQL / SQLite", report.postgres_ratio, report.postgres_ratios),
     ):
         if ratio is not None:
@@ -308,12 +340,12 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, print; 1 if something went wrong on the way."""
     options = arguments()
-    flow = engine_flow.generate(options.commands)
     say(f"engine: three passes over {options.commands:,} commands")
-    figure = sorted((engine_flow.measure(flow) for _ in range(3)), key=lambda each: each.apply_seconds)[1]
+    figures = {build: engine_flow.measured(options.commands, known) for build, known in builds().items()}
+    figure = figures[PYTHON]
     machine = f"{platform.system()} {platform.machine()}, {platform.python_implementation()} {platform.python_version()}"
     rates = (figure.commands_per_second, figure.with_records_per_second)
-    report = Report(machine, figure.commands, figure.trades, *rates)
+    report = Report(machine, figure.commands, figure.trades, *rates, compiled_engine=figures.get(CORE))
     try:
         if options.resting:
             say(f"engine: among 1,000 and {options.resting:,} resting orders")

@@ -25,9 +25,9 @@ _LIMITS: Final = {
 
 
 @contextmanager
-def checked_service(cores: Cores, database_url: str) -> Iterator[tuple[Server, dict[str, str]]]:
-    """The service, and what wrk's environment needs besides, for as many keys as there are users."""
-    settings = {"API_KEY": _OPERATORS_KEY, "RATE_ORDERS_PER_SEC": str(_MANY)}
+def checked_service(cores: Cores, database_url: str, **more: str) -> Iterator[tuple[Server, dict[str, str]]]:
+    """The service, and what wrk's environment needs besides, for as many keys as there are users; `more` are further settings."""
+    settings = {"API_KEY": _OPERATORS_KEY, "RATE_ORDERS_PER_SEC": str(_MANY), **more}
     with service(cores, database_url, **settings) as server:
         keys = {user: _ask(server, "POST", "/keys", {"user_id": user, "scopes": ["read", "trade"]})["key"] for user in USERS}
         for user in USERS:

@@ -26,6 +26,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from loadtests import builds
 from loadtests.lanes import Lane
 from loadtests.raw_rows import RawFigure
 from loadtests.servers import Cores, Server, on_cores, service
@@ -43,6 +44,7 @@ class ManyRow(Struct, frozen=True):
     ratios: list[float]
     orders_per_commit: float
     bad: int
+    build: str = builds.PYTHON
 
 
 class HalfLoad(Struct, frozen=True):
@@ -87,16 +89,17 @@ def _position(database: Path) -> int:
 
 
 def measure(rounds: int, seconds: float) -> list[ManyRow]:
-    """Batches and WebSockets, each on a service of its own."""
-    return [_measure(kind, rounds, seconds, Cores.of_this_machine()) for kind in TITLES]
+    """Batches and WebSockets, each on a service of its own, of each build that there is."""
+    cores = Cores.of_this_machine()
+    return [_measure(kind, rounds, seconds, cores, build) for kind in TITLES for build in builds.builds()]
 
 
-def _measure(kind: str, rounds: int, seconds: float, cores: Cores) -> ManyRow:
+def _measure(kind: str, rounds: int, seconds: float, cores: Cores, build: str) -> ManyRow:
     ours: list[Lane] = []
     alone: list[RawFigure] = []
     with tempfile.TemporaryDirectory(prefix="ome-many-") as folder:
         database = Path(folder, "orders.db")
-        with service(cores, f"sqlite+aiosqlite:///{database}") as server:
+        with service(cores, f"sqlite+aiosqlite:///{database}", **builds.builds()[build]) as server:
             warm_up = lane(kind, server, cores, 1)
             for number in range(rounds):
                 before = _position(database)
@@ -112,6 +115,7 @@ def _measure(kind: str, rounds: int, seconds: float, cores: Cores) -> ManyRow:
         ratios,
         sum(each.orders for each in alone) / sum(each.commits for each in alone),
         sum(each.bad for each in (warm_up, *ours)),
+        build,
     )
 
 
@@ -132,7 +136,8 @@ def table(rows: Sequence[ManyRow]) -> str:
     lines = [f"{'orders in many, and SQLite alone':<42}{'per second':>12}{'alone':>12}{'ratio':>8}{'per commit':>12}"]
     for row in rows:
         rates = f"{row.per_second:>12,.0f}{row.raw_per_second:>12,.0f}{row.ratio:>8.2f}{row.orders_per_commit:>12,.0f}"
-        lines.append(f"{f'  {TITLES[row.kind]}':<42}{rates}   ({min(row.ratios):.2f} to {max(row.ratios):.2f})")
+        title = "".join((TITLES[row.kind], builds.TITLES[row.build]))
+        lines.append(f"{f'  {title}':<42}{rates}   ({min(row.ratios):.2f} to {max(row.ratios):.2f})")
     return "\n".join(lines)
 
 

@@ -5,7 +5,8 @@
 The flow is a recorded day in the format of `ome.replay.flow` (one with EXECUTE rows: what is left of an order is then in the
 file), or a generated one. Each row becomes steps that all engines know: an order that rests, one that takes at once, a cancel; a
 reduction or a replacement is a cancel and a new order. Each engine does them alone in a process of its own (`peer_runner`), in
-turn with this one, as often as there are rounds; the ratio is the median of the pairs, steps per second of processor time.
+turn with this one, as often as there are rounds; the ratio is the median of the pairs, steps per second of processor time. This
+one is measured as it is and, where `make compiled` has made it, with its core compiled.
 
 The others have none of the features: no events, users, risk, positions, self-trade prevention, exact decimals but for one. An
 environment that isn't there makes the row SKIPPED, with how to get it.
@@ -18,7 +19,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -27,6 +29,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from loadtests.builds import PYTHON, TITLES, builds
 from ome.domain.enums import Side
 from ome.replay.flow import Op, Row, read_rows
 from ome.replay.generate import generate
@@ -57,13 +60,16 @@ class Outcome(Struct, frozen=True):
 
 
 class Peer(Struct, frozen=True):
-    """Another engine's row: its steps per second, this engine's in the same rounds, and ours / theirs, median of the pairs."""
+    """Another engine's row: its steps per second, this engine's in the same rounds, and ours / theirs, median of the pairs;
+    `build` says which build of this engine.
+    """
 
     name: str
     steps: int
     per_second: float
     ours_per_second: float
     ratio: float
+    build: str = PYTHON
 
 
 def steps(rows: Iterable[Row]) -> Iterator[str]:
@@ -114,30 +120,37 @@ def lines_of(flow: Path | None, rows: int) -> str:
         return "".join(steps(read_rows(path)))
 
 
-def run(python: Path | str, name: str, lines: str) -> Outcome:
+def run(python: Path | str, name: str, lines: str, environment: Mapping[str, str] | None = None) -> Outcome:
     """One engine through the steps, in a process of its own. RuntimeError where it fails."""
-    done = subprocess.run([str(python), str(RUNNER), name], input=lines, capture_output=True, text=True, check=False)
+    program, known = [str(python), str(RUNNER), name], os.environ | (environment or {})
+    done = subprocess.run(program, input=lines, capture_output=True, text=True, check=False, env=known)
     if done.returncode:
         raise RuntimeError(f"{name} ended with status {done.returncode}: {done.stderr[-2000:]}")
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Outcome)
 
 
 def measure(flow: Path | None, rows: int, rounds: int) -> list[Peer] | None:
-    """Every peer in turn with this engine; None where there is no environment."""
+    """Every peer in turn with each build of this engine; None where there is no environment."""
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
         return None
     lines, peers = lines_of(flow, rows), []
     for name in PACKAGES:
-        pairs = []
+        others, own = list[Outcome](), {build: list[Outcome]() for build in builds()}
         for number in range(rounds):
-            order: list[tuple[Path | str, str]] = [(python, name), (sys.executable, "ome")]
-            pair = {each: run(its_python, each, lines) for its_python, each in (order if number % 2 == 0 else order[::-1])}
-            pairs.append((pair["ome"], pair[name]))
-        ratio = median(ours.per_second / theirs.per_second for ours, theirs in pairs)
-        ours, theirs = (median(each.per_second for each in side) for side in zip(*pairs, strict=True))
-        peers.append(Peer(name, pairs[0][1].steps, theirs, ours, ratio))
+            turns = [partial(_turn, others, python, name, lines, None)]
+            turns += [partial(_turn, own[build], sys.executable, "ome", lines, known) for build, known in builds().items()]
+            for turn in turns if number % 2 == 0 else turns[::-1]:
+                turn()
+        theirs = median(each.per_second for each in others)
+        for build, ours in own.items():
+            ratio = median(mine.per_second / other.per_second for mine, other in zip(ours, others, strict=True))
+            peers.append(Peer(name, others[0].steps, theirs, median(each.per_second for each in ours), ratio, build))
     return peers
+
+
+def _turn(outcomes: list[Outcome], python: Path | str, name: str, lines: str, known: Mapping[str, str] | None) -> None:
+    outcomes.append(run(python, name, lines, known))
 
 
 def table(peers: list[Peer] | None) -> str:
@@ -147,7 +160,7 @@ def table(peers: list[Peer] | None) -> str:
         return "\n".join([*lines, f"  {NO_PEERS}"])
     for peer in peers:
         rates = f"{peer.per_second:>12,.0f}{peer.ours_per_second:>12,.0f}{peer.ratio:>8.2f}"
-        lines.append(f"{f'  {peer.name}':<42}{rates}{peer.steps:>10,}")
+        lines.append(f"{f'  {peer.name}{TITLES[peer.build]}':<42}{rates}{peer.steps:>10,}")
     return "\n".join(lines)
 
 
