@@ -21,6 +21,8 @@ from ome.domain.events import (
     OrderModified,
     OrderTriggered,
     SelfTradePrevented,
+    SymbolAdmitted,
+    SymbolReleased,
     Traded,
 )
 from ome.domain.numbers import value_of
@@ -63,7 +65,7 @@ class Ledger:
                     self._next(event.symbol, event.sequence)
                 case SelfTradePrevented():
                     self._prevented(event)
-                case CommandRefused() | FundsTransferred() | ControlChanged():
+                case CommandRefused() | FundsTransferred() | ControlChanged() | SymbolReleased() | SymbolAdmitted():
                     pass
                 case _:
                     assert event.order.updated_at == time

@@ -22,6 +22,8 @@ from ome.domain.events import (
     OrderRejected,
     OrderTriggered,
     SelfTradePrevented,
+    SymbolAdmitted,
+    SymbolReleased,
     Traded,
 )
 from ome.domain.records import AssetRecord, BalanceRecord, EngineState, InstrumentRecord, OrderRecord, SpecialTerms
@@ -111,6 +113,7 @@ def outcome_of(events: Sequence[Event]) -> Outcome:
                 out.story.append(("control", control.kind))
                 out.controls.append((control, open_orders))
             case _:
+                assert not isinstance(event, SymbolReleased | SymbolAdmitted), "one engine has nobody to give to"
                 assert event.order.symbol not in out.books, "an order event after its book's update"
                 out.story.append((_NAMES[type(event)], event.order.id))
                 out.orders.append((_NAMES[type(event)], picture(event.order)))

@@ -13,6 +13,7 @@ from fractions import Fraction
 from math import ceil, floor
 
 from ome.domain.commands import (
+    Admit,
     AdvanceTime,
     CancelOrder,
     CancelOrders,
@@ -20,6 +21,7 @@ from ome.domain.commands import (
     DefineInstrument,
     ModifyOrder,
     NewOrder,
+    Release,
     Stamped,
     Transfer,
 )
@@ -99,6 +101,7 @@ class Twin:
             case AdvanceTime():
                 self.risk.sweep(EXPIRY_CHUNK)
             case _ as command:
+                assert not isinstance(command, Release | Admit), "one engine has nobody to give to"
                 self.risk.take(command, EXPIRY_CHUNK)
         self.run_stops()
         self.close_books()

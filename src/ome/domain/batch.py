@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from ome.domain.moves import MoveRecord
 from ome.domain.records import (
     AssetRecord,
     AuditEntry,
@@ -36,7 +37,9 @@ class Batch(Struct, frozen=True):
 
     `orders`, `instruments`, `positions`, `balances`, `assets` and `controls` hold the last state in the batch of each that
     changed; `user_ids` everybody who has an event in it; `touched_order_ids` the orders from before this batch that have one (a
-    new order's batch is known by its id); `audit` what was written down of operators.
+    new order's batch is known by its id); `audit` what was written down of operators; `moves` what symbols were given or
+    taken, and `released` those of them that are no longer this shard's: their instruments and positions are as they were handed
+    over.
     """
 
     first_position: int
@@ -59,6 +62,8 @@ class Batch(Struct, frozen=True):
     assets: Sequence[AssetRecord] = ()
     transfers: Sequence[TransferRecord] = ()
     controls: Sequence[ControlRecord] = ()
+    moves: Sequence[MoveRecord] = ()
+    released: frozenset[str] = frozenset()
 
 
 def chain_hash(before: bytes, batch: Batch) -> bytes:

@@ -170,6 +170,26 @@ class CancelAllAfter(_Command, frozen=True, tag=11):
     seconds: int
 
 
+class Release(_Command, frozen=True, tag=30):
+    """Give a symbol to another shard, with all that is known of it: from here on it isn't this one's (`domain.moves`)."""
+
+    symbol: str
+    target: int
+
+
+class Admit(_Command, frozen=True, tag=31):
+    """Take a symbol that the command at `position` of `shard` gave to this one at `time`, before which this isn't stamped.
+
+    `state` is the encoded `moves.SymbolState`: a replay needs nothing else.
+    """
+
+    symbol: str
+    shard: int
+    position: int
+    time: int
+    state: bytes
+
+
 Command = (
     NewOrder
     | ModifyOrder
@@ -184,6 +204,8 @@ Command = (
     | SetLimits
     | SetKill
     | CancelAllAfter
+    | Release
+    | Admit
 )
 
 

@@ -142,14 +142,35 @@ class ControlChanged(Struct, frozen=True, array_like=True, tag=14):
     open_orders: int = 0
 
 
+class SymbolReleased(Struct, frozen=True, array_like=True, tag=30):
+    """A symbol has left this shard for `target`; nothing has changed in it."""
+
+    symbol: str
+    target: int
+
+
+class SymbolAdmitted(Struct, frozen=True, array_like=True, tag=31):
+    """A symbol has come from `shard`, as `instrument` shows it, with these levels: (price, quantity, orders) each, best first."""
+
+    instrument: InstrumentRecord
+    shard: int
+    time: int
+    bids: list[tuple[int, int, int]]
+    asks: list[tuple[int, int, int]]
+
+
 OrderEvent = OrderAccepted | OrderRejected | OrderFilled | OrderModified | OrderCancelled | OrderExpired | OrderTriggered
 """The events that carry a whole order."""
 ORDER_EVENTS: Final[frozenset[type[Struct]]] = frozenset(get_args(OrderEvent))
 PrivateEvent = OrderEvent | Traded | SelfTradePrevented | CommandRefused
 """The events that belong to users: they are stored with their batch, for ever (D6)."""
-Event = PrivateEvent | InstrumentChanged | BookChanged | AuctionIndicated | FundsTransferred | ControlChanged
+SymbolEvent = InstrumentChanged | BookChanged | AuctionIndicated | SymbolReleased | SymbolAdmitted
+Event = PrivateEvent | SymbolEvent | FundsTransferred | ControlChanged
 
-UNSTORED_EVENTS = (InstrumentChanged, BookChanged, AuctionIndicated, FundsTransferred, ControlChanged)
+UNSTORED_EVENTS = (
+    *(InstrumentChanged, BookChanged, AuctionIndicated, SymbolReleased, SymbolAdmitted),
+    *(FundsTransferred, ControlChanged),
+)
 """The events that are not stored with their batch: those about a symbol and nobody's; transfers and controls have own rows."""
 
 

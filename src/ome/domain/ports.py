@@ -133,8 +133,10 @@ class ReadModels(Protocol):
     ) -> list[TradeRecord]:
         """Trades, of a symbol, a user, an order, or all of these at once."""
 
-    async def command_events(self, position: int) -> CommandEvents | None:
-        """The stored events of one command, or None where it left none."""
+    async def command_events(self, command_id: int) -> CommandEvents | None:
+        """The stored events of one command, or None where it left none. The id is what an order that it submits has: its shard
+        and position.
+        """
 
     async def events_of_order(self, order_id: int, after: tuple[int, int], limit: int) -> list[CommandEvents]:
         """At most `limit` stored events that name the order, oldest first: those after a place (the position of a command, how

@@ -79,7 +79,7 @@ class OrderRecord(Struct, frozen=True, array_like=True, gc=False):
 
     `filled_value` is the exact decimal text of the sum of price times quantity over its fills ("0" before the first);
     `remaining_quantity` is 0 once it has ended (N3); `priority` says where it stands among orders of one price: lower is
-    earlier, unique in its shard, 0 for an order that never rested.
+    earlier, unique in its symbol, 0 for an order that never rested.
     """
 
     id: int

@@ -19,12 +19,16 @@ _REMEMBERED: Final = 100_000
 
 
 class ShardMap(Struct):
-    """The map at a version: `placed` has the symbols whose shard is in the database; `cluster` names the cluster on NATS."""
+    """The map at a version: `placed` has the symbols whose shard is in the database; `cluster` names the cluster on NATS.
+    `in_transit` are those of them that haven't arrived on their shard yet, `moved` all that ever came from another one.
+    """
 
     cluster: str
     version: int
     shards: int
     placed: dict[str, int]
+    in_transit: frozenset[str] = frozenset()
+    moved: frozenset[str] = frozenset()
     _drawn: dict[str, int] = field(default_factory=dict)
 
     def shard_of(self, symbol: str) -> int:

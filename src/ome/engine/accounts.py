@@ -171,6 +171,28 @@ class Accounts:
             self._pictures[record.user_id, record.symbol] = record
         return change
 
+    def count_positions(self, symbol: str) -> int:
+        """How many users have a position in a symbol, flat ones included; everybody is looked at."""
+        return sum(bool(account.volume) for _, account in self._all() if account.symbol == symbol)
+
+    def take_out(self, symbol: str) -> tuple[list[PositionRecord], int]:
+        """Have no positions in a symbol any more, in which nothing is open: what they were, by user, told in the next
+        `take_pictures`, and the sum of their digests.
+        """
+        held = [account for _, account in self._all() if account.symbol == symbol]
+        records: list[PositionRecord] = []
+        digests = 0
+        for account in sorted(held, key=_owner):
+            user = account.user
+            record = account.record(user.id, symbol)
+            self._pictures[user.id, symbol] = record
+            records.append(record)
+            digests += account.digest
+            del user.accounts[symbol]
+            if not user.accounts:
+                del self._users[user.id]
+        return records, digests
+
     def fold_changes(self) -> int:
         """Picture the positions that have changed; by how much the sum of digests changes."""
         change = 0
@@ -256,6 +278,10 @@ class Accounts:
 
     def _all(self) -> Iterator[tuple[User, Account]]:
         return ((user, account) for user in self._users.values() for account in user.accounts.values())
+
+
+def _owner(account: Account) -> str:
+    return account.user.id
 
 
 def _place(kept: tuple[str, str, Account]) -> tuple[str, str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from ome.domain.moves import MoveRecord
 from ome.domain.records import AssetRecord, BalanceRecord, ControlRecord, InstrumentRecord, OrderRecord, PositionRecord
 
 
 class Changes(Struct, frozen=True):
-    """The last state of every order, instrument, position, balance and control that changed."""
+    """The last state of every order, instrument, position, balance and control that changed; `moves` and `released` as in
+    `Batch`.
+    """
 
     orders: list[OrderRecord]
     instruments: list[InstrumentRecord]
@@ -16,3 +19,5 @@ class Changes(Struct, frozen=True):
     balances: list[BalanceRecord]
     assets: list[AssetRecord]
     controls: list[ControlRecord]
+    moves: list[MoveRecord]
+    released: frozenset[str]

@@ -100,6 +100,20 @@ class Controls:
         record = self._active.get((ControlKind.TIMER, user_id, ""))
         return None if record is None else record.until
 
+    # A symbol on its way
+
+    def take_out(self, symbol: str, time: int) -> list[ControlRecord]:
+        """Have none of a symbol's own in force any more: those that were, in order of kind and user."""
+        found = [record for record in self.active() if record.symbol == symbol]
+        for record in found:
+            self._put(ControlRecord(record.kind, record.user_id, symbol, Switch.OFF, time))
+        return found
+
+    def take_in(self, records: Iterable[ControlRecord]) -> None:
+        """Have these in force, as they were set elsewhere."""
+        for record in records:
+            self._put(record)
+
     # State
 
     def restore(self, records: Iterable[ControlRecord]) -> None:

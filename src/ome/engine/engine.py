@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from ome.domain.commands import (
     Administered,
+    Admit,
     AdoptPositions,
     AdvanceTime,
     CancelAllAfter,
@@ -25,6 +26,7 @@ from ome.domain.commands import (
     DefineInstrument,
     ModifyOrder,
     NewOrder,
+    Release,
     SetKill,
     SetLimits,
     Stamped,
@@ -45,6 +47,7 @@ from ome.engine.headroom import risk_of
 from ome.engine.instruments import define_instrument, resume_due
 from ome.engine.market import Market
 from ome.engine.modifying import modify
+from ome.engine.moving import admit, release, why_it_stays
 from ome.engine.order import Order
 from ome.engine.order_book import OrderBook
 from ome.engine.restoring import restore_market
@@ -107,8 +110,17 @@ class Engine:
                 cancel_orders(self._market, self._withdrawals, command)
             case AdvanceTime():
                 self._withdrawals.sweep(EXPIRY_CHUNK)
+            case Release() | Admit():
+                self._move(command)
             case SetLimits() | SetKill() | CancelAllAfter() | AdoptPositions() | Administered() | Transfer():
                 self._control(command)
+
+    def _move(self, command: Release | Admit) -> None:
+        """A symbol leaves for another shard, or comes from one."""
+        if isinstance(command, Release):
+            release(self._market, command)
+        else:
+            admit(self._market, self._withdrawals, command)
 
     def _control(self, command: SetLimits | SetKill | CancelAllAfter | AdoptPositions | Administered | Transfer) -> None:
         """Lay down what holds for orders from now on; a kill cancels a chunk of what is open at once (R1, I3)."""
@@ -250,6 +262,10 @@ class Engine:
     def risk_of(self, user_id: str) -> UserRisk:
         """What a user may still do."""
         return risk_of(user_id, self._market.books, self._market.accounts, self._market.controls)
+
+    def why_it_stays(self, symbol: str) -> str:
+        """Why a symbol can't be given to another shard now, in words; "" where it can."""
+        return why_it_stays(self._market, symbol)
 
     # For dry runs
 

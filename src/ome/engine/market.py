@@ -15,6 +15,7 @@ from typing import Final
 from ome.domain.digests import digest
 from ome.domain.enums import MarketState, OrderStatus
 from ome.domain.events import Event, OrderCancelled, OrderExpired
+from ome.domain.moves import MoveRecord
 from ome.domain.reasons import Reason
 from ome.domain.records import EngineSettings, InstrumentRecord, OrderRecord
 from ome.engine.accounts import Accounts
@@ -50,6 +51,7 @@ class Market(Venue):
         "funds",
         "halts",
         "matcher",
+        "moves",
         "order_pictures",
         "orders",
         "position",
@@ -82,6 +84,7 @@ class Market(Venue):
         self._changed_books: dict[str, OrderBook] = {}
         self.order_pictures: dict[int, OrderRecord] = {}
         self._instrument_pictures: dict[str, InstrumentRecord] = {}
+        self.moves: list[MoveRecord] = []
         self.digest_sum = 0
 
     def configure(self, settings: EngineSettings) -> None:
@@ -165,6 +168,10 @@ class Market(Venue):
         """The symbol itself has changed."""
         self._changed_books[book.instrument.symbol] = book
 
+    def picture_instrument(self, record: InstrumentRecord) -> None:
+        """Tell of a symbol that is leaving, as it is now, with the next batch."""
+        self._instrument_pictures[record.symbol] = record
+
     def close_books(self) -> None:
         """Tell what the command has changed in public: each book's levels, and in an auction what it would give now (D1, H3)."""
         for book in self.touched_books.values():
@@ -197,7 +204,9 @@ class Market(Venue):
         self.fold_changes()
         orders, instruments = list(self.order_pictures.values()), list(self._instrument_pictures.values())
         funds, controls = self.funds.take_pictures(), self.controls.take_pictures()
-        changes = Changes(orders, instruments, self.accounts.take_pictures(), *funds, controls)
+        moves, self.moves = self.moves, []
+        released = frozenset(move.symbol for move in moves if move.symbol not in self.books)
+        changes = Changes(orders, instruments, self.accounts.take_pictures(), *funds, controls, moves, released)
         self.order_pictures, self._instrument_pictures = {}, {}
         return changes
 

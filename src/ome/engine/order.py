@@ -126,6 +126,11 @@ class Order:
         return self.status is _PENDING_TRIGGER
 
     @property
+    def acceptance(self) -> tuple[int, int]:
+        """What orders of acceptance are sorted by: when it was accepted, and its id, whatever shards the ids are of."""
+        return self.created_at, self.id
+
+    @property
     def prevented(self) -> int:
         """Lots that self-trade prevention took off (P1, DECREMENT)."""
         return 0 if self.special is None else self.special.prevented

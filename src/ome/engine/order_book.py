@@ -193,6 +193,11 @@ class OrderBook:
         return Depth(self.instrument.symbol, self.sequence, time, bids, asks)
 
     @property
+    def open_orders(self) -> int:
+        """How many orders rest or wait in it; counted level by level."""
+        return len(self.stops) + sum(level.count for side in (self.bids, self.asks) for level in side.best_first())
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing rests or waits in it."""
         return self.bids.best is None and self.asks.best is None and not len(self.stops)

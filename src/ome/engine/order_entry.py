@@ -20,7 +20,6 @@ from ome.domain.commands import CancelOrder, CancelOrders, Command, DefineInstru
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.errors import OmeError, OutcomeUnknown, Pending, StateMismatch
 from ome.domain.events import CommandRefused, ControlChanged, Event, OrderAccepted, OrderCancelled, OrderRejected
-from ome.domain.ids import SHARD_STEP
 from ome.domain.numbers import canonical
 from ome.domain.ports import Answer, CommandBus, ControlCommand, Operation, ReadModels, Timely, command_of
 from ome.domain.reasons import Reason
@@ -261,7 +260,7 @@ class OrderEntryDesk:
 
     async def _first_answer(self, known: OrderRecord, order: NewOrder) -> Answer:
         """What the first command with this client order id was answered, or the refusal where it asked for something else."""
-        stored = await self._reads.command_events(known.id % SHARD_STEP)
+        stored = await self._reads.command_events(known.id)
         if stored is None:
             raise StateMismatch(f"order {known.id} is stored without its events")
         answer = _answer(stored.events)

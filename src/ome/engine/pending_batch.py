@@ -165,7 +165,7 @@ class PendingBatch:
             if private:
                 stored.append(CommandEvents(stamped.position, stamped.time, private))
         changes = engine.take_changes()
-        first_id = make_id(engine.shard, self._stamped[0].position)
+        new = range(make_id(engine.shard, self._stamped[0].position), make_id(engine.shard, engine.position + 1))
         named.update((order.id, None) for order in changes.orders)
         return Batch(
             first_position=self._stamped[0].position,
@@ -181,13 +181,15 @@ class PendingBatch:
             trades=trades,
             instruments=changes.instruments,
             user_ids=list(user_ids),
-            touched_order_ids=[order_id for order_id in named if order_id < first_id],
+            touched_order_ids=[order_id for order_id in named if order_id not in new],
             positions=changes.positions,
             audit=[_entry(engine.shard, stamped) for stamped in self._stamped if type(stamped.command) is Administered],
             balances=changes.balances,
             assets=changes.assets,
             transfers=transfers,
             controls=changes.controls,
+            moves=changes.moves,
+            released=changes.released,
         )
 
 

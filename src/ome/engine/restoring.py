@@ -30,7 +30,7 @@ def restore_market(market: Market, state: EngineState, more: Iterable[OpenOrders
     orders = sorted(state.orders, key=lambda order: order.priority)
     waiting: list[Order] = []
     for part in chain([OpenOrders(orders, list(map(digest, orders)))], more):
-        _restore_orders(market, part, waiting)
+        restore_orders(market, part, waiting)
     for order in sorted(waiting, key=lambda order: order.priority):
         market.books[order.instrument.symbol].stops.add(order)
     market.stirred_books = {symbol: book for symbol, book in market.books.items() if book.has_due_stop}
@@ -54,7 +54,7 @@ def _restore_positions(market: Market, positions: Iterable[PositionRecord]) -> N
             raise InvariantBroken(f"the position of {name} can't be restored: {error}") from error
 
 
-def _restore_orders(market: Market, part: OpenOrders, waiting: list[Order]) -> None:
+def restore_orders(market: Market, part: OpenOrders, waiting: list[Order]) -> None:
     """Put orders into their levels, those that wait for a price into `waiting`.
 
     Most of the time of a start is spent here, and less where each step is taken for all of them before the next one is.

@@ -28,6 +28,7 @@ from msgspec import Struct
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.commands import (
     Administered,
+    Admit,
     AdoptPositions,
     AdvanceTime,
     CancelAllAfter,
@@ -210,6 +211,10 @@ class EngineRunner:
     async def risk(self, user_id: str) -> UserRisk:
         """See CommandBus."""
         return await self._look(lambda engine: engine.risk_of(user_id))
+
+    async def why_it_stays(self, symbol: str) -> str:
+        """Why a symbol can't be given to another shard, after all commands that wait now; "" where it can. Raises as `risk`."""
+        return await self._look(lambda engine: engine.why_it_stays(symbol))
 
     async def _look(self, look: Callable[[Engine], Seen]) -> Seen:
         """What there is to see of the engine when the turn comes, once all of that is durable (D3)."""
@@ -437,6 +442,8 @@ class EngineRunner:
             if now < last - CLOCK_STEP_US:
                 log.warning("clock_went_back", by_us=last - now)
             now = last
+        if isinstance(waiting.command, Admit):  # of another machine's clock: what comes is never younger than the engine's time
+            now = max(now, waiting.command.time)
         while engine.has_crowd_due(now):
             self._stamp(Waiting(AdvanceTime()), now)
         if engine.is_sweeping and not self._sweep(now, is_tick=isinstance(waiting.command, AdvanceTime)):

@@ -1,7 +1,8 @@
 """The stops of one symbol that wait for the last price (rules S1-S6).
 
 Layout: buys and sells each in order of stop price, so that those which a price reaches are found without a search; trailing stops
-besides in a dict, since every new extreme may move each of them; and `due`, in order of acceptance, which is the order of ids.
+besides in a dict, since every new extreme may move each of them; and `due`, in order of acceptance: by time, then by id, since
+ids of several shards don't tell.
 Becoming due is final (S2); firing is the engine's business. Adding, dropping and moving cost O(log n); a new last price costs
 O(number of trailing stops) and O(log n) for each stop that it makes due.
 """
@@ -27,7 +28,7 @@ class StopBook:
         self._trailing: dict[int, Order] = {}
         self._buys: SortedDict[tuple[int, int], Order] = SortedDict()
         self._sells: SortedDict[tuple[int, int], Order] = SortedDict()
-        self.due: SortedDict[int, Order] = SortedDict()
+        self.due: SortedDict[tuple[int, int], Order] = SortedDict()
 
     def add(self, order: Order) -> None:
         """Let an order wait; one that was due already (recovery, modify) stays due."""
@@ -38,7 +39,7 @@ class StopBook:
         if special.is_trailing:
             self._trailing[order.id] = order
         if special.is_due:
-            self.due[order.id] = order
+            self.due[order.acceptance] = order
         elif special.stop is not None:
             self._side(order)[special.stop, order.id] = order
 
@@ -49,7 +50,7 @@ class StopBook:
             raise InvariantBroken(f"order {order.id} is no stop")
         del self._waiting[order.id]
         self._trailing.pop(order.id, None)
-        self.due.pop(order.id, None)
+        self.due.pop(order.acceptance, None)
         if special.stop is not None:
             self._side(order).pop((special.stop, order.id), None)
 
@@ -79,7 +80,7 @@ class StopBook:
         for order in reached:
             if order.special is not None:
                 order.special.is_due = True
-            self.due[order.id] = order
+            self.due[order.acceptance] = order
         return reached
 
     def __iter__(self) -> Iterator[Order]:
@@ -90,12 +91,13 @@ class StopBook:
 
     def check_invariants(self) -> None:
         """Every waiting stop is in exactly the one place where its state says it is."""
-        placed = {order.id for orders in (self._buys, self._sells) for order in orders.values()} | set(self.due)
+        due = {order.id for order in self.due.values()}
+        placed = {order.id for orders in (self._buys, self._sells) for order in orders.values()} | due
         if len(placed) != len(self._buys) + len(self._sells) + len(self.due):
             raise InvariantBroken("a stop waits in two places")
         for order in self._waiting.values():
             special = order.special
-            if special is None or (order.id in self.due) is not special.is_due:
+            if special is None or (order.id in due) is not special.is_due:
                 raise InvariantBroken(f"stop {order.id} is due and not due")
             if (order.id in placed) is not (special.is_due or special.stop is not None):
                 raise InvariantBroken(f"stop {order.id} waits in no place")

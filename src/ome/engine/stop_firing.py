@@ -32,7 +32,7 @@ def run_stops(market: Market) -> None:
         _look_at_stops(market, book)
     left = market.settings.max_cascade
     while left and (ready := [book for book in stirred.values() if book.has_due_stop]):
-        book = min(ready, key=_first_due_id)
+        book = min(ready, key=_first_due)
         _fire(market, book, book.stops.due.peekitem(0)[1])
         _look_at_stops(market, book)
         left -= 1
@@ -80,6 +80,6 @@ def _fire(market: Market, book: OrderBook, order: Order) -> None:
         enter(market, book, order)
 
 
-def _first_due_id(book: OrderBook) -> int:
-    first: int = book.stops.due.peekitem(0)[0]
+def _first_due(book: OrderBook) -> tuple[int, int]:
+    first: tuple[int, int] = book.stops.due.peekitem(0)[0]
     return first

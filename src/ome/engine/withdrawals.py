@@ -18,6 +18,7 @@ from ome.domain.reasons import Reason
 from ome.domain.records import ControlRecord
 from ome.engine.market import Market
 from ome.engine.order import Order
+from ome.engine.order_book import OrderBook
 from ome.engine.sweeps import Sweeps
 
 EXPIRY_CHUNK: Final = 500
@@ -95,6 +96,22 @@ class Withdrawals:
         """Whether a kill has yet to cancel something."""
         return self._sweeps.next(self._orders) is not None
 
+    def take_over(self, book: OrderBook, timers: Iterable[tuple[str, int]], time: int) -> None:
+        """Have what ends orders hold for those of a book that has come from another shard: deadlines that have passed on the way,
+        timers that were running there and would have come by now, unless the user has one here, and kills that are on here.
+        """
+        self.pass_time(time, None)
+        for user_id, until in timers:
+            if until <= time and self._controls.timer_of(user_id) is None:
+                theirs = [order for order in chain(book.orders(), book.stops) if order.user_id == user_id]
+                for order in sorted(theirs, key=acceptance):
+                    self._end(order, OrderStatus.CANCELLED, Reason.CANCEL_ALL_AFTER)
+        symbol = book.instrument.symbol
+        for user_id, killed in sorted(self._controls.kills):
+            if killed in {"", symbol}:
+                self._sweeps.begin((user_id, killed), [order.id for order in self.orders_in(user_id, killed)])
+        self.sweep(EXPIRY_CHUNK)
+
     def next_moment(self) -> int | None:
         """The soonest deadline, of an order or of a user, in microseconds; None for never."""
         deadline, timer = self._deadlines.soonest, self._controls.next_timer
@@ -117,6 +134,6 @@ class Withdrawals:
             self._sweeps.begin(scope, (order.id for order in self.orders_in(*scope)))
 
 
-def acceptance(order: Order) -> int:
-    """What orders of acceptance are sorted by: ids come from the sequence."""
-    return order.id
+def acceptance(order: Order) -> tuple[int, int]:
+    """What orders of acceptance are sorted by."""
+    return order.acceptance

@@ -65,7 +65,8 @@ def _buy_more(engine: Engine) -> None:
 
 def _in_two_places(engine: Engine) -> None:
     stops = engine._market.books["X"].stops
-    stops.due[3] = next(each for each in stops if each.id == 3)
+    stop = next(each for each in stops if each.id == 3)
+    stops.due[stop.acceptance] = stop
 
 
 def _due_and_not_due(engine: Engine) -> None:
