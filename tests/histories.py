@@ -5,7 +5,9 @@ from __future__ import annotations
 from random import Random
 
 from ome.db import open_storage
-from ome.domain.commands import Administered, AdvanceTime, Command, SetLimits, Stamped
+from ome.domain.commands import Administered, AdvanceTime, Command, DefineInstrument, NewOrder, Release, SetLimits, Stamped
+from ome.domain.enums import OrderType, Side, TimeInForce
+from ome.domain.numbers import pack
 from ome.domain.records import Limits
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Waiting
@@ -24,9 +26,11 @@ async def write_history(
     plain: bool = False,
     funded: bool = False,
     engines: int = 2,
+    moved: bool = False,
 ) -> Engine:
     """Commit so many commands to an empty database, in batches of these sizes in turn, by so many engines one after the other
-    (each takes an epoch): the last engine. `plain` and `funded` are as in `Flow`.
+    (each takes an epoch): the last engine. `plain` and `funded` are as in `Flow`; `moved`: at last a symbol leaves for another
+    shard, which hasn't taken it yet.
     """
     random, made = Random(seed), 0
     flow = Flow(random, plain=plain, funded=funded)
@@ -48,9 +52,25 @@ async def write_history(
                     pending.add(stamped, engine.apply(stamped), Waiting(AdvanceTime()))
                     made += 1
                 await storage.repository.commit(pending.seal(engine))
+            if moved and number == engines - 1:
+                await storage.repository.commit(_leaving(engine).seal(engine))
         finally:
             await storage.close()
     return engine
+
+
+def _leaving(engine: Engine) -> PendingBatch:
+    """A symbol is listed, trades, and leaves with what is still open."""
+    pending = PendingBatch()
+    orders = [
+        NewOrder(f"mover {number}", "MOVED", side, OrderType.LIMIT, TimeInForce.GTC, pack(number + 1, 0), pack(price, 2))
+        for number, (side, price) in enumerate([(Side.BUY, 1000), (Side.SELL, 1000), (Side.SELL, 1001), (Side.BUY, 999)])
+    ]
+    commands: list[Command] = [DefineInstrument("MOVED", max_order_quantity=pack(99, 0)), *orders, Release("MOVED", 1)]
+    for command in commands:
+        stamped = Stamped(engine.position + 1, engine.time, command)
+        pending.add(stamped, engine.apply(stamped), Waiting(AdvanceTime()))
+    return pending
 
 
 def beside(made: int) -> Command | None:

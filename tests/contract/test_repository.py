@@ -565,7 +565,7 @@ async def test_shards_share_a_database(database: Database) -> None:
             await storage.repository.start()
             instrument = an_instrument(f"S{shard}")
             await storage.repository.commit(
-                a_batch(1, 1, orders=[an_order(make_id(shard, 1))], instruments=[instrument], shard=shard)
+                a_batch(1, 1, orders=[an_order(make_id(shard, 1), symbol=f"S{shard}")], instruments=[instrument], shard=shard)
             )
             await storage.repository.commit(trading_batch(2, 1, shard=shard))
         for storage, shard in zip(storages, (0, 3), strict=True):

@@ -51,7 +51,7 @@ BLOBS = "one byte more"
 
 async def a_history(url: str) -> None:
     """Of a few commands, with rows in every table."""
-    await write_history(url, COMMANDS, funded=True)
+    await write_history(url, COMMANDS, funded=True, moved=True)
 
 
 async def checked(url: str) -> Report:

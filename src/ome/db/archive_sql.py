@@ -23,7 +23,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ome.db.queries import Query
 from ome.db.schema import (
-    OPEN,
     archive_marks,
     book_snapshots,
     engine,
@@ -39,7 +38,7 @@ from ome.db.schema import (
     stored_positions,
     stored_trades,
 )
-from ome.db.statements import SQLITE
+from ome.db.statements import SQLITE, owned_open_orders
 
 CANDLE_CHANGES: Final = ("high", "low", "close", "volume", "value", "trades", "sequence")
 """What a later trade changes of a candle."""
@@ -64,8 +63,7 @@ class SnapshotSources(NamedTuple):
 @cache
 def snapshot_sources(dialect: Dialect) -> SnapshotSources:
     """See `SnapshotSources`."""
-    identity = stored_orders.c.id + literal_column("0")  # so that SQLite takes the index of the open ones
-    of_shard = (OPEN, identity >= _big("low"), identity < _big("high"))
+    of_shard = owned_open_orders(dialect)
     statements = (
         select(engine).where(engine.c.shard == _int("shard")),
         select(func.max(engine_snapshots.c.position)).where(engine_snapshots.c.shard == _int("shard")),

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 import asyncpg
-from sqlalchemy import Column, Dialect, StaticPool, Table, create_engine, func, select
+from sqlalchemy import Column, Dialect, StaticPool, Table, and_, create_engine, func, or_, select
 
 from ome.db import schema
 from ome.db.connection import connect
@@ -34,6 +34,7 @@ from ome.db.recovery import shard_ids
 from ome.db.statements import POSTGRESQL, SQLITE
 from ome.db.url import DatabaseUrl, parse_url
 from ome.domain.errors import OmeError, StorageUnusable
+from ome.domain.ids import SHARD_STEP
 
 Row = tuple[Any, ...]
 Condition = tuple[str, Literal["=", ">=", "<"], Any]
@@ -54,6 +55,7 @@ ORDERED_BY: Final[dict[Table, str]] = {
     schema.event_users: "last_position",
     schema.event_orders: "last_position",
     schema.audit: "position",
+    schema.symbol_moves: "position",
 }
 """Every table that an engine's batches write to, and the column that its rows are read in the order of."""
 
@@ -66,7 +68,9 @@ _OWNER: Final = {
     schema.event_orders: "order_id",
     schema.stored_transfers: "id",
 }
-"""The column whose ids say which shard a row is of, where there is no column for that."""
+"""The column whose ids say which shard a row is of, where there is no column for that; of `event_orders` those rows are none of
+the shard's that say so (`statements.batch_place`), and those of other shards' ids are that do.
+"""
 _DAMAGE_SHOWN: Final = 20
 _OPERATORS: Final[dict[str, Callable[[Any, Any], Any]]] = {"=": operators.eq, ">=": operators.ge, "<": operators.lt}
 
@@ -344,6 +348,10 @@ def _rows_sql(table: Table, shard: int, dialect: Dialect, conditions: Sequence[C
     else:
         low, high = shard_ids(shard)
         where, parameters = [table.c[owner] >= low, table.c[owner] < high], [low, high]
+        if table is schema.event_orders:
+            own, (first, end) = table.c.last_position, shard_ids(shard + 1)
+            where = [or_(and_(*where, own < SHARD_STEP), and_(own >= first, own < end))]
+            parameters += [SHARD_STEP, first, end]
     for column, operator, value in conditions:
         where.append(_OPERATORS[operator](table.c[column], value))
         parameters.append(value)

@@ -260,6 +260,16 @@ def batches_of_order(dialect: Dialect) -> Query:
 
 
 @cache
+def places_elsewhere(dialect: Dialect, *, newest: bool) -> Query:
+    """The places, from `low` on and below `high`, of the batches of other shards than its id's that have an event of `order_id`:
+    see `statements.batch_place`. They are few: each is of a time when its symbol had been moved.
+    """
+    place = event_orders.c.last_position
+    query = select(place).where(event_orders.c.order_id == _big("order_id"), place >= _big("low"), place < _big("high"))
+    return _query(dialect, query.order_by(place.desc() if newest else place))
+
+
+@cache
 def audit_entries(dialect: Dialect, *, before: bool, action: bool) -> Query:
     """At most `limit` entries of `shard`'s audit, newest first, with a position below `before`, of an `action`."""
     query = select(audit).where(audit.c.shard == _shard())

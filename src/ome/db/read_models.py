@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import structs
 
 from ome.db import queries
 from ome.db.queries import Query
@@ -34,7 +35,7 @@ from ome.domain.events import (
     decode_events,
     events_of,
 )
-from ome.domain.ids import SHARD_STEP
+from ome.domain.ids import MAX_ID, SHARD_STEP, make_id
 from ome.domain.numbers import pack, unpack
 from ome.domain.ports import Page
 from ome.domain.records import (
@@ -146,9 +147,10 @@ class StoredReads:
         query = queries.trades(self._dialect, before=page.before_id is not None, symbol=symbol is not None)
         return records(await self._rows(query, before=page.before_id, limit=page.limit, symbol=symbol), TradeRecord)
 
-    async def command_events(self, position: int) -> CommandEvents | None:
+    async def command_events(self, command_id: int) -> CommandEvents | None:
         """Out of the batch that holds the position."""
-        commands = await self._batch_of(self._shard, position)
+        shard, position = divmod(command_id, SHARD_STEP)
+        commands = await self._batch_of(shard, position)
         return next((command for command in commands if command.position == position), None)
 
     async def events_of_order(self, order_id: int, after: tuple[int, int], limit: int) -> list[CommandEvents]:
@@ -218,7 +220,7 @@ class StoredReads:
     ) -> list[TradeRecord]:
         before: int | None = None
         if page.before_id is not None:
-            before = await self._end_before_trade(page.before_id)
+            before = await self._end_before_trade(page.before_id, order_id)
             if before is None:
                 return []
         if order_id is not None:
@@ -233,8 +235,16 @@ class StoredReads:
                 break
         return found[: page.limit]
 
-    async def _end_before_trade(self, trade_id: int) -> int | None:
-        """One more than the end of the batch of the newest trade that is older than `trade_id`; None where there is none."""
+    async def _end_before_trade(self, trade_id: int, order_id: int | None) -> int | None:
+        """One more than the end of the batch of the newest trade that is older than `trade_id`; None where there is none.
+
+        A trade of another shard than an order's id has a place in the order's index that tells that shard.
+        """
+        shard = trade_id // SHARD_STEP
+        if order_id is not None and shard != order_id // SHARD_STEP:
+            rows = await self._rows(queries.trades_between(self._dialect), low=make_id(shard, 0), before=trade_id, limit=1)
+            end = await self._end(shard, records(rows, TradeRecord)[0].position) if rows else None
+            return make_id(shard + 1, 0 if end is None else end) + 1
         low, _ = shard_ids(self._shard)
         rows = await self._rows(queries.trades_between(self._dialect), low=low, before=trade_id, limit=1)
         if not rows:
@@ -271,11 +281,27 @@ class StoredReads:
                 since = last + 1
                 await asyncio.sleep(0)  # decoding takes a while; others come first
             if len(rows) < BATCHES_AT_ONCE:
-                return
+                break
+        query = queries.places_elsewhere(self._dialect, newest=False)
+        for (place,) in await self._rows(query, order_id=order_id, low=max(since, SHARD_STEP), high=MAX_ID):
+            yield await self._batch_elsewhere(place)
+
+    async def _batch_elsewhere(self, place: int) -> list[CommandEvents]:
+        """The events of a batch of another shard than an order's id, which the symbol was moved to, by its place in the order's
+        index (`statements.batch_place`); their positions are places too, above all of the id's own shard.
+        """
+        above, last = divmod(place, SHARD_STEP)
+        rows = await self._rows(queries.events(self._dialect), shard=above - 1, last=last)
+        return [structs.replace(each, position=each.position + above * SHARD_STEP) for each in decode_events(rows[0][0])]
 
     async def _batches_of_order(self, order_id: int, before: int | None) -> AsyncIterator[list[CommandEvents]]:
-        """Newest first; the last one is the batch that the order came in with."""
+        """Newest first, of other shards than the id's before that; the last one is the batch that the order came in with."""
         shard, position = divmod(order_id, SHARD_STEP)
+        if before is None or before > SHARD_STEP:
+            query = queries.places_elsewhere(self._dialect, newest=True)
+            for (place,) in await self._rows(query, order_id=order_id, low=SHARD_STEP, high=before or MAX_ID):
+                yield await self._batch_elsewhere(place)
+            before = None
         async for commands in self._batches("order", shard, before, order_id=order_id):
             yield commands
         yield await self._batch_of(shard, position)

@@ -265,22 +265,28 @@ def _check_beginning(row: EngineRow, extent: Extent) -> None:
 
 
 class _OrderChecks:
-    """What must hold of open orders whatever their books: none is of a later position than the engine row, no two share a place
-    in the queue, and each that waits for a price says for which.
+    """What must hold of open orders whatever their books: none with an id of this shard is of a later position than the engine
+    row, no two of one symbol share a place in the queue (of two symbols they may, where one has come from another shard), and
+    each that waits for a price says for which.
     """
 
     def __init__(self, shard: int, row: EngineRow) -> None:
         self._newest_id = make_id(shard, row.position)
+        self._next_shard = make_id(shard + 1, 0)
         self._position = row.position
         self._priority_count = row.priority_count
         self._without_terms: int | None = None
         self._ids = array("q")
         self._priorities = array("q")
+        self._symbols = array("l")
+        self._numbers: dict[str, int] = {}
 
     def look_at(self, orders: list[OrderRecord]) -> None:
         """Check each, and note its place."""
         ids, priorities = [order.id for order in orders], [order.priority for order in orders]
         newest = max(ids, default=0)
+        if newest >= self._next_shard:
+            newest = max((order_id for order_id in ids if order_id < self._next_shard), default=0)
         if newest > self._newest_id:
             raise StateMismatch(
                 f"Order {newest} is newer than the engine row, which is at position {self._position}. Restore a backup."
@@ -294,13 +300,15 @@ class _OrderChecks:
             self._without_terms = order_id
         self._ids.extend(ids)
         self._priorities.extend(priorities)
+        numbers = self._numbers
+        self._symbols.extend([numbers.setdefault(order.symbol, len(numbers)) for order in orders])
 
     def look_back(self) -> None:
         """Once all have been looked at: what is wrong with them together, and which one waits for nothing."""
         if len(set(self._priorities)) < len(self._priorities):
-            for earlier, later in pairwise(sorted(zip(self._priorities, self._ids, strict=True))):
-                if earlier[0] == later[0] and earlier[0]:
-                    raise StateMismatch(f"Orders {earlier[1]} and {later[1]} have the same priority. Restore a backup.")
+            for earlier, later in pairwise(sorted(zip(self._symbols, self._priorities, self._ids, strict=True))):
+                if earlier[:2] == later[:2] and earlier[1]:
+                    raise StateMismatch(f"Orders {earlier[2]} and {later[2]} have the same priority. Restore a backup.")
         if self._without_terms is not None:
             raise StateMismatch(f"Order {self._without_terms} waits for a price, and its terms are missing. Restore a backup.")
 

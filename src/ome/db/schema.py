@@ -15,12 +15,15 @@ the defaults, NULL where there is none. People read the views `orders`, `trades`
 - stored_transfers: every deposit and withdrawal; by id, by user and client id
 - stored_controls: limits, kill switches and dead-man timers as they stand, lifted ones too
 - cluster: one row where there is more than one process: how many shards there are; shard_map: which symbols were put on one
+- symbol_moves: which symbols went from which shard to which, with what was handed over while it is on its way; their instrument
+  and positions are of shard -1 then
 - lease: on PostgreSQL one row per shard, who holds it and when the holder last said so
 - journal: one row per batch, its commands, chained
 - event_batches: one row per batch, its events
 - event_users: which batches have an event of a user; `traded` says whether one of them is a trade
 - event_orders: which batches, after the one that it came in with, have an event of an order. That first one needs no row: it
-  holds the order's position, `id % 10**15`
+  holds the order's position, `id % 10**15`. A batch of another shard than the id's (the symbol was moved) has its `last_position`
+  plus (shard + 1) * 10**15 there: see `batch_place`
 - audit: what operators did and what happened to keys, by position, and by action; each row is a command of the journal
 - stored_candles: trades added up, by symbol, length and time
 - book_snapshots: the levels of a book now and then, by symbol and sequence
@@ -247,6 +250,19 @@ stored_controls: Final = Table(
     _big("until", null=True),
     _text("limits", null=True),
     _shard(),
+)
+
+symbol_moves: Final = Table(
+    "symbol_moves",
+    metadata,
+    _shard(),
+    _id("position"),
+    _text("symbol"),
+    Column("target", Integer, nullable=False),
+    _big("time"),
+    _text("state_hash"),
+    Column("state", LargeBinary, nullable=True),
+    _big("admitted_position", null=True),
 )
 
 journal: Final = Table(

@@ -1,6 +1,8 @@
 """The shard map in a PostgreSQL database: one row about the cluster, a row for each symbol that was put on a shard.
 
-A listed symbol's shard is in its own row (`stored_instruments`), written by the engine that listed it; the map is made from both.
+A listed symbol's shard is in its own row (`stored_instruments`), written by the engine that listed it or that took it in; the map
+is made from both. One that was given to a shard and has not arrived there belongs to it already (`symbol_moves`). The version
+counts each step: a symbol that is put somewhere, leaves, or arrives.
 The first engine of a cluster makes its row; others must say the same number of shards.
 """
 
@@ -15,13 +17,19 @@ from msgspec import Struct
 from ome.db.connection import connect
 from ome.db.url import DatabaseUrl, parse_url
 from ome.domain.errors import StorageAway, StorageUnusable
+from ome.domain.moves import MoveRecord
 from ome.domain.shards import ShardMap
 
 _MAKE: Final = "INSERT INTO cluster (id, name, shards, version) VALUES (1, $1, $2, 1) ON CONFLICT (id) DO NOTHING"
 _CLUSTER: Final = "SELECT name, version, shards FROM cluster WHERE id = 1"
 _PLACED: Final = """
-SELECT symbol, shard FROM stored_instruments
+SELECT symbol, shard FROM stored_instruments WHERE shard >= 0
 UNION ALL SELECT symbol, shard FROM shard_map WHERE symbol NOT IN (SELECT symbol FROM stored_instruments)
+"""
+_MOVED: Final = "SELECT symbol, target, admitted_position IS NULL FROM symbol_moves"
+_ARRIVING: Final = """
+SELECT shard, position, symbol, target, time, state_hash, state, admitted_position FROM symbol_moves
+WHERE target = $1 AND admitted_position IS NULL ORDER BY shard, position
 """
 _HEADS: Final = "SELECT shard, epoch, incarnation, position FROM engine"
 _PUT: Final = "INSERT INTO shard_map (symbol, shard) VALUES ($1, $2) ON CONFLICT (symbol) DO UPDATE SET shard = excluded.shard"
@@ -75,6 +83,18 @@ class StoredShardMap:
             raise StorageAway(f"PostgreSQL can't be reached at {self._url.shown}: {error or type(error).__name__}.") from error
         return {row["shard"]: Head(row["epoch"], row["incarnation"], row["position"]) for row in rows}
 
+    async def arriving(self, shard: int) -> list[MoveRecord]:
+        """The symbols that were given to a shard and that it hasn't taken yet."""
+        try:
+            connection = await connect(self._url.target)
+            try:
+                rows = await connection.fetch(_ARRIVING, shard)
+            finally:
+                await connection.close(timeout=1)
+        except _FAILURES as error:
+            raise StorageAway(f"PostgreSQL can't be reached at {self._url.shown}: {error or type(error).__name__}.") from error
+        return [MoveRecord(*row) for row in rows]
+
     async def put(self, symbol: str, shard: int) -> None:
         """Put a symbol that isn't listed on a shard; one version more."""
         try:
@@ -92,17 +112,27 @@ class StoredShardMap:
         try:
             connection = await connect(self._url.target)
             try:
-                async with connection.transaction():
+                async with connection.transaction(isolation="repeatable_read" if make is None else None):
                     if make is not None:
                         await connection.execute(_MAKE, secrets.token_hex(6), make)
                     row = await connection.fetchrow(_CLUSTER)
                     placed = await connection.fetch(_PLACED) if row is not None else []
+                    moved = await connection.fetch(_MOVED) if row is not None else []
             finally:
                 await connection.close(timeout=1)
         except asyncpg.UndefinedTableError:
             return None
         except _FAILURES as error:
             raise StorageAway(f"PostgreSQL can't be reached at {self._url.shown}: {error or type(error).__name__}.") from error
-        return (
-            None if row is None else ShardMap(row["name"], row["version"], row["shards"], {each[0]: each[1] for each in placed})
+        if row is None:
+            return None
+        in_transit = {symbol: target for symbol, target, is_on_its_way in moved if is_on_its_way}
+        steps = 2 * len(moved) - len(in_transit)  # each move is two: the symbol leaves, and arrives
+        return ShardMap(
+            row["name"],
+            row["version"] + steps,
+            row["shards"],
+            {each[0]: each[1] for each in placed} | in_transit,
+            frozenset(in_transit),
+            frozenset(symbol for symbol, _, _ in moved),
         )

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from msgspec import Struct, json, msgpack, to_builtins
+from msgspec import Struct, json, msgpack, structs, to_builtins
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -41,6 +41,8 @@ from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, chain_hash, has
 from ome.domain.enums import (
     Switch,
 )
+from ome.domain.ids import SHARD_STEP, make_id
+from ome.domain.moves import IN_TRANSIT
 from ome.domain.records import (
     AssetRecord,
     BalanceRecord,
@@ -77,13 +79,13 @@ _ORDER_CHANGES: Final = (
 """The columns of an order that can change; naming no others spares the indexes over them."""
 _INSTRUMENT_CHANGES: Final = (
     *("tick_size", "lot_size", "state", "sequence", "last_price", "last_quantity", "last_trade_at"),
-    "rules",
+    *("rules", "shard"),
 )
 _WRITES: Final[tuple[tuple[Table, Sequence[str]], ...]] = (
     (schema.stored_orders, _ORDER_CHANGES),
     (schema.stored_trades, ()),
     (schema.stored_instruments, _INSTRUMENT_CHANGES),
-    (schema.stored_positions, ("quantity", "cost", "realised", "volume")),
+    (schema.stored_positions, ("quantity", "cost", "realised", "volume", "shard")),
     (schema.stored_balances, ("total", "reserved")),
     (schema.stored_assets, ("external", "fees")),
     (schema.stored_transfers, ()),
@@ -93,6 +95,7 @@ _WRITES: Final[tuple[tuple[Table, Sequence[str]], ...]] = (
     (schema.event_batches, ()),
     (schema.journal, ()),
     (schema.audit, ()),
+    (schema.symbol_moves, ("state", "admitted_position")),
 )
 """What a batch writes besides the engine row, in order, with the columns that are replaced where the row is there already."""
 
@@ -147,18 +150,26 @@ def rows_of(change: Change) -> list[list[Row]]:
     return [
         order_rows(batch.orders),
         to_builtins(batch.trades),
-        instrument_rows(batch.instruments, shard),
-        position_rows(batch.positions, shard),
+        instrument_rows(batch.instruments, shard, batch.released),
+        position_rows(batch.positions, shard, batch.released),
         balance_rows(batch.balances, shard),
         asset_rows(batch.assets, shard),
         to_builtins(batch.transfers),
         control_rows(batch.controls, shard),
         [(user_id, shard, last, int(user_id in traded)) for user_id in batch.user_ids],
-        [(order_id, last) for order_id in batch.touched_order_ids],
+        [(order_id, batch_place(order_id, shard, last)) for order_id in batch.touched_order_ids],
         [(shard, batch.first_position, last, batch.events)],
         [_journal_row(change)],
         to_builtins(batch.audit),
+        [structs.astuple(move) for move in batch.moves],
     ]
+
+
+def batch_place(order_id: int, shard: int, last: int) -> int:
+    """What an order's index row has for the batch of `shard` that ends with position `last`: that, where the id is of the same
+    shard; else a number that no position reaches and that tells the shard too.
+    """
+    return last if order_id // SHARD_STEP == shard else make_id(shard + 1, last)
 
 
 def rows_by_table(change: Change) -> dict[Table, list[Row]]:
@@ -171,14 +182,23 @@ def order_rows(orders: list[OrderRecord]) -> list[Row]:
     return [row if row[-1] is None else [*row[:-1], _json(row[-1])] for row in to_builtins(orders)]
 
 
-def instrument_rows(instruments: list[InstrumentRecord], shard: int) -> list[Row]:
-    """The rows of `stored_instruments` for a shard's instruments."""
-    return [[*row, _json(rules) if rules else None, shard] for *row, rules in to_builtins(instruments)]
+def instrument_rows(instruments: list[InstrumentRecord], shard: int, released: frozenset[str] = frozenset()) -> list[Row]:
+    """The rows of `stored_instruments` for a shard's instruments; those that were `released` are on their way."""
+    return [
+        [*row, _json(rules) if rules else None, IN_TRANSIT if row[0] in released else shard]
+        for *row, rules in to_builtins(instruments)
+    ]
 
 
-def position_rows(positions: Sequence[PositionRecord], shard: int) -> list[Row]:
-    """The rows of `stored_positions` for a shard's positions."""
-    return [(each.user_id, each.symbol, each.quantity, each.cost, each.realised, each.volume, shard) for each in positions]
+def position_rows(positions: Sequence[PositionRecord], shard: int, released: frozenset[str] = frozenset()) -> list[Row]:
+    """The rows of `stored_positions` for a shard's positions; those in symbols that were `released` are on their way."""
+    return [
+        (
+            *(each.user_id, each.symbol, each.quantity, each.cost, each.realised, each.volume),
+            IN_TRANSIT if each.symbol in released else shard,
+        )
+        for each in positions
+    ]
 
 
 def balance_rows(balances: Sequence[BalanceRecord], shard: int) -> list[Row]:
@@ -224,7 +244,8 @@ def _users_who_traded(batch: Batch) -> set[str]:
 
 
 class Loads(NamedTuple):
-    """What recovery reads. The first ten take the shard, the others the lowest id of the shard and of the next one.
+    """What recovery reads. The first ten take the shard, the others the lowest id of the shard and of the next one; open
+    orders are those in its symbols.
 
     `journal` gives the newest row first, and only that one is read; `journaled` counts the positions that the journal holds.
     `open_orders_by_level` gives those of a price together, in order of priority; `traders` the price, the quantity, the symbol,
@@ -292,8 +313,7 @@ def head(dialect: Dialect, *, locked: bool = True) -> str:
 def loads(dialect: Dialect) -> Loads:
     """The statements of recovery."""
     journal, batches, trades, orders = schema.journal, schema.event_batches, schema.stored_trades, schema.stored_orders
-    # as a sum, so that SQLite doesn't prefer the range of ids, every order there ever was, to the index of the open ones
-    open_ones = (schema.OPEN, *_between(orders.c.id + literal_column("0")))
+    open_ones = owned_open_orders(dialect)
     return Loads(
         engine=_sql(select(schema.engine).where(_of_shard(schema.engine)), dialect),
         journal=_sql(select(journal).where(_of_shard(journal)).order_by(journal.c.last_position.desc()), dialect),
@@ -326,6 +346,18 @@ def loads(dialect: Dialect) -> Loads:
         open_order_count=_sql(select(func.count()).select_from(orders).where(*open_ones), dialect),
         traders=_sql(_traders(), dialect),
     )
+
+
+def owned_open_orders(dialect: Dialect) -> tuple[ColumnElement[bool], ...]:
+    """The open orders of the shard whose ids begin with `low`: those in its symbols, whichever shard gave them their ids. Where
+    there is only one shard, as on SQLite, all that are open.
+    """
+    orders, instruments = schema.stored_orders.c, schema.stored_instruments.c
+    if dialect is SQLITE:
+        # as a sum, so that SQLite doesn't prefer the range of ids, every order there ever was, to the index of the open ones
+        return (schema.OPEN, *_between(orders.id + literal_column("0")))
+    first_id = cast(instruments.shard, BigInteger) * literal_column(str(SHARD_STEP))
+    return (schema.OPEN, orders.symbol.in_(select(instruments.symbol).where(*_between(first_id))))
 
 
 def _sql(statement: Executable, dialect: Dialect) -> str:

@@ -50,9 +50,13 @@ class Kept(Struct, frozen=True):
     second_candle_days: float = 0.0
 
 
-def chores(archive: Archive, market: MarketData, position: Callable[[], int], kept: Kept) -> list[Chore]:
-    """All that is to be done for an archive; `market` shows the books as they are after the committed `position`."""
-    found = [Chore("candles", CandleKeeper(archive).catch_up, CANDLE_PAUSE_S)]
+def chores(
+    archive: Archive, market: MarketData, position: Callable[[], int], kept: Kept, candles: CandleKeeper | None = None
+) -> list[Chore]:
+    """All that is to be done for an archive; `market` shows the books as they are after the committed `position`; `candles` is
+    who keeps these, where anybody else has to know.
+    """
+    found = [Chore("candles", (candles or CandleKeeper(archive)).catch_up, CANDLE_PAUSE_S)]
     if kept.snapshot_interval_s:
         found.append(Chore("book snapshots", BookKeeper(archive, market, position).keep, kept.snapshot_interval_s))
     if kept.snapshot_interval_s or kept.journal_days:

@@ -7,10 +7,11 @@ is caught up with. Readers add what isn't stored yet themselves (`CandleHistory`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ome.domain.clock import MICROSECONDS
+from ome.domain.events import Event, SymbolAdmitted
 from ome.domain.intervals import INTERVALS
 from ome.domain.numbers import MAX_DECIMALS
 from ome.domain.ports import Archive
@@ -32,6 +33,12 @@ class CandleKeeper:
         self._archive = archive
         self._running: dict[Key, Bar] = {}
         self._mark: int | None = None
+        self._is_stale = False
+
+    def committed(self, events: Sequence[Event]) -> None:
+        """See EventListener: the candles of a symbol that has come were gone on with elsewhere."""
+        if any(isinstance(event, SymbolAdmitted) for event in events):
+            self._is_stale = True
 
     async def catch_up(self) -> int:
         """Store the candles of every trade so far; how many there were. Raises StorageUnusable, and may be called again."""
@@ -41,6 +48,10 @@ class CandleKeeper:
                 if self._mark is None:
                     self._mark = await self._archive.last_trade_in_candles()
                 trades = await self._archive.trades_after(self._mark, TRADES_AT_ONCE)
+                if self._is_stale:
+                    self._is_stale = False
+                    self._forget()
+                    continue
                 if not trades:
                     return counted
                 changed = await self._add(trades)

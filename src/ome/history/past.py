@@ -20,7 +20,7 @@ from ome.domain.clock import now_us
 from ome.domain.commands import Stamped
 from ome.domain.enums import Side
 from ome.domain.errors import Evicted, NotYet, Overloaded, StateMismatch
-from ome.domain.events import AuctionIndicated, BookChanged, Event, InstrumentChanged, Traded
+from ome.domain.events import AuctionIndicated, BookChanged, Event, InstrumentChanged, SymbolAdmitted, SymbolReleased, Traded
 from ome.domain.numbers import value_of
 from ome.domain.ports import Archive, Depth, Recovered
 from ome.domain.records import BookSnapshot, CandleRecord
@@ -234,6 +234,9 @@ class _Replay:
             case InstrumentChanged(instrument=instrument):
                 symbol, sequence = instrument.symbol, instrument.sequence
                 time = instrument.listed_at if self.sequence is None else self.time
+            case SymbolAdmitted() | SymbolReleased():
+                self._note_move(event)
+                return
             case _:
                 return
         if symbol != self.symbol or self.is_done:
@@ -249,6 +252,16 @@ class _Replay:
                 else:
                     self._levels[side].pop(price, None)
         self.is_done = sequence == self._until_sequence
+
+    def _note_move(self, event: SymbolAdmitted | SymbolReleased) -> None:
+        """The symbol has come from another shard, as it was there, or has left for one: this journal knows nothing more of it."""
+        if isinstance(event, SymbolReleased):
+            if event.symbol == self.symbol and not self.is_done:
+                self.sequence, self._levels = None, {Side.BUY: {}, Side.SELL: {}}
+        elif event.instrument.symbol == self.symbol and not self.is_done:
+            self.sequence, self.time = event.instrument.sequence, event.time
+            self._levels = {Side.BUY: _by_price(event.bids), Side.SELL: _by_price(event.asks)}
+            self.is_done = self._until_sequence is not None and self.sequence >= self._until_sequence
 
 
 def _sequence_in(start: Recovered, symbol: str) -> int:

@@ -10,7 +10,7 @@ from msgspec import structs
 from ome.domain.clock import now_us
 from ome.domain.enums import MarketState, Side
 from ome.domain.errors import StateMismatch
-from ome.domain.events import AuctionIndicated, BookChanged, Event, InstrumentChanged, Traded
+from ome.domain.events import AuctionIndicated, BookChanged, Event, InstrumentChanged, SymbolAdmitted, SymbolReleased, Traded
 from ome.domain.ports import Auction, Depth, Quote, Ticker
 from ome.domain.records import InstrumentRecord, TradeRecord
 from ome.marketdata.depth import DepthView
@@ -86,6 +86,12 @@ class MarketView:
                 market.sequence, market.time = trade.sequence, trade.executed_at
             elif kind is InstrumentChanged:
                 self._define(event.instrument)
+            elif kind is SymbolAdmitted:
+                record = event.instrument
+                depth = Depth(record.symbol, record.sequence, event.time, event.bids, event.asks)
+                self._markets[record.symbol] = _Market(record, depth)
+            elif kind is SymbolReleased:
+                self._markets.pop(event.symbol, None)
             elif kind is AuctionIndicated:
                 market = self._markets[event.symbol]
                 market.auction = event

@@ -29,6 +29,7 @@ _NAMES: Final = {
     schema.event_orders: f"the index row of order {{order_id}} {_INDEX}",
     schema.event_batches: "the row of events of the batch that ends with position {last_position}",
     schema.audit: "the audit's entry of position {position}",
+    schema.symbol_moves: "the row of the symbol that left shard {shard} with position {position}",
     schema.journal: "the journal's row of positions {first_position} to {last_position}",
 }
 

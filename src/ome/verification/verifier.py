@@ -5,6 +5,8 @@ What is compared, of one moment of the database:
 - SQLite's own check of the file, and the schema (on PostgreSQL both are the server's);
 - the journal: no gap, the chain of hashes from its first row (a trimmed one begins with a snapshot of the engine, D6), positions
   and times as in the commands, epochs that don't fall;
+- symbols that moved between shards: what one journal gave away is what the other took in, byte for byte, and what is on its way
+  is stored as it was given; an order is compared where it has ended, or is open, whichever shard gave it its id;
 - after each batch its events, byte for byte, its trades, its entries of the audit and the index rows of users and orders;
 - each order, every column, when it has ended, and the open ones at the end;
 - at the end the instruments, positions and controls, the engine row with its counters, settings and hashes, the invariants of
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from msgspec import MsgspecError, Struct, msgpack, structs
@@ -30,7 +32,7 @@ from sqlalchemy import Table
 
 from ome.db import schema
 from ome.db.engine_snapshots import SnapshotRow, recovered
-from ome.db.history import ORDERED_BY, History, Row, Unreadable, open_history
+from ome.db.history import ORDERED_BY, Condition, History, Row, Unreadable, open_history
 from ome.db.recovery import EngineRow, JournalRow, hash_of, records
 from ome.db.statements import (
     Head,
@@ -45,15 +47,17 @@ from ome.db.statements import (
 )
 from ome.db.url import parse_url
 from ome.domain.batch import CHAIN_START, JOURNAL_FORMAT, Batch, hash_text
-from ome.domain.commands import AdvanceTime, NewOrder, Stamped, decode_commands
+from ome.domain.commands import Admit, AdvanceTime, NewOrder, Stamped, decode_commands
 from ome.domain.enums import LAST_OPEN
 from ome.domain.errors import InvariantBroken, StateMismatch
 from ome.domain.events import UNSTORED_EVENTS, CommandEvents, decode_events
 from ome.domain.ids import MAX_ID, SHARD_STEP, make_id
+from ome.domain.moves import MoveRecord
 from ome.domain.records import EngineSettings
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Waiting
 from ome.verification.findings import Findings, name_of
+from ome.verification.moves import Moves
 from ome.verification.report import Report, Shard
 from ome.verification.words import first_unequal, shortened
 
@@ -62,7 +66,7 @@ Progress = Callable[[int, int], None]
 
 _INCARNATION: Final = re.compile(r"[0-9a-f]{32}")
 MAX_SHARD: Final = MAX_ID // SHARD_STEP - 1
-_INDEXES: Final = (schema.event_users, schema.event_orders, schema.audit)
+_INDEXES: Final = (schema.event_users, schema.audit)
 _NOBODY: Final = Waiting(AdvanceTime())
 _STATUS: Final = list(schema.stored_orders.columns).index(schema.stored_orders.c.status)
 _encode = msgpack.Encoder().encode
@@ -103,19 +107,20 @@ def verify(database_url: str, *, in_place: bool = False, progress: Progress | No
 def verify_history(history: History, database: str, started: float, progress: Progress | None = None) -> Report:
     """`verify`, of what is open already: `database` is what to call it, `started` when that was, on `time.perf_counter`."""
     findings, counts, shards, streams = Findings(), Counts(), list[Shard](), list[Stream]()
-    is_complete, at = True, 0
+    is_complete, at, moves = True, 0, Moves()
     for sentence in history.damage():
         findings.say(None, "", "the file", sentence)
     try:
         for shard in history.shards():
             if not 0 <= shard <= MAX_SHARD:
                 raise CannotFollow(0, schema.engine.name, f"The engine row is of shard {shard}; there are 0 to {MAX_SHARD}.")
-            replay = ShardReplay(history, shard, findings, counts, progress)
+            replay = ShardReplay(history, shard, findings, counts, moves, progress)
             for reached in replay.run():
                 at = reached
             shards.append(replay.summary())
             streams += replay.streams
-        _compare_counts(history, streams, findings)
+        moves.compare(history, findings)
+        _compare_counts(history, streams, moves, findings)
     except CannotFollow as stop:
         findings.say(stop.position, stop.table, "the journal", str(stop), stop.column)
         is_complete = False
@@ -136,11 +141,11 @@ def verify_history(history: History, database: str, started: float, progress: Pr
 class Stream:
     """A table's rows of one shard, taken in step with the replay."""
 
-    def __init__(self, history: History, table: Table, shard: int) -> None:
+    def __init__(self, history: History, table: Table, shard: int, where: Sequence[Condition] = ()) -> None:
         self.table = table
         self.count = 0
         self._place = table.columns.keys().index(ORDERED_BY[table])
-        self._rows = history.rows(table, shard)
+        self._rows = history.rows(table, shard, where)
         self._next = next(self._rows, None)
 
     def until(self, bound: int) -> list[Row]:
@@ -164,8 +169,12 @@ class Stream:
 class ShardReplay:
     """One shard's replay, beside its tables."""
 
-    def __init__(self, history: History, shard: int, findings: Findings, counts: Counts, progress: Progress | None) -> None:
+    def __init__(
+        self, history: History, shard: int, findings: Findings, counts: Counts, moves: Moves, progress: Progress | None
+    ) -> None:
         self._shard = shard
+        self._ids = range(make_id(shard, 0), make_id(shard + 1, 0))
+        self._all_moves = moves
         self._findings = findings
         self._counts = counts
         self._progress = progress or (lambda _done, _total: None)
@@ -182,6 +191,9 @@ class ShardReplay:
         self._trades = Stream(history, schema.stored_trades, shard)
         self._events = Stream(history, schema.event_batches, shard)
         self._indexes = [Stream(history, table, shard) for table in _INDEXES]
+        self._order_index = Stream(history, schema.event_orders, shard, [("last_position", "<", SHARD_STEP)])
+        self._order_index_away = Stream(history, schema.event_orders, shard, [("last_position", ">=", SHARD_STEP)])
+        self._moves = Stream(history, schema.symbol_moves, shard)
         self._instruments = Stream(history, schema.stored_instruments, shard)
         self._positions = Stream(history, schema.stored_positions, shard)
         self._balances = Stream(history, schema.stored_balances, shard)
@@ -193,8 +205,12 @@ class ShardReplay:
     @property
     def streams(self) -> list[Stream]:
         """Every table's."""
-        made = [self._journal, self._orders, self._trades, self._events, *self._indexes, self._transfers]
-        return [*made, self._instruments, self._positions, self._balances, self._assets, self._controls]
+        made = [self._journal, self._orders, self._trades, self._events, *self._by_position, self._transfers]
+        return [*made, self._order_index_away, self._instruments, self._positions, self._balances, self._assets, self._controls]
+
+    @property
+    def _by_position(self) -> list[Stream]:
+        return [*self._indexes, self._order_index, self._moves]
 
     def run(self) -> Iterator[int]:
         """Replay and compare, batch by batch: the position after each. Raises CannotFollow, Unreadable."""
@@ -243,7 +259,10 @@ class ShardReplay:
                 self._held[stored[0]] = _encode(stored)
         self._trades.until(make_id(self._shard, engine.trade_count))
         self._transfers.until(make_id(self._shard, position))
-        for stream in (self._events, *self._indexes):
+        self._all_moves.begins(self._shard, position)
+        self._all_moves.stored(self._moves.until(position))
+        self._order_index_away.until(make_id(self._shard + 1, position))
+        for stream in (self._events, *self._indexes, self._order_index):
             stream.until(position)
 
     def _snapshot_row(self, position: int) -> SnapshotRow | None:
@@ -324,8 +343,22 @@ class ShardReplay:
         )
         for index in self._indexes:
             self._findings.rows(last, index.table, index.until(last), rows[index.table])
+        named = [*self._order_index.until(last), *self._order_index_away.until(make_id(self._shard + 1, last))]
+        self._findings.rows(last, schema.event_orders, named, rows[schema.event_orders])
         self._take_in([make_id(self._shard, each.position) for each in stamped if isinstance(each.command, NewOrder)], last)
+        self._all_moves.stored(self._moves.until(last))
+        self._note_moves(batch.moves, stamped)
         self._compare_orders(last, (row for row in rows[schema.stored_orders] if row[_STATUS] > LAST_OPEN))
+
+    def _note_moves(self, moves: Sequence[MoveRecord], stamped: list[Stamped]) -> None:
+        """The symbols that a batch has given away and taken in, in its order."""
+        for move in moves:
+            if move.admitted_position is None:
+                self._all_moves.gives(move, self._held, self._ids)
+            else:
+                command = stamped[move.admitted_position - stamped[0].position].command
+                if isinstance(command, Admit):
+                    self._all_moves.takes(move, command.state, self._held, self._ids)
 
     def _put_controls(self, rows: Iterable[Any]) -> None:
         """Rows of controls as a batch leaves them: those that are lifted stay, and the engine knows nothing of them."""
@@ -362,6 +395,9 @@ class ShardReplay:
     def _compare_orders(self, position: int, rows: Iterable[Any]) -> None:
         """Orders as they stand in the replay, and will stand, with what is stored of them."""
         for row in rows:
+            if row[0] not in self._ids:
+                self._all_moves.stands(position, [row])
+                continue
             held = self._held.pop(row[0], None)
             if held is not None and held != _encode(row):
                 self._findings.cells(position, schema.stored_orders, msgpack.decode(held), row)
@@ -376,7 +412,7 @@ class ShardReplay:
         state = engine.state()
         self._counts.open_orders += len(state.orders)
         for order in state.orders:
-            if order.id not in self._held:
+            if order.id in self._ids and order.id not in self._held:
                 self._findings.say(
                     position, "", f"order {order.id}", f"Order {order.id} is open in the replay, and had ended in it."
                 )
@@ -392,7 +428,7 @@ class ShardReplay:
         balances, assets = balance_rows(state.balances, self._shard), asset_rows(state.assets, self._shard)
         self._findings.rows(position, schema.stored_balances, self._balances.rest(), balances)
         self._findings.rows(position, schema.stored_assets, self._assets.rest(), assets)
-        for stream in (self._orders, self._trades, self._events, *self._indexes, self._transfers):
+        for stream in (self._orders, self._trades, self._events, *self._by_position, self._order_index_away, self._transfers):
             for row in stream.rest():
                 self._findings.unexpected(position, stream.table, row)
         self._compare_engine_row()
@@ -450,10 +486,11 @@ def _first_event_that_differs(last: int, stored: bytes, replayed: list[CommandEv
     )
 
 
-def _compare_counts(history: History, streams: list[Stream], findings: Findings) -> None:
-    """No table has rows of a shard that has no engine."""
+def _compare_counts(history: History, streams: list[Stream], moves: Moves, findings: Findings) -> None:
+    """No table has rows of a shard that has no engine; those of symbols in transit are of none."""
+    in_transit = moves.in_transit(history)
     for table in ORDERED_BY:
-        known = sum(stream.count for stream in streams if stream.table is table)
+        known = sum(stream.count for stream in streams if stream.table is table) + in_transit.get(table.name, 0)
         if table is not schema.engine and (found := history.count(table)) != known:
             text = f"{table.name} has {found} rows, {known} of them of a shard that has an engine row."
             findings.say(None, table.name, table.name, text)

@@ -1,0 +1,245 @@
+"""Symbols that move between the shards of one database: what is stored is what each engine knows, and each journal makes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from random import Random
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from databases import Database
+from ome.db import Storage, open_storage
+from ome.db.shard_map import StoredShardMap
+from ome.domain.commands import (
+    Admit,
+    CancelOrder,
+    Command,
+    Configure,
+    ModifyOrder,
+    NewOrder,
+    Release,
+    SetKill,
+    SetLimits,
+    Stamped,
+)
+from ome.domain.enums import OrderType, Side, TimeInForce
+from ome.domain.ids import SHARD_STEP
+from ome.domain.moves import MoveRecord
+from ome.domain.numbers import pack
+from ome.domain.ports import Page
+from ome.domain.records import EngineSettings, Limits, SpecialTerms
+from ome.engine.engine import Engine
+from ome.engine.pending_batch import PendingBatch, Waiting
+from ome.verification import Report, verify
+
+SHARDS = (0, 1, 2)
+START_US = 1_795_341_600_000_000
+STEP_US = 1_000
+
+
+class Shards:
+    """Three engines on one database, each its own session, and where each symbol is."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.storages: dict[int, Storage] = {}
+        self.engines: dict[int, Engine] = {}
+        self.home: dict[str, int] = {}
+        self.time = START_US
+
+    async def start(self, shard: int) -> None:
+        """Start an engine as a process does, after any end of the one before: what it finds is what that one had."""
+        before = self.engines.get(shard)
+        await self.stop(shard)
+        storage = self.storages[shard] = open_storage(self.url, shard=shard)
+        await storage.repository.start()
+        found = await storage.repository.load()
+        engine = self.engines[shard] = Engine.restore(found.state, found.more)
+        engine.check_invariants()
+        assert found.state_hash in {None, engine.state_hash()}
+        assert before is None or before.state_hash() == engine.state_hash()
+
+    async def stop(self, shard: int) -> None:
+        """End its session."""
+        if shard in self.storages:
+            await self.storages.pop(shard).close()
+
+    async def send(self, shard: int, *commands: Command) -> None:
+        """Carry out commands in one batch."""
+        engine, pending = self.engines[shard], PendingBatch()
+        for command in commands:
+            self.time += STEP_US
+            stamped = Stamped(engine.position + 1, self.time, command)
+            pending.add(stamped, engine.apply(stamped), Waiting(command))
+        await self.storages[shard].repository.commit(pending.seal(engine))
+
+    async def arriving(self, shard: int) -> list[MoveRecord]:
+        """What is on its way to a shard."""
+        return await StoredShardMap(self.url).arriving(shard)
+
+    async def move(self, symbol: str, target: int, random: Random) -> None:
+        """From its shard to another one; now and then engines start anew while it is on its way."""
+        source = self.home[symbol]
+        await self.send(source, Release(symbol, target))
+        if random.random() < 0.4:
+            await self.start(source)
+            await self.start(target)
+        [move] = await self.arriving(target)
+        assert move.state is not None
+        await self.send(target, Admit(symbol, source, move.position, move.time, move.state))
+        assert await self.arriving(target) == []
+        self.home[symbol] = target
+
+    async def verified(self) -> Report:
+        """What the journals make of it."""
+        report = await asyncio.to_thread(verify, self.url)
+        assert report.ok, report.problems()
+        return report
+
+
+@pytest.fixture
+async def shards(database: Database) -> Shards:
+    """Started, on an empty database, with a symbol each."""
+    if database.kind == "sqlite":
+        pytest.skip("an SQLite file has one engine")
+    shards = Shards(database.url)
+    for shard in SHARDS:
+        await shards.start(shard)
+        await shards.send(shard, Configure(EngineSettings(keeps_positions=True)))
+    return shards
+
+
+def an_order(symbol: str, random: Random) -> NewOrder:
+    """Somebody's, near where all others are; a stop or an iceberg now and then."""
+    order = NewOrder(
+        random.choice(["ann", "bob", "cat", "dan"]),
+        symbol,
+        random.choice([Side.BUY, Side.SELL]),
+        OrderType.LIMIT,
+        TimeInForce.GTC,
+        pack(random.randrange(1, 20), 0),
+        pack(random.randrange(990, 1011), 2),
+    )
+    kind = random.random()
+    if kind < 0.1:
+        stop = SpecialTerms(stop_price=pack(random.randrange(980, 1021), 2))
+        return structs.replace(order, type=OrderType.STOP_LIMIT, terms=stop)
+    if kind < 0.2:
+        return structs.replace(order, quantity=pack(20, 0), terms=SpecialTerms(display_quantity=pack(5, 0)))
+    return order
+
+
+async def flow(shards: Shards, symbol: str, count: int, random: Random) -> None:
+    """Orders, changes and cancels in a symbol, wherever it is; ids of any shard."""
+    home = shards.home[symbol]
+    for _ in range(count):
+        commands: list[Command] = [an_order(symbol, random) for _ in range(random.randrange(1, 4))]
+        mine = [each.id for each in shards.engines[home].state().orders if each.symbol == symbol]
+        if mine:
+            commands.append(CancelOrder(random.choice(mine), exists=True))
+            commands.append(ModifyOrder(random.choice(mine), exists=True, quantity=pack(3, 0)))
+        await shards.send(home, *commands)
+
+
+async def test_symbols_that_move_are_whole_wherever_they_are(shards: Shards) -> None:
+    """Moved to and fro among three shards, between starts: every engine finds what the one before it had, and every journal makes
+    what is stored; one symbol is on its way at the end.
+    """
+    random = Random(2)
+    shards.home = {f"S{shard}": shard for shard in SHARDS}
+    await shards.send(0, SetLimits("ann", "S0", Limits(max_open_orders=30)), SetKill("zed", "", is_active=True))
+    for _ in range(12):
+        for symbol in shards.home:
+            await flow(shards, symbol, 3, random)
+        symbol = random.choice(sorted(shards.home))
+        await shards.move(symbol, random.choice([shard for shard in SHARDS if shard != shards.home[symbol]]), random)
+    report = await shards.verified()
+    assert report.trades > 20
+    away = [each for engine in shards.engines.values() for each in engine.state().orders if each.id // SHARD_STEP != engine.shard]
+    assert away, "orders have ids of shards that they have left"
+    symbol, home = next(iter(shards.home.items()))
+    await shards.send(home, Release(symbol, (home + 1) % 3))
+    for shard in SHARDS:
+        await shards.start(shard)
+    await shards.verified()
+    known = await StoredShardMap(shards.url).read()
+    assert known is None, "no engine of a cluster has started on this database"
+    for shard in SHARDS:
+        await shards.stop(shard)
+
+
+async def test_what_happened_to_an_order_is_told_whole(shards: Shards) -> None:
+    """Its history has the events of every shard that it was on, and so have its trades."""
+    shards.home = {"S0": 0}
+    sell = NewOrder("ann", "S0", Side.SELL, OrderType.LIMIT, TimeInForce.GTC, pack(10, 0), pack(1000, 2))
+    buy = NewOrder("bob", "S0", Side.BUY, OrderType.LIMIT, TimeInForce.GTC, pack(1, 0), pack(1000, 2))
+    await shards.send(0, sell)
+    await shards.send(0, buy)
+    for target in (1, 0, 2):
+        await shards.move("S0", target, Random(1))
+        await shards.send(target, buy)
+        await shards.send(target, buy)
+    reads = shards.storages[0].reads
+    events = await reads.events_of_order(2, (0, 0), 100)
+    assert [type(event).__name__ for each in events for event in each.events] == ["OrderAccepted", *["Traded"] * 7]
+    parts = [each async for each in pages(shards, 2)]
+    assert parts == [(each.position, event) for each in events for event in each.events]
+    trades = await reads.trades(Page(), order_id=2)
+    assert len(trades) == len({trade.id for trade in trades}) == 7
+    paged, before = list[int](), None
+    while found := await reads.trades(Page(before, 2), order_id=2):
+        paged += [trade.id for trade in found]
+        before = paged[-1]
+    assert paged == [trade.id for trade in trades]
+    await shards.verified()
+    for shard in SHARDS:
+        await shards.stop(shard)
+
+
+async def pages(shards: Shards, order_id: int) -> AsyncIterator[tuple[int, Any]]:
+    """The events of an order, two at a time."""
+    place = (0, 0)
+    while found := await shards.storages[0].reads.events_of_order(order_id, place, 2):
+        for each in found:
+            for event in each.events:
+                seen = place[1] if place[0] == each.position else 0
+                place = (each.position, seen + 1)
+                yield each.position, event
+
+
+DAMAGE = [
+    (
+        "symbol_moves",
+        "UPDATE symbol_moves SET state_hash = state_hash || 'x'",
+        "UPDATE symbol_moves SET state_hash = left(state_hash, 64)",
+    ),
+    ("symbol_moves", "UPDATE symbol_moves SET admitted_position = 77", "UPDATE symbol_moves SET admitted_position = 2"),
+    ("stored_orders", "UPDATE stored_orders SET version = version + 1", "UPDATE stored_orders SET version = version - 1"),
+    ("stored_positions", "UPDATE stored_positions SET shard = 0", "UPDATE stored_positions SET shard = 1"),
+    ("stored_instruments", "UPDATE stored_instruments SET shard = 0", "UPDATE stored_instruments SET shard = 1"),
+    ("event_orders", "DELETE FROM event_orders WHERE last_position > 1000000", ""),
+]
+"""A table, what is done to it behind the engines' backs, and what undoes it."""
+
+
+async def test_what_is_wrong_with_a_moved_symbol_is_found(shards: Shards, database: Database) -> None:
+    """By the table that it is in; an order's row too, whose id is of the shard that it left."""
+    shards.home = {"S0": 0}
+    sell = NewOrder("ann", "S0", Side.SELL, OrderType.LIMIT, TimeInForce.GTC, pack(10, 0), pack(1000, 2))
+    buy = NewOrder("bob", "S0", Side.BUY, OrderType.LIMIT, TimeInForce.GTC, pack(1, 0), pack(1000, 2))
+    await shards.send(0, sell, buy)
+    await shards.move("S0", 1, Random(1))
+    await shards.send(1, buy)
+    for shard in SHARDS:
+        await shards.stop(shard)
+    for table, damage, repair in DAMAGE:
+        await shards.verified()
+        await database.fetch(damage)
+        report = await asyncio.to_thread(verify, shards.url)
+        assert table in {found.table for found in report.differences}, (damage, report.problems())
+        if not repair:
+            break
+        await database.fetch(repair)
