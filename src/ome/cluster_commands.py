@@ -82,21 +82,24 @@ def list_command(*, database_url: _DatabaseUrl = Settings.model_fields["database
 
 @shards_app.command("move")
 def move_command(
-    symbol: Annotated[str, typer.Argument(help="A symbol that isn't listed yet.")],
-    shard: Annotated[int, typer.Argument(min=0, help="Where it is to be listed.")],
+    symbol: Annotated[str, typer.Argument(help="A symbol, listed or not.")],
+    shard: Annotated[int, typer.Argument(min=0, help="Where it is to be traded.")],
     *,
     database_url: _DatabaseUrl = Settings.model_fields["database_url"].default,
     nats_url: Annotated[str, typer.Option(envvar="NATS_URL", help="The NATS of the cluster.")] = Settings.model_fields[
         "nats_url"
     ].default,
 ) -> None:
-    """Put a symbol on a shard before it is listed, while the cluster runs. One that is listed stays where it is.
+    """Move a symbol to a shard, while the cluster runs: with its open orders in their queues, positions and limits. What is sent
+    for it meanwhile waits. One that trades against balances stays where it is.
 
-    Exit status: 0 it is there, 1 an engine or NATS doesn't answer, 2 it is listed, or there is no such shard, 6 the database
+    Where this is cut short it is all the same done or not done at all: say it again.
+
+    Exit status: 0 it is there, 1 an engine or NATS doesn't answer, 2 it can't be moved, or there is no such shard, 6 the database
     can't be read or is no cluster's.
     """
     from ome.cluster.placing import place  # noqa: PLC0415  likewise
-    from ome.cluster.wire import StillListed  # noqa: PLC0415  likewise
+    from ome.cluster.wire import Staying  # noqa: PLC0415  likewise
     from ome.db.shard_map import StoredShardMap  # noqa: PLC0415  likewise
 
     symbol = symbol.upper()
@@ -109,8 +112,8 @@ def move_command(
         asyncio.run(place(nats_url, found, symbol, shard))
     except StorageError as error:
         fail(str(error), error.exit_code)
-    except StillListed:
-        fail(f"{symbol} is listed: it stays on its shard.")
+    except Staying as error:
+        fail(f"{symbol} stays on its shard: {error}.")
     except OmeError as error:
         fail(str(error) or type(error).__name__, 1)
     typer.echo(f"{symbol} is on shard {shard}.")

@@ -46,6 +46,7 @@ from ome.engine.order_entry import OrderEntryDesk
 from ome.engine.runner import EngineRunner
 from ome.engine_http import EngineHttp
 from ome.history.archivist import Archivist, chores
+from ome.history.candles import CandleKeeper
 from ome.marketdata.view import MarketView
 from ome.observability import Figures, Metrics, configure_logging
 
@@ -84,7 +85,9 @@ class EngineProcess:
         self._nats = NatsConnection(settings.nats_url, f"engine-{self.shard}-{secrets.token_hex(4)}")
         self._server: ShardServer | None = None
         self._publisher: Publisher | None = None
-        self._archivist = Archivist(chores(self._storage.archive, self._market, lambda: self._runner.position, kept(settings)))
+        archive = self._storage.archive
+        self._candles = CandleKeeper(archive)
+        self._archivist = Archivist(chores(archive, self._market, lambda: self._runner.position, kept(settings), self._candles))
 
     async def open(self) -> None:
         """Connect to NATS and take the lock. Raises what stands against it, but for a database that is away."""
@@ -110,14 +113,21 @@ class EngineProcess:
             durability=lambda: self._storage.repository.durability,
             places=Places(shard_map, self._stored_map),
             is_listed=lambda symbol: self._market.instrument(symbol) is not None,
+            why_it_stays=self._runner.why_it_stays,
+            symbol_of=self._symbol_of,
+            stored=CandleKeeper(self._storage.archive).catch_up,
         )
-        await self._runner.run([self._market, publisher, self.metrics], [publisher])
+        await self._runner.run([self._market, publisher, self.metrics, self._candles], [publisher])
         await self._server.start()
         self._archivist.start()
 
     async def _load(self, engine: Engine) -> None:
         self._map = await self._stored_map.join(self._shards)
         self._market.load([(book.record(), book.depth(engine.time)) for book in engine.books()], engine.running_auctions())
+
+    async def _symbol_of(self, order_id: int) -> str | None:
+        order = await self._storage.reads.order(order_id)
+        return None if order is None else order.symbol
 
     async def stop(self, within_s: float) -> bool:
         """Hear nothing more, finish what was taken, answer it, and give everything back; whether all of it is durable."""

@@ -52,8 +52,10 @@ from ome.db.shard_map import Head, StoredShardMap
 from ome.demo.child import ChildDemo
 from ome.domain.clock import now_us
 from ome.domain.errors import OmeError, StorageAway
+from ome.domain.ids import SHARD_STEP
 from ome.domain.keys import fold_keys
 from ome.domain.ports import Page, ReadModels
+from ome.domain.records import TradeRecord
 from ome.domain.shards import ShardMap
 from ome.history.cluster_past import ClusterPast
 from ome.history.past import StoredPast
@@ -75,23 +77,34 @@ log = structlog.get_logger(__name__)
 class ShardViews:
     """What is public about the symbols of one shard; and whoever hears what is private, or must start anew, is told."""
 
-    def __init__(self, shard: int, reads: ReadModels, streams: Callable[[], Streams]) -> None:
+    def __init__(self, shard: int, of_shard: Sequence[ReadModels], places: Places, streams: Callable[[], Streams]) -> None:
         self.view = MarketView()
         self.feed = Feed(self.view)
         self.is_loaded = False
+        self._listed: set[str] = set()
         self._shard = shard
-        self._reads = reads
+        self._of_shard = of_shard
+        self._places = places
         self._streams = streams
 
     async def load(self, books: Books) -> None:
-        """See follower.Views: the day's trades are read first, then all of it is there at once."""
-        day = [trades async for trades in self._reads.trades_since(now_us() - DAY_US)]
+        """See follower.Views: the day's trades are read first, then all of it is there at once. Those of a symbol that was moved
+        are any shard's, those of one that has left are another view's.
+        """
+        listed = {instrument.symbol for instrument, _ in books.markets}
+        if not listed <= self._listed:
+            await self._places.read()  # symbols may have come
+        self._listed = listed
+        moved, since = self._places.moved, now_us() - DAY_US
+        own = [trades async for trades in self._of_shard[self._shard].trades_since(since)]
+        day = [trade for page in own for trade in page if trade.position <= books.position and trade.symbol not in moved]
+        if moved & listed:
+            every = [trade for reads in self._of_shard async for page in reads.trades_since(since) for trade in page]
+            day += sorted((trade for trade in every if self._is_past(trade, books, moved & listed)), key=_sequence)
         self.view.load(books.markets, books.auctions)
         self.feed.load()
-        for page in day:
-            known = [trade for trade in page if trade.position <= books.position]
-            self.view.remember(known)
-            self.feed.remember(known)
+        self.view.remember(day)
+        self.feed.remember(day)
         streams = self._streams()
         if self.is_loaded:
             streams.interrupt()
@@ -99,12 +112,22 @@ class ShardViews:
         if streams.sharded is not None:
             streams.sharded.missed(self._shard, books.position)
 
+    def _is_past(self, trade: TradeRecord, books: Books, symbols: frozenset[str]) -> bool:
+        """Whether a trade of any shard is of one of these symbols, and none that is still to be told."""
+        own = trade.id // SHARD_STEP == self._shard
+        return trade.symbol in symbols and (not own or trade.position <= books.position)
+
     def committed(self, batch: Told) -> None:
         """See follower.Views."""
         self.feed.committed(batch.events)
         private = self._streams().sharded
         if private is not None:
             private.told(self._shard, batch.last, read_private(batch.private) if private.is_heard else ())
+
+
+def _sequence(trade: TradeRecord) -> tuple[str, int, int]:
+    """What the trades of symbols that were moved are sorted by: the shards' ids don't tell."""
+    return trade.symbol, trade.sequence, trade.id
 
 
 class GatewayService:
@@ -126,12 +149,12 @@ class GatewayService:
         self._nats = nats = NatsConnection(settings.nats_url, name)
         shards = range(shard_map.shards)
         self._links = [ShardLink(shard, name, nats, subjects, settings.client_wait_sec) for shard in shards]
-        views = [ShardViews(shard, of_shard[shard], lambda: self.app.streams) for shard in shards]
+        views = [ShardViews(shard, of_shard, places, lambda: self.app.streams) for shard in shards]
         self._followers = [
             ShardFollower(shard, nats, subjects, views[shard], self._links[shard].catch_up, EventLog(shard, nats, subjects))
             for shard in shards
         ]
-        entry = GatewayEntry(self._links, places)
+        entry = GatewayEntry(self._links, places, self._symbol_of, settings.client_wait_sec)
         self._bus = GatewayBus(self._links, entry)
         market = ClusterMarket(views, places.shard_of)
 
@@ -159,6 +182,10 @@ class GatewayService:
         self._keys_changed = asyncio.Event()
         self._audited = 0
         self._heads: dict[int, Head] = {}
+
+    async def _symbol_of(self, order_id: int) -> str | None:
+        order = await self._storage.reads.order(order_id)
+        return None if order is None else order.symbol
 
     async def open(self) -> None:
         """Connect to NATS."""

@@ -28,6 +28,8 @@ class ShardMarket(Protocol):
 
 class ClusterMarket:
     """The MarketData and the MarketFeed of a gateway. A symbol is looked for in every shard: there are few, and it may move.
+    Where it has been moved the views of the shard that it left show it as it left until they are loaded anew: the one with the
+    highest sequence is right.
 
     Of a shard that hasn't been heard since this gateway has started nobody knows what is listed there: what is asked about its
     symbols, and for a list of all, raises NotAccepting, which clients are told to try again.
@@ -39,9 +41,13 @@ class ClusterMarket:
         self._shard_of = shard_of
 
     def _of(self, symbol: str) -> ShardMarket | None:
+        found, newest = None, -1
         for shard in self._shards:
-            if shard.view.instrument(symbol) is not None:
-                return shard
+            instrument = shard.view.instrument(symbol)
+            if instrument is not None and instrument.sequence > newest:
+                found, newest = shard, instrument.sequence
+        if found is not None:
+            return found
         if not self._shards[self._shard_of(symbol)].is_loaded:
             raise NotAccepting("away")
         return None
@@ -50,8 +56,13 @@ class ClusterMarket:
         """See MarketData."""
         if not all(shard.is_loaded for shard in self._shards):
             raise NotAccepting("away")
-        found = [instrument for shard in self._shards for instrument in shard.view.instruments()]
-        return sorted(found, key=lambda instrument: instrument.symbol)
+        found: dict[str, InstrumentRecord] = {}
+        for shard in self._shards:
+            for instrument in shard.view.instruments():
+                known = found.get(instrument.symbol)
+                if known is None or instrument.sequence > known.sequence:
+                    found[instrument.symbol] = instrument
+        return [found[symbol] for symbol in sorted(found)]
 
     def instrument(self, symbol: str) -> InstrumentRecord | None:
         """See MarketData."""

@@ -2,7 +2,8 @@
 
 Batches say which positions they hold. A gap means that messages got lost: NATS was away, the connection was, or an engine stopped
 between commit and telling. They are read in the shard's event log, and nobody notices; where it doesn't have them, the books are
-asked for again, and whoever listens has to start anew. Until the first books are there nothing of the shard is shown.
+asked for again, and whoever listens has to start anew. Until the first books are there nothing of the shard is shown. They are
+asked for as well where a symbol has come from another shard: its past is that one's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ome.cluster.event_log import LogAway, LogTrimmed, history_of
 from ome.cluster.subjects import Subjects
 from ome.cluster.wire import Books, Told, WireError, read_books, read_told
 from ome.domain.errors import StorageUnusable
+from ome.domain.events import SymbolAdmitted
 
 ASK_S: Final = 5.0
 """How long an engine may take to tell its books."""
@@ -192,15 +194,20 @@ class ShardFollower:
         self._seen(books.position)
         self._ahead = {first: batch for first, batch in self._ahead.items() if batch.last > books.position}
         self._go_on(books.position)
-        return not self._ahead
+        return self._position is not None and not self._ahead
 
     def _go_on(self, position: int) -> None:
         """Take in what follows on from where the views are without a gap."""
-        while (batch := self._ahead.pop(position + 1, None)) is not None:
+        while self._position is not None and (batch := self._ahead.pop(position + 1, None)) is not None:
             self._apply(batch)
             position = batch.last
 
     def _apply(self, batch: Told) -> None:
+        if any(isinstance(event, SymbolAdmitted) for event in batch.events):
+            log.info("symbol_has_come", shard=self._shard, position=batch.last)
+            self._position = None
+            self._mend()
+            return
         self._views.committed(batch)
         self._position, self._epoch = batch.last, batch.epoch
         self._seen(batch.last)

@@ -1,6 +1,8 @@
 """Order entry in a gateway: a router. Each operation goes to the shard that owns its symbol, whose own order entry does the rest.
 
-- By symbol: the shard map says whose it is. By order id: the shard is in the id.
+- By symbol: the shard map says whose it is. By order id: the shard is in the id, unless the symbol was moved since: then that
+  shard says so, and the database says which symbol it is. What came to the wrong shard was not executed there, and is sent to
+  the right one; while a symbol is on its way, as soon as it has arrived.
 - By user over all symbols (mass cancels, kill switches, timers, limits, risk): every shard is asked, and the answers are added
   up. Each shard's part is done at its own moment. Where one fails after another has done its part, the outcome is unknown, and
   doing it again is harmless.
@@ -11,10 +13,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
-from heapq import merge
+from typing import Final
 
+import structlog
 from msgspec import structs
 
 from ome.cluster.places import Places
@@ -43,7 +46,7 @@ from ome.cluster.wire import (
     error_of,
     transfer_answer_of,
 )
-from ome.domain.clock import now_us
+from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.commands import (
     CancelAllAfter,
     CancelOrder,
@@ -56,25 +59,42 @@ from ome.domain.commands import (
     Transfer,
 )
 from ome.domain.enums import Side
-from ome.domain.errors import NotAccepting, OmeError, OutcomeUnknown
+from ome.domain.errors import NotAccepting, OmeError, OutcomeUnknown, StorageError, TooLate
 from ome.domain.events import ControlChanged, Event
 from ome.domain.ids import SHARD_STEP
-from ome.domain.ports import Answer, ControlCommand, Operation, Timely, TransferAnswer, command_of
+from ome.domain.ports import Answer, ControlCommand, Operation, Timely, TransferAnswer
 from ome.domain.shards import FUNDS_SHARD
 
 MILLISECOND_US = 1000
+MOVED: Final = "moved"
+"""Why nothing was executed of what is about a symbol that is on its way to another shard."""
+FIRST_PAUSE_S: Final = 0.01
+"""Seconds before something is tried again that came to the wrong shard; doubled from one time to the next."""
+LONGEST_PAUSE_S: Final = 0.25
+
+log = structlog.get_logger(__name__)
 
 Outcome = Answer | OmeError
+SymbolOf = Callable[[int], Awaitable[str | None]]
+"""The symbol that the order with this id is in, whoever gave it the id; None where there is no such order."""
+
+
+async def _nowhere(_order_id: int) -> str | None:
+    return None
 
 
 class GatewayEntry:
     """The OrderEntry and FundsEntry of a gateway."""
 
-    def __init__(self, links: Sequence[ShardLink], places: Places) -> None:
-        """`links` are by shard; `places` is the map as it is known here."""
+    def __init__(self, links: Sequence[ShardLink], places: Places, symbol_of: SymbolOf = _nowhere, wait_s: float = 5.0) -> None:
+        """`links` are by shard; `places` is the map as it is known here; `symbol_of` says which symbol an order is in. What comes
+        to the wrong shard, or for a symbol that is on its way, is tried again for `wait_s` from when it was taken, no longer.
+        """
         self._links = links
         self._places = places
-        self._again: set[asyncio.Task[None]] = set()
+        self._symbol_of = symbol_of
+        self._wait_s = wait_s
+        self._tries: set[asyncio.Task[None]] = set()
 
     # Orders
 
@@ -92,49 +112,85 @@ class GatewayEntry:
 
     def begin(self, operation: Operation, told: Callable[[Answer | Exception], None]) -> None:
         """See OrderEntry."""
-        command, until = _asked(operation)
+        taken, (command, until) = now_us(), _asked(operation)
 
         def take(result: Result | OmeError) -> None:
             if isinstance(result, Moved):
-                task = asyncio.create_task(self._elsewhere(operation, told))
-                self._again.add(task)
-                task.add_done_callback(self._again.discard)
+                task = asyncio.create_task(self._elsewhere(operation, taken, told))
+                self._tries.add(task)
+                task.add_done_callback(self._tries.discard)
             else:
                 told(_outcome(result))
 
         self._link_of(command).post(lambda number: Operate(number, command, until), take)
 
-    async def _elsewhere(self, operation: Operation, told: Callable[[Answer | Exception], None]) -> None:
-        """Try once more, by the map as it is now."""
+    async def _elsewhere(self, operation: Operation, taken: int, told: Callable[[Answer | Exception], None]) -> None:
+        """Try again, by the map as it is now."""
         try:
-            await self._places.read()
-            told((await self.batch([operation]))[0])
+            told((await self._again([operation], taken, dry_run=False))[0])
         except Exception as error:  # noqa: BLE001  whatever it is, it is told
             told(error)
 
     async def batch(
         self, operations: Sequence[Operation], *, dry_run: bool = False, queued: Callable[[], None] | None = None
     ) -> list[Outcome]:
-        """See OrderEntry."""
-        outcomes = await self._once(operations, dry_run=dry_run, queued=queued)
+        """See OrderEntry: in its order within each shard."""
+        taken = now_us()
+        asked = [_asked(operation) for operation in operations]
+        outcomes = await self._once(asked, [self._shard_of(command) for command, _ in asked], dry_run=dry_run, queued=queued)
         moved = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Moved)]
         if moved:
-            await self._places.read()
-            again = await self._once([operations[place] for place in moved], dry_run=dry_run, queued=None)
+            again = await self._again([operations[place] for place in moved], taken, dry_run=dry_run)
             for place, outcome in zip(moved, again, strict=True):
                 outcomes[place] = outcome
-        return [_known(outcome) if isinstance(outcome, Moved) else outcome for outcome in outcomes]
+        return outcomes
 
-    async def _once(self, operations: Sequence[Operation], *, dry_run: bool, queued: Callable[[], None] | None) -> list[Outcome]:
-        """Each operation at the shard that it belongs to by the map as it is known now; Moved where that is wrong."""
-        outcomes: list[Outcome] = [NotAccepting("away")] * len(operations)
+    async def _again(self, operations: Sequence[Operation], taken: int, *, dry_run: bool) -> list[Outcome]:
+        """What was refused as another shard's, by the map as it is now, until it has come where it belongs. Not beyond the time
+        after which it is said that nothing more will come of it: each is to be executed by then, or not at all (HOLE4).
+        """
+        last = taken + int(self._wait_s * MICROSECONDS)
+        asked = [(command, last if until is None else min(until, last)) for command, until in map(_asked, operations)]
+        outcomes: list[Outcome] = [NotAccepting(MOVED)] * len(asked)
+        left, pause_s = list(range(len(asked))), FIRST_PAUSE_S
+        while left:
+            try:
+                await self._places.read()
+                shards = [await self._home_of(asked[place][0]) for place in left]
+            except StorageError as error:  # what is left was certainly not executed
+                log.warning("not_routed", error=str(error))
+                return outcomes
+            found = await self._once([asked[place] for place in left], shards, dry_run=dry_run, queued=None)
+            for place, outcome in zip(left, found, strict=True):
+                outcomes[place] = _known(outcome, timely=isinstance(operations[place], Timely))
+            left = [place for place, outcome in zip(left, found, strict=True) if isinstance(outcome, Moved)]
+            if now_us() + pause_s * MICROSECONDS >= last:
+                break
+            if left:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        return outcomes
+
+    async def _home_of(self, command: NewOrder | ModifyOrder | CancelOrder) -> int:
+        """The shard of the symbol that a command is about, whichever shard gave its order the id."""
+        if isinstance(command, NewOrder):
+            return self._places.shard_of(command.symbol)
+        symbol = await self._symbol_of(command.order_id)
+        return self._shard_of(command) if symbol is None else self._places.shard_of(symbol)
+
+    async def _once(
+        self,
+        asked: Sequence[tuple[NewOrder | ModifyOrder | CancelOrder, int | None]],
+        shards: Sequence[int],
+        *,
+        dry_run: bool,
+        queued: Callable[[], None] | None,
+    ) -> list[Outcome]:
+        """Each command at the shard that it belongs to by what is known; Moved where that is wrong."""
+        outcomes: list[Outcome] = [NotAccepting("away")] * len(asked)
         places: dict[int, list[int]] = {}
-        for place, operation in enumerate(operations):
-            shard = self._shard_of(command_of(operation))
-            if shard < len(self._links):
-                places.setdefault(shard, []).append(place)
-            else:  # of an id that no shard can have given
-                places.setdefault(0, []).append(place)
+        for place, shard in enumerate(shards):
+            places.setdefault(shard if shard < len(self._links) else 0, []).append(place)  # 0: an id that no shard can have given
         left = len(places)
 
         def one_queued() -> None:
@@ -144,8 +200,9 @@ class GatewayEntry:
                 queued()
 
         async def part(shard: int, mine: list[int]) -> None:
-            asked = [_asked(operations[place]) for place in mine]
-            found = await self._batch(shard, asked, dry_run=dry_run, queued=one_queued if queued else None)
+            found = await self._batch(
+                shard, [asked[place] for place in mine], dry_run=dry_run, queued=one_queued if queued else None
+            )
             for place, outcome in zip(mine, found, strict=True):
                 outcomes[place] = outcome
 
@@ -181,12 +238,29 @@ class GatewayEntry:
 
     async def cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[int]:
         """See OrderEntry; of a user in all symbols, each shard at its own moment."""
-        found: list[list[tuple[int, int]]] = []
-        for result in await self._of_each(symbol, lambda number: CancelAll(number, user_id, symbol, side)):
-            if not isinstance(result, Cancelled):
-                raise unexpected(result)
-            found.append(result.orders)
-        return [order_id for _, order_id in merge(*found)]
+        cancelled: dict[int, int] = {}
+        last = now_us() + int(self._wait_s * MICROSECONDS)
+        while True:
+            version = self._places.version
+            for result in await self._of_each(symbol, lambda number: CancelAll(number, user_id, symbol, side)):
+                if not isinstance(result, Cancelled):
+                    raise unexpected(result)
+                cancelled.update((order_id, created_at) for created_at, order_id in result.orders)
+            if symbol is not None or not await self._has_missed(version, cancelled):
+                return sorted(cancelled, key=lambda order_id: (cancelled[order_id], order_id))
+            if now_us() >= last:
+                raise OutcomeUnknown(
+                    f"{len(cancelled)} orders are cancelled, and those of a symbol that is being moved may not be"
+                )
+            await asyncio.sleep(LONGEST_PAUSE_S)
+
+    async def _has_missed(self, version: int, cancelled: Collection[int]) -> bool:
+        """Whether a symbol may have been on its way when the shards were asked, so that none of them had it."""
+        try:
+            await self._places.read()
+        except StorageError as error:
+            raise OutcomeUnknown(f"{len(cancelled)} orders are cancelled, whether all of them isn't known") from error
+        return self._places.version != version or bool(self._places.in_transit)
 
     async def wait_for_fate(self, user_id: str, client_order_id: str, symbol: str | None = None) -> None:
         """See OrderEntry. What another gateway has sent on its way just now isn't known to anybody: the watermark that this is
@@ -247,14 +321,7 @@ class GatewayEntry:
         OutcomeUnknown.
         """
         if symbol is not None:
-            try:
-                return [await self._links[self._places.shard_of(symbol)].ask(make)]
-            except Moved:
-                await self._places.read()
-            try:
-                return [await self._links[self._places.shard_of(symbol)].ask(make)]
-            except Moved as error:
-                raise _known(error) from error
+            return [await self._of_symbol(symbol, make)]
         links = list(self._links)
         found = await asyncio.gather(*(link.ask(make) for link in links), return_exceptions=True)
         errors = [result for result in found if isinstance(result, BaseException)]
@@ -266,6 +333,19 @@ class GatewayEntry:
         if errors:
             raise errors[0]
         return [result for result in found if not isinstance(result, BaseException)]
+
+    async def _of_symbol(self, symbol: str, make: Callable[[int], Request]) -> Result:
+        """The answer of a symbol's shard, once the symbol has arrived there."""
+        last, pause_s = now_us() + int(self._wait_s * MICROSECONDS), FIRST_PAUSE_S
+        while True:
+            try:
+                return await self._links[self._places.shard_of(symbol)].ask(make)
+            except Moved as error:
+                if now_us() + pause_s * MICROSECONDS >= last:
+                    raise NotAccepting(MOVED) from error
+            await self._places.read()
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     # Where to
 
@@ -298,9 +378,11 @@ def _outcome(result: Result | OmeError) -> Outcome:
             return unexpected(result)
 
 
-def _known(error: OmeError) -> OmeError:
-    """An error as the edge knows it."""
-    return NotAccepting("moved") if isinstance(error, Moved) else error
+def _known(outcome: Outcome, *, timely: bool) -> Outcome:
+    """An outcome as the edge knows it; TooLate is what a client has asked for, or it is ours, and nothing was executed either."""
+    if isinstance(outcome, Moved) or (isinstance(outcome, TooLate) and not timely):
+        return NotAccepting(MOVED)
+    return outcome
 
 
 def _value(outcome: Outcome) -> Answer:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from math import inf
 from typing import Protocol
 
+from msgspec import structs
+
 from ome.domain.errors import StorageUnusable
+from ome.domain.moves import MoveRecord
 from ome.domain.shards import ShardMap
 
 
@@ -17,6 +22,9 @@ class MapStore(Protocol):
     async def put(self, symbol: str, shard: int) -> None:
         """Put a symbol that isn't listed on a shard; one version more."""
 
+    async def arriving(self, shard: int) -> list[MoveRecord]:
+        """The symbols that were given to a shard and that it hasn't taken yet."""
+
 
 class Places:
     """Lives on the event loop."""
@@ -24,6 +32,8 @@ class Places:
     def __init__(self, known: ShardMap, store: MapStore) -> None:
         self._map = known
         self._store = store
+        self._lock = asyncio.Lock()
+        self._read_from = -inf
 
     @property
     def shards(self) -> int:
@@ -34,9 +44,38 @@ class Places:
         """The shard that a symbol belongs to, as far as it is known here."""
         return self._map.shard_of(symbol)
 
+    @property
+    def version(self) -> int:
+        """How often it has changed, as far as it is known here; while a symbol is on its way the next change is to come."""
+        return self._map.version
+
+    @property
+    def in_transit(self) -> frozenset[str]:
+        """The symbols that haven't arrived on their shard yet."""
+        return self._map.in_transit
+
+    @property
+    def moved(self) -> frozenset[str]:
+        """The symbols that ever came from another shard: orders in them may have ids of any."""
+        return self._map.moved
+
     def expect(self, symbol: str, shard: int) -> None:
         """Take a symbol for this shard's from now on, whatever the database says until it is read again."""
         self._map.placed[symbol] = shard
+
+    def arrived(self, symbol: str, shard: int) -> None:
+        """A symbol has come to this shard."""
+        known = self._map
+        self._map = structs.replace(
+            known,
+            placed=known.placed | {symbol: shard},
+            in_transit=known.in_transit - {symbol},
+            moved=known.moved | {symbol},
+        )
+
+    async def arriving(self, shard: int) -> list[MoveRecord]:
+        """The symbols that are on their way to a shard. Raises StorageUnusable."""
+        return await self._store.arriving(shard)
 
     async def put(self, symbol: str, shard: int) -> None:
         """Have the database say so too."""
@@ -44,8 +83,14 @@ class Places:
         self.expect(symbol, shard)
 
     async def read(self) -> None:
-        """Take in what the database says now. Raises StorageUnusable where it doesn't."""
-        found = await self._store.read()
-        if found is None:
-            raise StorageUnusable("The cluster's row has gone.")
-        self._map = found
+        """Take in what the database says now. Raises StorageUnusable where it doesn't. However many ask at once, one looks."""
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        async with self._lock:
+            if self._read_from >= asked:
+                return
+            begun = loop.time()
+            found = await self._store.read()
+            if found is None:
+                raise StorageUnusable("The cluster's row has gone.")
+            self._map, self._read_from = found, begun

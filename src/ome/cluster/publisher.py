@@ -24,10 +24,10 @@ from ome.cluster.connection import NatsConnection
 from ome.cluster.event_log import BatchId, EventLog, LogAway, history_of
 from ome.cluster.subjects import Subjects
 from ome.cluster.wire import Books, MarketEvent, Told, auction_event, encode
-from ome.domain.events import AuctionIndicated, BookChanged, CommandEvents, Event, InstrumentChanged, Traded
+from ome.domain.events import AuctionIndicated, BookChanged, CommandEvents, Event, InstrumentChanged, SymbolAdmitted, Traded
 from ome.domain.ports import MarketData
 
-_MARKET = (BookChanged, Traded, InstrumentChanged, AuctionIndicated)
+_MARKET = (BookChanged, Traded, InstrumentChanged, AuctionIndicated, SymbolAdmitted)
 ALL_LEVELS = sys.maxsize
 LOOK_S: Final = 1.0
 """Seconds between two looks at what JetStream has."""

@@ -14,11 +14,13 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
 
 from ome.cluster.connection import NatsConnection
+from ome.cluster.moving import Mover
 from ome.cluster.places import Places
 from ome.cluster.subjects import Subjects
 from ome.cluster.wire import (
@@ -26,9 +28,12 @@ from ome.cluster.wire import (
     AwaitFate,
     CancelAll,
     Cancelled,
+    Carried,
     Cede,
     Decided,
+    Failed,
     Frame,
+    Give,
     LookAgain,
     Moved,
     MoveFunds,
@@ -51,8 +56,9 @@ from ome.cluster.wire import (
     transferred,
 )
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.commands import Command, DefineInstrument, NewOrder, SetKill, SetLimits, Transfer
-from ome.domain.errors import NotAccepting, OmeError, TooLate
+from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, SetKill, SetLimits, Transfer
+from ome.domain.enums import Side
+from ome.domain.errors import NotAccepting, OmeError, StorageError, TooLate
 from ome.domain.events import CommandRefused
 from ome.domain.ports import Answer, CommandBus, FundsEntry, TimedOrderEntry
 from ome.domain.reasons import Reason
@@ -66,6 +72,18 @@ LATE: Final = "late"
 _AWAY_FROM_FUNDS: Final = CommandRefused(None, Reason.SYMBOL_AWAY_FROM_FUNDS)
 
 log = structlog.get_logger(__name__)
+
+
+async def _no_reason(_symbol: str) -> str:
+    return ""
+
+
+async def _nowhere(_order_id: int) -> str | None:
+    return None
+
+
+async def _nothing() -> None:
+    """Nothing is derived."""
 
 
 class ShardServer:
@@ -86,6 +104,9 @@ class ShardServer:
         durability: Callable[[], str],
         places: Places,
         is_listed: Callable[[str], bool],
+        why_it_stays: Callable[[str], Awaitable[str]] = _no_reason,
+        symbol_of: Callable[[int], Awaitable[str | None]] = _nowhere,
+        stored: Callable[[], Awaitable[object]] = _nothing,
     ) -> None:
         self._shard = shard
         self._nats = nats
@@ -97,6 +118,11 @@ class ShardServer:
         self._durability = durability
         self._places = places
         self._is_listed = is_listed
+        self._symbol_of = symbol_of
+        self._mover = Mover(
+            shard, bus, places, is_listed=is_listed, why_it_stays=why_it_stays, settled=self._settled, stored=stored
+        )
+        self._cancelling: set[asyncio.Task[Any]] = set()
         self._frames: OrderedDict[str, int] = OrderedDict()
         self._replies: dict[str, list[tuple[int, Result]]] = {}
         self._running: set[asyncio.Task[Any]] = set()
@@ -104,7 +130,8 @@ class ShardServer:
         self._heart: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Hear requests from now on, and tell how the engine is."""
+        """Take in what is on its way here; then hear requests from now on, and tell how the engine is."""
+        await self._mover.start()
         epoch, _ = self._lineage()
         self._ends = [
             await self._nats.hear(self._subjects.commands(self._shard, epoch), lambda _, data: self.take(read_frame(data))),
@@ -114,6 +141,7 @@ class ShardServer:
 
     async def stop(self) -> None:
         """Hear nothing more; what was taken is answered as it ends. `tell_state` still works."""
+        self._mover.stop()
         heart, self._heart = self._heart, None
         if heart is not None:
             heart.cancel()
@@ -162,7 +190,10 @@ class ShardServer:
             operation, until = request.operation, request.until
             if isinstance(operation, NewOrder):
                 self._check_owns(operation.symbol)
-            self._entry.begin(operation, _Begun(self, gateway, request.id, until), _earlier(deadline_s, until))
+            elif self._may_be_elsewhere(operation.order_id):
+                self._start(gateway, request.id, self._by_id(operation, until, deadline_s))
+                return
+            self._entry.begin(operation, _Begun(self, gateway, request, until), _earlier(deadline_s, until))
         else:
             self._start(gateway, request.id, self._work(gateway, request, deadline_s))
 
@@ -173,9 +204,10 @@ class ShardServer:
             case OperateAll():
                 result = await self._batch(gateway, request, deadline_s)
             case CancelAll(user_id=user_id, symbol=symbol, side=side):
-                orders = await self._entry.cancel_orders(user_id, symbol, side)
-                result = Cancelled([(order.created_at, order.id) for order in orders])
+                result = await self._cancel_all(user_id, symbol, side)
             case AwaitFate(user_id=user_id, client_order_id=client_order_id, symbol=symbol):
+                if symbol is not None:
+                    self._check_owns(symbol)
                 await self._entry.wait_for_fate(user_id, client_order_id, symbol)
             case Send(command=command):
                 result = await self._send(command, deadline_s)
@@ -183,17 +215,60 @@ class ShardServer:
                 result = transferred(await self._funds.transfer(transfer))
             case AskRisk(user_id=user_id):
                 result = Risk(await self._bus.risk(user_id))
-            case Cede(symbol=symbol, target=target):
-                await self._cede(symbol, target)
-            case LookAgain():
-                await self._places.read()
+            case Cede() | Give() | LookAgain():
+                await self._place(request, deadline_s)
             case _:
                 raise NotAccepting("not_supported")
         return result
 
     def _check_owns(self, symbol: str) -> None:
-        if self._places.shard_of(symbol) != self._shard:
+        if not self._mover.owns(symbol):
             raise Moved(symbol)
+
+    async def _settled(self) -> None:
+        """Whatever was taken before now is in the engine's queue, or will never be."""
+        if self._cancelling:
+            await asyncio.wait(set(self._cancelling))
+        await self._entry.settled()
+
+    async def _cancel_all(self, user_id: str | None, symbol: str | None, side: Side | None) -> Cancelled:
+        """In several commands, perhaps: no symbol may leave in the middle."""
+        if symbol is not None:
+            self._check_owns(symbol)
+        task = asyncio.ensure_future(self._entry.cancel_orders(user_id, symbol, side))
+        self._cancelling.add(task)
+        task.add_done_callback(self._cancelling.discard)
+        return Cancelled([(order.created_at, order.id) for order in await task])
+
+    # By id
+
+    def _may_be_elsewhere(self, order_id: int) -> bool:
+        """Whether an order that isn't open here may be in a symbol that was moved."""
+        return self._mover.has_moved and not self._bus.is_open(order_id)
+
+    async def _check_owns_order(self, order_id: int) -> None:
+        symbol = await self._symbol_of(order_id)
+        if symbol is not None:
+            self._check_owns(symbol)
+
+    async def _by_id(self, operation: ModifyOrder | CancelOrder, until: int | None, deadline_s: float) -> Result:
+        """A change or cancel of an order that may be elsewhere."""
+        await self._check_owns_order(operation.order_id)
+        try:
+            [outcome] = await self._entry.batch([operation], deadlines_s=[_earlier(deadline_s, until)])
+        except OmeError as error:
+            raise _as_told(error, until) from None
+        if not isinstance(outcome, Answer):
+            raise _as_told(outcome, until)
+        return await self._unless_moved(operation.order_id, outcome)
+
+    async def _unless_moved(self, order_id: int, answer: Answer) -> Carried:
+        """An answer, unless it says that an order isn't open which has just left with its symbol: that isn't so, and nothing was
+        done about it here.
+        """
+        if self._mover.has_moved and _is_not_open(answer):
+            await self._check_owns_order(order_id)
+        return carried(answer)
 
     def _start(self, gateway: str, number: int, work: Awaitable[Result]) -> None:
         async def told() -> None:
@@ -211,6 +286,9 @@ class ShardServer:
         for operation in operations:
             if isinstance(operation, NewOrder):
                 self._check_owns(operation.symbol)
+        for operation in operations:
+            if not isinstance(operation, NewOrder) and self._may_be_elsewhere(operation.order_id):
+                await self._check_owns_order(operation.order_id)
         deadlines = [_earlier(deadline_s, until) for _, until in request.operations]
 
         def queued() -> None:
@@ -218,12 +296,21 @@ class ShardServer:
                 self.answer(gateway, request.id, Queued())
 
         outcomes = await self._entry.batch(operations, dry_run=request.dry_run, queued=queued, deadlines_s=deadlines)
-        return Several(
-            [
-                carried(outcome) if isinstance(outcome, Answer) else failed(_as_told(outcome, until))
-                for outcome, (_, until) in zip(outcomes, request.operations, strict=True)
-            ]
-        )
+        told: list[Carried | Failed] = []
+        for operation, outcome, (_, until) in zip(operations, outcomes, request.operations, strict=True):
+            if not isinstance(outcome, Answer):
+                told.append(failed(_as_told(outcome, until)))
+            elif isinstance(operation, NewOrder):
+                told.append(carried(outcome))
+            else:
+                told.append(await self._in_batch(operation.order_id, outcome))
+        return Several(told)
+
+    async def _in_batch(self, order_id: int, answer: Answer) -> Carried | Failed:
+        try:
+            return await self._unless_moved(order_id, answer)
+        except OmeError as error:
+            return failed(error)
 
     async def _send(self, command: Command, deadline_s: float) -> Result:
         if isinstance(command, DefineInstrument | SetLimits | SetKill) and command.symbol:
@@ -235,6 +322,19 @@ class ShardServer:
             return Sent(await self._bus.send(command, deadline_s=deadline_s))
         except TooLate:
             raise NotAccepting(LATE) from None
+
+    async def _place(self, request: Cede | Give | LookAgain, deadline_s: float) -> None:
+        """Where symbols are has changed, or is to."""
+        match request:
+            case Cede(symbol=symbol, target=target):
+                await self._cede(symbol, target)
+            case Give(symbol=symbol, target=target):
+                await self._mover.give(symbol, target, deadline_s)
+                with suppress(StorageError):  # it is known here that the symbol has left
+                    await self._places.read()
+            case LookAgain():
+                await self._mover.look()
+                await self._places.read()
 
     async def _cede(self, symbol: str, target: int) -> None:
         """From the first line on nothing new can list the symbol here; what was on its way to the engine is waited for."""
@@ -258,6 +358,14 @@ class ShardServer:
             asyncio.get_running_loop().call_soon(self._flush)
         self._replies.setdefault(gateway, []).append((number, result))
 
+    def answer_to(self, gateway: str, request: Operate, answer: Answer) -> None:
+        """Tell what came of an operation; of an order that isn't open here once it is certain that it isn't elsewhere."""
+        operation = request.operation
+        if self._mover.has_moved and not isinstance(operation, NewOrder) and _is_not_open(answer):
+            self._start(gateway, request.id, self._unless_moved(operation.order_id, answer))
+        else:
+            self.answer(gateway, request.id, carried(answer))
+
     def _fail(self, gateway: str, number: int, error: Exception) -> None:
         if not isinstance(error, OmeError):
             log.error("request_failed", exc_info=error)
@@ -273,19 +381,23 @@ class ShardServer:
 class _Begun:
     """Is told what came of one operation."""
 
-    __slots__ = ("_gateway", "_number", "_server", "_until")
+    __slots__ = ("_gateway", "_request", "_server", "_until")
 
-    def __init__(self, server: ShardServer, gateway: str, number: int, until: int | None) -> None:
+    def __init__(self, server: ShardServer, gateway: str, request: Operate, until: int | None) -> None:
         self._server = server
         self._gateway = gateway
-        self._number = number
+        self._request = request
         self._until = until
 
     def __call__(self, outcome: Answer | Exception) -> None:
         if isinstance(outcome, Answer):
-            self._server.answer(self._gateway, self._number, carried(outcome))
+            self._server.answer_to(self._gateway, self._request, outcome)
         else:
-            self._server.answer(self._gateway, self._number, failed(_as_told(outcome, self._until)))
+            self._server.answer(self._gateway, self._request.id, failed(_as_told(outcome, self._until)))
+
+
+def _is_not_open(answer: Answer) -> bool:
+    return any(isinstance(event, CommandRefused) and event.reason is Reason.ORDER_NOT_OPEN for event in answer.events)
 
 
 def _earlier(deadline_s: float, until: int | None) -> float:

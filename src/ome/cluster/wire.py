@@ -26,13 +26,26 @@ from ome.domain.errors import (
     StorageUnusable,
     TooLate,
 )
-from ome.domain.events import AuctionIndicated, BookChanged, CommandEvents, CommandRefused, Event, InstrumentChanged, Traded
+from ome.domain.events import (
+    AuctionIndicated,
+    BookChanged,
+    CommandEvents,
+    CommandRefused,
+    Event,
+    InstrumentChanged,
+    SymbolAdmitted,
+    Traded,
+)
 from ome.domain.ports import Answer, Auction, Depth, TransferAnswer, UserRisk
 from ome.domain.records import InstrumentRecord, TransferRecord
 
 
 class Moved(OmeError):
     """The symbol belongs to another shard than the one that was asked. Certain: nothing was executed."""
+
+
+class Staying(OmeError):
+    """The symbol can't be moved now; the message says why. Certain: nothing has changed."""
 
 
 class StillListed(OmeError):
@@ -109,10 +122,17 @@ class Cede(_Request, frozen=True, tag=8):
 
 
 class LookAgain(_Request, frozen=True, tag=9):
-    """The shard map has changed: read it again before answering."""
+    """The shard map has changed: take in what has come, and read it again before answering."""
 
 
-Request = Operate | OperateAll | CancelAll | AwaitFate | Send | MoveFunds | AskRisk | Cede | LookAgain
+class Give(_Request, frozen=True, tag=10):
+    """Give a listed symbol, with all that is open in it, to another shard."""
+
+    symbol: str
+    target: int
+
+
+Request = Operate | OperateAll | CancelAll | AwaitFate | Send | MoveFunds | AskRisk | Cede | LookAgain | Give
 
 
 class Frame(Struct, frozen=True, array_like=True):
@@ -161,7 +181,7 @@ class Cancelled(Struct, frozen=True, array_like=True, tag=5):
 
 
 class Decided(Struct, frozen=True, array_like=True, tag=6):
-    """It is as was asked for: no command with the client order id is worked on, the symbol is ceded, the map read."""
+    """It is as was asked for: no command with the client order id is worked on, the symbol is ceded or given, the map read."""
 
 
 class Sent(Struct, frozen=True, array_like=True, tag=7):
@@ -212,7 +232,7 @@ class State(Struct, frozen=True, array_like=True):
 
 # What happens
 
-MarketEvent = BookChanged | Traded | InstrumentChanged | AuctionIndicated
+MarketEvent = BookChanged | Traded | InstrumentChanged | AuctionIndicated | SymbolAdmitted
 """The events that market data is folded from."""
 
 
@@ -265,7 +285,18 @@ read_books: Final[Callable[[bytes], Books]] = _reader(Books)
 
 _ERRORS: Final[dict[str, type[OmeError]]] = {
     kind.__name__: kind
-    for kind in (Overloaded, NotAccepting, TooLate, OutcomeUnknown, Pending, StorageAway, StorageUnusable, Moved, StillListed)
+    for kind in (
+        Overloaded,
+        NotAccepting,
+        TooLate,
+        OutcomeUnknown,
+        Pending,
+        StorageAway,
+        StorageUnusable,
+        Moved,
+        StillListed,
+        Staying,
+    )
 }
 
 

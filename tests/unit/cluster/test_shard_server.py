@@ -23,6 +23,7 @@ from ome.domain.enums import ControlKind, Switch
 from ome.domain.errors import NotAccepting, OutcomeUnknown, Overloaded, TooLate
 from ome.domain.events import CommandRefused, ControlChanged, Event
 from ome.domain.ids import make_id
+from ome.domain.moves import MoveRecord
 from ome.domain.ports import Answer, CommandBus, FundsEntry, Operation, TimedOrderEntry, Timely
 from ome.domain.reasons import Reason
 from ome.domain.records import ControlRecord
@@ -71,6 +72,7 @@ class Store:
 
     def __init__(self) -> None:
         self.placed = dict(PLACED)
+        self.moves: list[MoveRecord] = []
 
     async def read(self) -> ShardMap:
         """See MapStore."""
@@ -79,6 +81,10 @@ class Store:
     async def put(self, symbol: str, shard: int) -> None:
         """See MapStore."""
         self.placed[symbol] = shard
+
+    async def arriving(self, shard: int) -> list[MoveRecord]:
+        """See MapStore."""
+        return [move for move in self.moves if move.target == shard]
 
 
 class Rig:

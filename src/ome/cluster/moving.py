@@ -1,0 +1,158 @@
+"""The part of a shard's server that gives symbols to other shards and takes in those that come (`engine.moving`).
+
+A move has two commits. The giving engine's puts the symbol's state into `symbol_moves`, and from then on the symbol is on its
+way; the taking engine's takes it in from there. Whoever dies between the two, the symbol arrives: its shard looks for what is on
+its way to it when it starts, when it is told to, and every `LOOK_S`. Nothing ever goes back.
+
+Before a symbol is given nothing new may enter the queue for it: from the first line of `give` on it is answered for with Moved,
+which is certain, and what had been taken before is waited for. So no command for it comes to the engine behind the Release, where
+an unlisted symbol would be listed anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from ome.cluster.places import Places
+from ome.cluster.wire import Moved, Staying
+from ome.domain.commands import Admit, Release
+from ome.domain.errors import OmeError
+from ome.domain.events import SymbolReleased
+from ome.domain.moves import decode_state
+from ome.domain.ports import CommandBus
+
+LOOK_S: Final = 2.0
+"""Seconds between two looks for symbols on their way here."""
+AGAIN_S: Final = 0.5
+"""Seconds between two looks at what became of a Release whose outcome is unknown."""
+
+log = structlog.get_logger(__name__)
+
+
+class Mover:
+    """Lives on the event loop, beside one engine that is running. `is_listed` says of a symbol whether the engine has it, as of
+    its last commit; `why_it_stays` why it can't be given away now; `settled` waits for what was taken before; `stored` has what
+    is derived of the shard's trades so far written down, before another shard goes on with it.
+    """
+
+    def __init__(
+        self,
+        shard: int,
+        bus: CommandBus,
+        places: Places,
+        *,
+        is_listed: Callable[[str], bool],
+        why_it_stays: Callable[[str], Awaitable[str]],
+        settled: Callable[[], Awaitable[None]],
+        stored: Callable[[], Awaitable[object]],
+    ) -> None:
+        self._shard = shard
+        self._bus = bus
+        self._places = places
+        self._is_listed = is_listed
+        self._why_it_stays = why_it_stays
+        self._settled = settled
+        self._stored = stored
+        self._leaving: set[str] = set()
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Look for what is on its way here, now and from now on. What can't be taken in yet is answered for with Moved."""
+        await self._look_again()
+        self._keep(self._look_now_and_then())
+
+    def stop(self) -> None:
+        """Look no more."""
+        for task in self._tasks:
+            task.cancel()
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether any symbol ever went from a shard to another, as far as it is known here."""
+        return bool(self._places.moved or self._leaving)
+
+    def owns(self, symbol: str) -> bool:
+        """Whether a symbol is this shard's, listed or not, and has arrived."""
+        places = self._places
+        return symbol not in self._leaving and places.shard_of(symbol) == self._shard and symbol not in places.in_transit
+
+    async def give(self, symbol: str, target: int, deadline_s: float) -> None:
+        """Give a listed symbol to another shard, by `deadline_s` as `time.monotonic` counts. Raises Staying with the reason,
+        Moved where it isn't this shard's, and what `CommandBus.send` raises.
+        """
+        if target == self._shard or not 0 <= target < self._places.shards:
+            raise Staying(f"there is no other shard {target}")
+        async with self._lock:
+            if not self.owns(symbol):
+                raise Moved(symbol)
+            self._leaving.add(symbol)
+            is_certain = True
+            try:
+                if why := await self._why_it_stays(symbol):
+                    raise Staying(why)
+                await self._settled()
+                await self._bus.risk("")  # passes when all before it is durable, whoever is asked after
+                await self._stored()
+                is_certain = False
+                events = await self._bus.send(Release(symbol, target), deadline_s=deadline_s)
+                if not any(isinstance(event, SymbolReleased) for event in events):
+                    is_certain = True
+                    raise Staying(await self._why_it_stays(symbol) or "it was needed at that moment: try again")
+            except BaseException:
+                if is_certain:
+                    self._leaving.discard(symbol)
+                else:
+                    self._keep(self._find_out(symbol))
+                raise
+        log.info("symbol_given", symbol=symbol, target=target)
+
+    async def _find_out(self, symbol: str) -> None:
+        """Whether a symbol has left, once everything taken before now is durable; until then it is answered for with Moved."""
+        while True:
+            try:
+                await self._bus.risk("")
+            except OmeError:
+                await asyncio.sleep(AGAIN_S)
+            else:
+                if self._is_listed(symbol):
+                    self._leaving.discard(symbol)
+                return
+
+    async def look(self) -> None:
+        """Take in what is on its way here. Raises a StorageError, and what `CommandBus.send` raises."""
+        async with self._lock:
+            for move in await self._places.arriving(self._shard):
+                symbol, state = move.symbol, move.state
+                if state is None or self._is_listed(symbol):
+                    continue
+                decode_state(state)  # what can't be read must not come into the journal
+                await self._bus.send(Admit(symbol, move.shard, move.position, move.time, state))
+                self._leaving.discard(symbol)
+                self._places.arrived(symbol, self._shard)
+                log.info("symbol_taken", symbol=symbol, source=move.shard)
+
+    async def _look_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            await self._look_again()
+
+    async def _look_again(self) -> None:
+        try:
+            await self.look()
+            if self._places.in_transit:
+                await self._places.read()
+        except OmeError as error:
+            log.warning("not_looked_for_symbols", error=str(error))
+
+    def _keep(self, work: Awaitable[None]) -> None:
+        async def run() -> None:
+            await work
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
