@@ -162,8 +162,6 @@ async def test_symbols_that_move_are_whole_wherever_they_are(shards: Shards) -> 
     assert report.trades > 20
     orders = [(engine.shard, each.id) for engine in shards.engines.values() for each in engine.state().orders]
     assert any(order_id // SHARD_STEP != shard for shard, order_id in orders), "some have ids of shards that they have left"
-        "orders have ids of shards that they have left"
-    )
     symbol, home = next(iter(shards.home.items()))
     await shards.send(home, Release(symbol, (home + 1) % 3))
     await shards.start(home)
