@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import ClassVar
 
@@ -59,11 +60,13 @@ def running(command: list[str], log: Path, **environment: str) -> Iterator[subpr
 
 
 def answered(url: str, process: subprocess.Popen[bytes], log: Path) -> httpx.Response:
-    """The first answer of whoever is about to listen there."""
+    """The first answer of whoever is about to listen there; NATS says 500 until it has started all of itself."""
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
-            return httpx.get(url, timeout=5)
+            answer = httpx.get(url, timeout=5)
+            if answer.status_code != HTTPStatus.INTERNAL_SERVER_ERROR:
+                return answer
         time.sleep(0.02)
     raise RuntimeError(log.read_text())
 

@@ -478,9 +478,17 @@ MISTAKES = [
         "        if order.level is not None and order.filled:\n            book.remove(order)\n",
     ),
     Mistake(
-        "a mass cancel goes by price, not by acceptance", WITHDRAWALS, "    return order.id\n", "    return order.price or 0\n"
+        "a mass cancel goes by price, not by acceptance",
+        WITHDRAWALS,
+        "    return order.acceptance\n",
+        "    return order.price or 0, order.id\n",
     ),
-    Mistake("a mass cancel leaves the waiting stops", WITHDRAWALS, "chain(book.orders(), book.stops)", "chain(book.orders())"),
+    Mistake(
+        "a mass cancel leaves the waiting stops",
+        WITHDRAWALS,
+        "return () if book is None else chain(book.orders(), book.stops)",
+        "return () if book is None else chain(book.orders())",
+    ),
     Mistake(
         "every order is restored at the back of its queue",
         RESTORING,
