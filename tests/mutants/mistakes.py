@@ -374,7 +374,7 @@ MISTAKES = [
     Mistake(
         "an iceberg's slice is filled up in a restart",
         ORDER,
-        "order.hidden = order.remaining - record.terms.shown_quantity // lot",
+        "order.hidden = order.remaining - terms.shown_quantity // lot",
         "order.show_slice()",
     ),
     # Self-trade prevention

@@ -12,6 +12,7 @@ MessagePack array of records, then as many digests of 8 bytes. The last frame ha
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sqlite3
 import sys
@@ -111,6 +112,7 @@ async def read_postgres(job: Job, out: BinaryIO) -> Verdict:
 def main() -> int:
     """Do the job on standard input; 0 where the last frame was written, whatever it says."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # at a terminal it goes to both; the engine ends this one
+    gc.disable()  # rows refer to nothing that refers back to them
     job, out = msgpack.decode(sys.stdin.buffer.read(), type=Job), sys.stdout.buffer
     try:
         verdict = read_sqlite(job, out) if job.kind == "sqlite" else asyncio.run(read_postgres(job, out))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -37,6 +38,7 @@ _JSON_LAST: Final = frozenset[type]({OrderRecord, InstrumentRecord, ControlRecor
 """The records whose last field is stored as JSON, or as NULL where it has its default."""
 
 _Record = TypeVar("_Record")
+_symbol: Final = attrgetter("symbol")
 
 
 class EngineRow(Struct, frozen=True, array_like=True):
@@ -300,8 +302,9 @@ class _OrderChecks:
             self._without_terms = order_id
         self._ids.extend(ids)
         self._priorities.extend(priorities)
-        numbers = self._numbers
-        self._symbols.extend([numbers.setdefault(order.symbol, len(numbers)) for order in orders])
+        for symbol, run in groupby(orders, _symbol):
+            number = self._numbers.setdefault(symbol, len(self._numbers))
+            self._symbols.extend([number] * len(list(run)))
 
     def look_back(self) -> None:
         """Once all have been looked at: what is wrong with them together, and which one waits for nothing."""

@@ -49,15 +49,6 @@ class User:
             yield order
             order = order.later
 
-    def join(self, order: Order) -> None:
-        """Hold an order, behind the others."""
-        last = order.earlier = self.last
-        if last is None:
-            self.first = order
-        else:
-            last.later = order
-        self.last = order
-
     def leave(self, order: Order) -> None:
         """Hold it no longer."""
         earlier, later = order.earlier, order.later
@@ -111,7 +102,12 @@ class Accounts:
             account = user.accounts[symbol] = Account(user, symbol)
         order.account = account
         order.user_id = user.id
-        user.join(order)
+        last = order.earlier = user.last  # it joins behind the others; a million do so at a start
+        if last is None:
+            user.first = order
+        else:
+            last.later = order
+        user.last = order
         user.open_orders += 1
         account.open_orders += 1
         if order.side is _BUY:
@@ -221,11 +217,6 @@ class Accounts:
         """A user with an open order or a position."""
         return self._users.get(user_id)
 
-    @property
-    def held_orders(self) -> int:
-        """How many open orders all users hold."""
-        return sum(1 for user in self._users.values() for _ in user.orders())
-
     def holds(self, order: Order) -> bool:
         """Whether an open order is among its user's, and in its account."""
         user = self._users.get(order.user_id)
@@ -256,28 +247,42 @@ class Accounts:
                     setattr(mine, name, getattr(account, name))
 
     def check_invariants(self, orders: Mapping[int, Order]) -> None:
-        """What is held of open orders is what the orders add up to, and each is its user's and among `orders`."""
-        for user in self._users.values():
-            user_id, theirs = user.id, list(user.orders())
-            if user.open_orders != len(theirs) or not user.accounts:
-                raise InvariantBroken(f"{len(theirs)} orders of user {user_id} are open, {user.open_orders} are counted")
-            sums = {account: [0, 0, 0] for account in user.accounts.values()}
-            for order in theirs:
-                order_id = order.id
-                account = order.account
-                counted = sums.get(account)
-                if counted is None or account.symbol != order.instrument.symbol or order.user_id != user_id:
-                    raise InvariantBroken(f"order {order_id} is held by user {user_id}, and is another's")
-                if orders.get(order_id) is not order:
-                    raise InvariantBroken(f"order {order_id} is held by user {user_id} and in no book")
-                counted[0 if order.side is _BUY else 1] += order.remaining
-                counted[2] += 1
-            for symbol, account in user.accounts.items():
-                if [account.buying, account.selling, account.open_orders] != sums[account]:
-                    raise InvariantBroken(f"the open orders of user {user_id} in {symbol} are not what their account says")
+        """What is held of open orders is what the orders add up to, and each is its user's and one of `orders`, which are all."""
+        held = sum(_check_user(user, orders) for user in self._users.values())
+        if held != len(orders):
+            missed = next(order.id for order in orders.values() if not self.holds(order))
+            raise InvariantBroken(f"order {missed} is open and not among its user's open orders")
 
     def _all(self) -> Iterator[tuple[User, Account]]:
         return ((user, account) for user in self._users.values() for account in user.accounts.values())
+
+
+def _check_user(user: User, orders: Mapping[int, Order]) -> int:
+    """The part of `check_invariants` that concerns one user: how many orders are held. A start waits for this: every order is
+    looked at once, and those of a user lie far apart in memory.
+    """
+    user_id, held = user.id, 0
+    sums = {account: [0, 0, 0] for account in user.accounts.values()}
+    before, order = None, user.first
+    while order is not None:
+        account = order.account
+        counted = sums.get(account)
+        if counted is None or account.symbol != order.instrument.symbol or order.user_id != user_id:
+            raise InvariantBroken(f"order {order.id} is held by user {user_id}, and is another's")
+        if orders.get(order.id) is not order:
+            raise InvariantBroken(f"order {order.id} is held by user {user_id} and in no book")
+        if order.earlier is not before:
+            raise InvariantBroken(f"order {order.id} is linked wrongly among those of user {user_id}")
+        counted[0 if order.side is _BUY else 1] += order.remaining
+        counted[2] += 1
+        held += 1
+        before, order = order, order.later
+    if user.open_orders != held or user.last is not before or not user.accounts:
+        raise InvariantBroken(f"{held} orders of user {user_id} are open, {user.open_orders} are counted")
+    for symbol, account in user.accounts.items():
+        if [account.buying, account.selling, account.open_orders] != sums[account]:
+            raise InvariantBroken(f"the open orders of user {user_id} in {symbol} are not what their account says")
+    return held
 
 
 def _owner(account: Account) -> str:

@@ -84,7 +84,15 @@ class Order:
         client_order_id: str | None,
         expires_at: int | None,
         special: Special | None = None,
+        updated_at: int | None = None,
+        filled: int = 0,
+        filled_value: int = 0,
+        remaining: int | None = None,
+        status: OrderStatus = _PENDING,
+        reason: Reason | None = None,
+        version: int = 1,
     ) -> None:
+        # each field is set once: to make orders is much of a start
         self.id = order_id
         self.instrument = instrument
         self.user_id = user_id
@@ -95,18 +103,18 @@ class Order:
         self.price = price
         self.priority = priority
         self.created_at = created_at
-        self.updated_at = created_at
+        self.updated_at = created_at if updated_at is None else updated_at
         self.self_trade_prevention = self_trade_prevention
         self.client_order_id = client_order_id
         self.expires_at = expires_at
         self.special = special
         self.hidden = 0
-        self.filled = 0
-        self.filled_value = 0
-        self.remaining = quantity
-        self.status = _PENDING
-        self.reason: Reason | None = None
-        self.version = 1
+        self.filled = filled
+        self.filled_value = filled_value
+        self.remaining = quantity if remaining is None else remaining
+        self.status = status
+        self.reason = reason
+        self.version = version
         self.level: PriceLevel | None = None
         self.previous: Order | None = None
         self.next: Order | None = None
@@ -209,7 +217,8 @@ class Order:
     @classmethod
     def restored(cls, record: OrderRecord, instrument: Instrument) -> Order:
         """The open order that `record` pictures, not yet in a level (recovery)."""
-        lot = instrument.quantities.number_step
+        lot, terms = instrument.quantities.number_step, record.terms
+        filled = record.filled_quantity // lot
         order = cls(
             record.id,
             instrument,
@@ -224,16 +233,15 @@ class Order:
             record.self_trade_prevention,
             record.client_order_id,
             record.expires_at,
+            None if terms is None else Special.restored(terms, instrument),
+            record.updated_at,
+            filled,
+            instrument.value_of_text(record.filled_value) if filled else 0,
+            record.remaining_quantity // lot,
+            record.status,
+            record.reason,
+            record.version,
         )
-        order.updated_at = record.updated_at
-        order.filled = filled = record.filled_quantity // lot
-        order.filled_value = instrument.value_of_text(record.filled_value) if filled else 0
-        order.remaining = record.remaining_quantity // lot
-        order.status = record.status
-        order.reason = record.reason
-        order.version = record.version
-        if record.terms is not None:
-            order.special = Special.restored(record.terms, instrument)
-            if record.terms.shown_quantity is not None:
-                order.hidden = order.remaining - record.terms.shown_quantity // lot
+        if terms is not None and terms.shown_quantity is not None:
+            order.hidden = order.remaining - terms.shown_quantity // lot
         return order

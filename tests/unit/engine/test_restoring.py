@@ -88,6 +88,14 @@ def _give_to_another(engine: Engine, order: Order) -> None:
     zoe.open_orders = 1
 
 
+def _link_wrongly(_: Engine, order: Order) -> None:
+    order.earlier = order
+
+
+def _forget_last(engine: Engine, order: Order) -> None:
+    engine._market.accounts._users[order.user_id].last = None
+
+
 def _fill_without_trade(_: Engine, order: Order) -> None:
     order.filled += 1
 
@@ -111,11 +119,13 @@ def _forget_deadline(engine: Engine, _: Order) -> None:
 @pytest.mark.parametrize(
     ("harm", "sentence"),
     [
-        (_lose_from_user, "order 1 is in a book and not among its user's open orders"),
-        (_lose_user, "order 1 is in a book and not among its user's open orders"),
+        (_lose_from_user, "1 orders of user ann are open, 2 are counted"),
+        (_lose_user, "order 1 is open and not among its user's open orders"),
         (_lose_from_orders, "order 1 is in a book and not open"),
         (_lose_from_book, "the open orders are not those in the books"),
-        (_give_to_another, "the users' open orders are not those in the books"),
+        (_give_to_another, "order 1 is held by user zoe, and is another's"),
+        (_link_wrongly, "order 1 is linked wrongly among those of user "),
+        (_forget_last, "orders of user [a-z]+ are open"),
         (_fill_without_trade, "order 1: 1 filled and 10 open of 10"),
         (_hide_all, "counts 20 in 2, its orders are 10 in 2"),
         (_end, "order 1 is CANCELLED in a book"),
