@@ -12,7 +12,18 @@ from random import Random
 import pytest
 
 from ome.domain.commands import Stamped, decode_commands, encode_commands
-from ome.domain.events import UNSTORED_EVENTS, CommandEvents, decode_events, encode_events
+from ome.domain.events import (
+    UNSTORED_EVENTS,
+    CommandEvents,
+    CommandRefused,
+    OrderAccepted,
+    SelfTradePrevented,
+    Traded,
+    decode_events,
+    decode_events_naming,
+    encode_events,
+    events_of,
+)
 from ome.engine.engine import Engine
 from properties import replay_journal
 from properties.flow import SECOND, Flow
@@ -58,13 +69,42 @@ def test_the_journal_reads_back_as_it_was_written() -> None:
     assert decode_commands(encode_commands(JOURNAL)) == JOURNAL
 
 
-def test_stored_events_read_back_as_they_were_written() -> None:
-    """Events survive their bytes exactly."""
+@pytest.fixture(name="stored", scope="module")
+def _stored() -> list[CommandEvents]:
+    """The events of every command of the journal, as a batch stores them."""
     engine, stored = Engine(), []
     for stamped in JOURNAL:
         events = [event for event in engine.apply(stamped) if not isinstance(event, UNSTORED_EVENTS)]
         stored.append(CommandEvents(stamped.position, stamped.time, events))
+    return stored
+
+
+def test_stored_events_read_back_as_they_were_written(stored: list[CommandEvents]) -> None:
+    """Events survive their bytes exactly."""
     assert decode_events(encode_events(stored)) == stored
+
+
+def concerns(command: CommandEvents, order_id: int) -> bool:
+    """Whether an order's own events, or a trade of it, are among a command's."""
+    trades = [event.trade for event in command.events if isinstance(event, Traded)]
+    own = [event.order.id for event in command.events if not isinstance(event, Traded | SelfTradePrevented | CommandRefused)]
+    return order_id in own or any(order_id in {trade.buy_order_id, trade.sell_order_id} for trade in trades)
+
+
+def test_no_event_of_a_user_or_an_order_is_passed_over(stored: list[CommandEvents]) -> None:
+    """Whose commands alone are read out of a batch has all the events that the whole batch has of them, and few others."""
+    data = encode_events(stored)
+    orders = [event.order for command in stored for event in command.events if isinstance(event, OrderAccepted)][::50]
+    assert len(orders) > 3
+    for order in orders:
+        theirs = decode_events_naming(order.user_id, data)
+        assert [events_of(order.user_id, each) for each in theirs] == [
+            found for each in stored if (found := events_of(order.user_id, each))
+        ]
+        named = decode_events_naming(order.id, data)
+        assert [each for each in named if concerns(each, order.id)] == [each for each in stored if concerns(each, order.id)]
+        assert len(named) < len(stored)
+    assert decode_events_naming("nobody", data) == []
 
 
 @pytest.mark.parametrize("every", [1, 13, 500])

@@ -33,6 +33,7 @@ from ome.domain.events import (
     Traded,
     UserEvent,
     decode_events,
+    decode_events_naming,
     events_of,
 )
 from ome.domain.ids import MAX_ID, SHARD_STEP, make_id
@@ -150,7 +151,8 @@ class StoredReads:
     async def command_events(self, command_id: int) -> CommandEvents | None:
         """Out of the batch that holds the position."""
         shard, position = divmod(command_id, SHARD_STEP)
-        commands = await self._batch_of(shard, position)
+        batch = await self._batch_of(shard, position)
+        commands = [] if batch is None else decode_events(batch)
         return next((command for command in commands if command.position == position), None)
 
     async def events_of_order(self, order_id: int, after: tuple[int, int], limit: int) -> list[CommandEvents]:
@@ -178,7 +180,7 @@ class StoredReads:
         while True:
             rows = await self._rows(query, user_id=user_id, shard=self._shard, since=since, limit=BATCHES_AT_ONCE)
             for end, events in rows:
-                for command in decode_events(events):
+                for command in decode_events_naming(user_id, events):
                     if command.position >= after[0]:
                         found += (each for each in events_of(user_id, command) if (each.position, each.number) > after)
                 if len(found) >= limit:
@@ -226,7 +228,7 @@ class StoredReads:
         if order_id is not None:
             batches = self._batches_of_order(order_id, before)
         else:
-            batches = self._batches("user's trade", self._shard, before, user_id=user_id)
+            batches = self._batches("user's trade", self._shard, before, user_id)
         found: list[TradeRecord] = []
         async for commands in batches:
             traded = [each for command in commands for each in command.events if isinstance(each, Traded) and wanted(each)]
@@ -259,40 +261,42 @@ class StoredReads:
         end: int | None = (await self._rows(queries.batch_end(self._dialect), shard=shard, position=position))[0][0]
         return end
 
-    async def _batch_of(self, shard: int, position: int) -> list[CommandEvents]:
-        """The events of the batch that holds a position; none for a position that isn't reached."""
+    async def _batch_of(self, shard: int, position: int) -> bytes | None:
+        """The stored events of the batch that holds a position; None for a position that isn't reached."""
         end = await self._end(shard, position)
-        if end is None:
-            return []
-        rows = await self._rows(queries.events(self._dialect), shard=shard, last=end)
-        return decode_events(rows[0][0])
+        return None if end is None else await self._batch_that_ends(shard, end)
+
+    async def _batch_that_ends(self, shard: int, last: int) -> bytes:
+        """The stored events of the batch that ends with a position."""
+        events: bytes = (await self._rows(queries.events(self._dialect), shard=shard, last=last))[0][0]
+        return events
 
     async def _batches_of_order_since(self, order_id: int, since: int) -> AsyncIterator[list[CommandEvents]]:
         """Oldest first, those that end at `since` or later; the first of all is the batch that the order came in with."""
         shard, position = divmod(order_id, SHARD_STEP)
         end = await self._end(shard, position)
         if end is not None and end >= since:
-            yield await self._batch_of(shard, position)
+            yield decode_events_naming(order_id, await self._batch_that_ends(shard, end))
         query = queries.batches_of_order(self._dialect)
         while True:
             rows = await self._rows(query, order_id=order_id, shard=shard, since=since, limit=BATCHES_AT_ONCE)
             for last, events in rows:
-                yield decode_events(events)
+                yield decode_events_naming(order_id, events)
                 since = last + 1
                 await asyncio.sleep(0)  # decoding takes a while; others come first
             if len(rows) < BATCHES_AT_ONCE:
                 break
         query = queries.places_elsewhere(self._dialect, newest=False)
         for (place,) in await self._rows(query, order_id=order_id, low=max(since, SHARD_STEP), high=MAX_ID):
-            yield await self._batch_elsewhere(place)
+            yield await self._batch_elsewhere(order_id, place)
 
-    async def _batch_elsewhere(self, place: int) -> list[CommandEvents]:
-        """The events of a batch of another shard than an order's id, which the symbol was moved to, by its place in the order's
+    async def _batch_elsewhere(self, order_id: int, place: int) -> list[CommandEvents]:
+        """An order's events in a batch of another shard than its id, which the symbol was moved to, by its place in the order's
         index (`statements.batch_place`); their positions are places too, above all of the id's own shard.
         """
         above, last = divmod(place, SHARD_STEP)
-        rows = await self._rows(queries.events(self._dialect), shard=above - 1, last=last)
-        return [structs.replace(each, position=each.position + above * SHARD_STEP) for each in decode_events(rows[0][0])]
+        commands = decode_events_naming(order_id, await self._batch_that_ends(above - 1, last))
+        return [structs.replace(each, position=each.position + above * SHARD_STEP) for each in commands]
 
     async def _batches_of_order(self, order_id: int, before: int | None) -> AsyncIterator[list[CommandEvents]]:
         """Newest first, of other shards than the id's before that; the last one is the batch that the order came in with."""
@@ -300,21 +304,23 @@ class StoredReads:
         if before is None or before > SHARD_STEP:
             query = queries.places_elsewhere(self._dialect, newest=True)
             for (place,) in await self._rows(query, order_id=order_id, low=SHARD_STEP, high=before or MAX_ID):
-                yield await self._batch_elsewhere(place)
+                yield await self._batch_elsewhere(order_id, place)
             before = None
-        async for commands in self._batches("order", shard, before, order_id=order_id):
+        async for commands in self._batches("order", shard, before, order_id):
             yield commands
-        yield await self._batch_of(shard, position)
+        if (batch := await self._batch_of(shard, position)) is not None:
+            yield decode_events_naming(order_id, batch)
 
     async def _batches(
-        self, what: Literal["order", "user's trade"], shard: int, before: int | None, **whose: Any
+        self, what: Literal["order", "user's trade"], shard: int, before: int | None, who: str | int
     ) -> AsyncIterator[list[CommandEvents]]:
-        """The batches with something of an order or a user, newest first, that end below `before`."""
+        """The commands with something of an order or a user, by batch, newest first, of batches that end below `before`."""
+        whose = {"user_id" if isinstance(who, str) else "order_id": who}
         while True:
             query = queries.batches_with(self._dialect, what, before=before is not None)
             rows = await self._rows(query, shard=shard, before=before, limit=BATCHES_AT_ONCE, **whose)
             for end, events in rows:
-                yield decode_events(events)
+                yield decode_events_naming(who, events)
                 before = end
                 await asyncio.sleep(0)  # decoding takes a while; others come first
             if len(rows) < BATCHES_AT_ONCE:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, get_args
 
-from msgspec import Struct, msgpack
+from msgspec import Raw, Struct, msgpack
 
 from ome.domain.enums import Side
 from ome.domain.reasons import Reason
@@ -193,6 +193,8 @@ class UserEvent(Struct, frozen=True):
 
 _encoder = msgpack.Encoder()
 _decoder = msgpack.Decoder(list[CommandEvents])
+_part_decoder = msgpack.Decoder(list[Raw])
+_command_decoder = msgpack.Decoder(CommandEvents)
 
 
 def encode_events(batch: list[CommandEvents]) -> bytes:
@@ -203,6 +205,16 @@ def encode_events(batch: list[CommandEvents]) -> bytes:
 def decode_events(data: bytes) -> list[CommandEvents]:
     """The inverse of `encode_events`."""
     return _decoder.decode(data)
+
+
+def decode_events_naming(who: str | int, data: bytes) -> list[CommandEvents]:
+    """Of `decode_events` those that have this user, or the order with this id, anywhere in their bytes: all of whom it is asked
+    for, and others by chance. A batch has many commands, of which a user's or an order's events need a few.
+    """
+    name = who.encode() if isinstance(who, str) else _encoder.encode(who)
+    if name not in data:
+        return []
+    return [_command_decoder.decode(part) for part in _part_decoder.decode(data) if name in bytes(part)]
 
 
 def users_of(event: PrivateEvent) -> tuple[str, ...]:
