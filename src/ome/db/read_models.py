@@ -143,8 +143,9 @@ class StoredReads:
         self, page: Page, *, symbol: str | None = None, user_id: str | None = None, order_id: int | None = None
     ) -> list[TradeRecord]:
         """By id or by symbol; a user's or an order's out of the batches of events."""
-        if user_id is not None or order_id is not None:
-            return await self._trades_in_events(page, _wanted(page, symbol, user_id, order_id), user_id, order_id)
+        whose = user_id if order_id is None else order_id
+        if whose is not None:
+            return await self._trades_in_events(page, _wanted(page, symbol, user_id, order_id), whose)
         query = queries.trades(self._dialect, before=page.before_id is not None, symbol=symbol is not None)
         return records(await self._rows(query, before=page.before_id, limit=page.limit, symbol=symbol), TradeRecord)
 
@@ -217,18 +218,17 @@ class StoredReads:
                 low = trade.id + 1
         return low
 
-    async def _trades_in_events(
-        self, page: Page, wanted: Callable[[Traded], bool], user_id: str | None, order_id: int | None
-    ) -> list[TradeRecord]:
+    async def _trades_in_events(self, page: Page, wanted: Callable[[Traded], bool], who: str | int) -> list[TradeRecord]:
+        """Those `wanted` of a user, or of an order by its id."""
         before: int | None = None
         if page.before_id is not None:
-            before = await self._end_before_trade(page.before_id, order_id)
+            before = await self._end_before_trade(page.before_id, None if isinstance(who, str) else who)
             if before is None:
                 return []
-        if order_id is not None:
-            batches = self._batches_of_order(order_id, before)
+        if isinstance(who, str):
+            batches = self._batches("user's trade", self._shard, before, who)
         else:
-            batches = self._batches("user's trade", self._shard, before, user_id)
+            batches = self._batches_of_order(who, before)
         found: list[TradeRecord] = []
         async for commands in batches:
             traded = [each for command in commands for each in command.events if isinstance(each, Traded) and wanted(each)]
