@@ -21,6 +21,7 @@ from ome.domain.errors import OmeError
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
     from nats.js import JetStreamContext
 
 MISSING: Final = "NATS is not installed: pip install 'ome[cluster]'"
@@ -120,7 +121,7 @@ class NatsConnection:
         if not self.is_connected:
             return False
         if message_id:
-            parts = cut(data, self.most_bytes - _HEADER_BYTES, self._name)
+            parts = cut(data, self.most_bytes - _HEADER_BYTES, message_id, 0)  # sent again they are the same
             self._outbox.extend(
                 (subject, part, reply, {MESSAGE_ID: f"{message_id}.{number}"}) for number, part in enumerate(parts)
             )
@@ -131,12 +132,14 @@ class NatsConnection:
         return True
 
     async def hear(self, subject: str, told: Told) -> Callable[[], Awaitable[None]]:
-        """Have `told` called with every message to a subject from now on, on the event loop; what is returned ends that."""
-        stop = await self._subscribe(subject, told)
+        """Have `told` called with every message to a subject from now on, on the event loop; what is returned ends that, once
+        it has been called with all that came until then: whoever sends after that is told that nobody hears.
+        """
+        subscription = await self._subscribe(subject, told)
         await self._opened().flush()
-        return stop
+        return subscription.drain
 
-    async def _subscribe(self, subject: str, told: Told) -> Callable[[], Awaitable[None]]:
+    async def _subscribe(self, subject: str, told: Told) -> Subscription:
         """The same, in front of all that is sent after it."""
         pieces = Pieces()
 
@@ -151,8 +154,7 @@ class NatsConnection:
             except WireError as error:
                 log.warning("unreadable_message", subject=message.subject, error=str(error))
 
-        subscription = await self._opened().subscribe(subject, cb=take, pending_msgs_limit=0, pending_bytes_limit=0)
-        return subscription.unsubscribe
+        return await self._opened().subscribe(subject, cb=take, pending_msgs_limit=0, pending_bytes_limit=0)
 
     async def ask(self, subject: str, data: bytes, within_s: float) -> bytes:
         """Send to whoever answers `subject`, and the answer; raises Unheard where none comes, and once the connection is lost."""
@@ -167,7 +169,7 @@ class NatsConnection:
 
         inbox = client.new_inbox()
         try:
-            stop = await self._subscribe(inbox, told)
+            subscription = await self._subscribe(inbox, told)
         except Exception as error:
             raise Unheard(f"{subject}: the connection was lost") from error
         self._asked.add(answer)
@@ -181,7 +183,7 @@ class NatsConnection:
         finally:
             self._asked.discard(answer)
             with contextlib.suppress(Exception):  # the connection is lost, and the subscription with it
-                await stop()
+                await subscription.unsubscribe()
         if not found:
             raise Unheard(subject)
         return found

@@ -379,18 +379,20 @@ class _Piece(Struct, frozen=True, array_like=True):
     data: bytes
 
 
-def cut(data: bytes, most_bytes: int, sender: str = "") -> list[bytes]:
-    """A message as NATS messages of at most `most_bytes` each, to be sent in this order; `sender` tells who cuts."""
+def cut(data: bytes, most_bytes: int, sender: str = "", number: int | None = None) -> list[bytes]:
+    """A message as NATS messages of at most `most_bytes` each, to be sent in this order; `sender` tells who cuts, `number` which
+    message of that sender it is: by default one more than the last.
+    """
     if len(data) < most_bytes:
         return [_WHOLE + data]
     size = most_bytes - _ROOM - len(sender)
     parts = [data[start : start + size] for start in range(0, len(data), size)]
-    number = next(_numbers)
-    return [_PIECE + encode(_Piece(sender, number, index, len(parts), part)) for index, part in enumerate(parts)]
+    which = next(_numbers) if number is None else number
+    return [_PIECE + encode(_Piece(sender, which, index, len(parts), part)) for index, part in enumerate(parts)]
 
 
 class Pieces:
-    """Puts messages together. A message of which a piece is missing never comes."""
+    """Puts messages together. A message of which a piece is missing never comes, unless it is sent again."""
 
     def __init__(self) -> None:
         self._read: Callable[[bytes], _Piece] = _reader(_Piece)
@@ -405,6 +407,8 @@ class Pieces:
         piece = self._read(data[1:])
         key = (piece.sender, piece.number)
         found = self._unfinished.setdefault(key, [])
+        if piece.index == 0:
+            found.clear()  # it is sent again
         if piece.index != len(found):
             del self._unfinished[key]
             return None

@@ -95,6 +95,15 @@ def test_a_message_with_a_lost_piece_never_arrives() -> None:
     assert [pieces.add(part) for part in second][-1] == b"2" * 2500
 
 
+def test_a_message_that_is_sent_again_is_made_of_the_pieces_of_both_times() -> None:
+    """What JetStream has of the first time isn't kept twice; and who lost a piece hears it the second time."""
+    data = bytes(range(250)) * 10
+    first, again = (wire.cut(data, 1000, "7.1-9", 0) for _ in range(2))
+    pieces = Pieces()
+    assert [pieces.add(part) for part in [*first[:2], *again[2:]]][-1] == data
+    assert [pieces.add(part) for part in [*first[:2], *again]][-1] == data
+
+
 @pytest.mark.parametrize("data", [b"", b"\x07", b"hello", b"\x01\xff"])
 def test_what_is_none_of_ours_is_said_so(data: bytes) -> None:
     """Whoever else speaks on our subjects, or a process of another version."""
