@@ -92,9 +92,11 @@ class ShardLink:
         return len(self._waiting)
 
     def heard(self, state: State) -> None:
-        """The engine, or another one of its shard, has told how it is. One of an older epoch was overtaken: nobody listens."""
+        """The engine, or another one of its shard, has told how it is. One of an older epoch was overtaken, and nobody listens,
+        unless the other one is silent: then a database of before may have been put back.
+        """
         last = self.last
-        if last is not None and state.epoch < last.epoch:
+        if last is not None and state.epoch < last.epoch and self.state != AWAY:
             return
         self.last, self._heard_at = state, asyncio.get_running_loop().time()
         if last is not None and state.epoch > last.epoch:

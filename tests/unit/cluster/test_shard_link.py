@@ -164,3 +164,22 @@ async def test_a_batch_that_has_joined_the_queue_is_told_before_its_answer(nats:
     await link.idle()
     assert waiting.told == [Carried(1, [])]
     assert not isinstance(waiting.told[0], OmeError)
+
+
+async def test_an_engine_of_an_older_database_is_heard_once_the_newer_one_is_silent(
+    nats: FakeNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup was put back: epochs begin at a lower number, and no gateway has to be started anew for it."""
+    await nats.hear("ome.test.cmd.0.3", lambda _subject, _data: None)
+    link, waiting = await link_to(nats), Waiting()
+    link.heard(state(epoch=9))
+    link.heard(state(epoch=3))
+    assert link.last == state(epoch=9)
+    monkeypatch.setattr("ome.cluster.shard_link.SILENCE_S", 0.0)
+    link.heard(state(epoch=3))
+    monkeypatch.undo()
+    assert link.state == "RUNNING"
+    link.post(operate, waiting)
+    await settle()
+    assert len(nats.of("ome.test.cmd.0.3")) == 1
+    link.close()
