@@ -33,11 +33,8 @@ ON = [next(f"SYM{number}" for number in range(100) if highest(f"SYM{number}", 2)
 """A symbol of each shard."""
 OTHERWISE = {
     "open orders are counted with waiting stops, in all symbols and in one",
-    "funds and fees change only while nothing is open",
 }
-"""The scenarios that don't hold here: a limit over all symbols is kept by each shard for itself, and a symbol that is listed away
-from the money can't be given balances. See docs/design.md.
-"""
+"""The scenario that doesn't hold here: a limit over all symbols is kept by each shard for itself. See docs/design.md."""
 CLIENT_WAIT_S = 3
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "4"))
 OPERATOR = {"X-API-Key": "operators-key"}
@@ -103,6 +100,23 @@ async def test_order_flow_comes_out_as_it_does_of_one_process(cluster: Cluster, 
         assert report.checkpoints_agreed == report.checkpoints >= 5
         assert report.trades > 0
     assert (await asyncio.to_thread(verify, cluster.database_url)).ok
+
+
+def test_a_limit_over_all_symbols_is_each_shards_own(clients: list[httpx.Client]) -> None:
+    """R1, as docs/design.md bounds it: as many open orders on each shard and never one more, at most shards times the limit."""
+    one, other = clients
+    assert one.put("/users/lim/limits", json={"max_open_orders": 2}).status_code == 200
+    for shard in (0, 1):
+        answers = [(one, other)[number % 2].post("/orders", json=order("lim", shard)) for number in range(3)]
+        assert [answer.status_code for answer in answers] == [201, 201, 422], [answer.text for answer in answers]
+        assert answers[2].json()["code"] == "too_many_open_orders"
+    risk = other.get("/users/lim/risk").json()
+    assert (risk["open_orders"], risk["open_orders_left"]) == (4, 0)
+    made = one.get("/orders", params={"user_id": "lim", "symbol": ON[1]}).json()["orders"]
+    gone = next(each["order_id"] for each in made if each["status"] == "PENDING")
+    assert other.delete(f"/orders/{gone}").status_code == 200
+    assert one.post("/orders", json=order("lim", 0)).status_code == 422
+    assert one.post("/orders", json=order("lim", 1)).status_code == 201
 
 
 def test_each_symbol_is_on_its_own_shard(clients: list[httpx.Client]) -> None:

@@ -1,21 +1,21 @@
 """Order entry in a gateway: a router. Each operation goes to the shard that owns its symbol, whose own order entry does the rest.
 
-- By symbol: the shard map says whose it is. By order id: the shard is in the id, unless the symbol was moved since: then that
-  shard says so, and the database says which symbol it is. What came to the wrong shard was not executed there, and is sent to
-  the right one; while a symbol is on its way, as soon as it has arrived.
+- By symbol: the shard map says whose it is. By order id: the shard is in the id, unless a symbol has left that shard since: then
+  the database says which symbol the order is in, and no engine is needed but that of the shard where this is now. What came to
+  the wrong shard was not executed there, and is sent to the right one; while a symbol is on its way, as soon as it has arrived.
 - By user over all symbols (mass cancels, kill switches, timers, limits, risk): every shard is asked, and the answers are added
   up. Each shard's part is done at its own moment. Where one fails after another has done its part, the outcome is unknown, and
   doing it again is harmless.
-- A batch is carried out in its order within each shard; different shards work on it at the same time (I4).
+- A batch is carried out in its order within each shard; different shards work on it at the same time (I4). It has joined the
+  queues once nothing of it is to be tried again: whoever waits for that before sending more is never overtaken by it.
 - Funds, the audit and keys are shard 0's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
-from typing import Final
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from typing import Any, Final
 
 import structlog
 from msgspec import structs
@@ -30,6 +30,7 @@ from ome.cluster.wire import (
     Cede,
     Decided,
     Failed,
+    Give,
     LookAgain,
     Moved,
     MoveFunds,
@@ -40,6 +41,7 @@ from ome.cluster.wire import (
     Send,
     Sent,
     Several,
+    Staying,
     StillListed,
     Transferred,
     answer_of,
@@ -60,20 +62,25 @@ from ome.domain.commands import (
 )
 from ome.domain.enums import Side
 from ome.domain.errors import NotAccepting, OmeError, OutcomeUnknown, StorageError, TooLate
-from ome.domain.events import ControlChanged, Event
+from ome.domain.events import CommandRefused, ControlChanged, Event
 from ome.domain.ids import SHARD_STEP
 from ome.domain.ports import Answer, ControlCommand, Operation, Timely, TransferAnswer
+from ome.domain.reasons import Reason
 from ome.domain.shards import FUNDS_SHARD
 
 MILLISECOND_US = 1000
+_AWAY: Final = Reason.SYMBOL_AWAY_FROM_FUNDS
 MOVED: Final = "moved"
 """Why nothing was executed of what is about a symbol that is on its way to another shard."""
 FIRST_PAUSE_S: Final = 0.01
 """Seconds before something is tried again that came to the wrong shard; doubled from one time to the next."""
 LONGEST_PAUSE_S: Final = 0.25
+REMEMBERED: Final = 100_000
+"""Orders whose symbol is remembered that had to be looked up."""
 
 log = structlog.get_logger(__name__)
 
+ClientCommand = NewOrder | ModifyOrder | CancelOrder
 Outcome = Answer | OmeError
 SymbolOf = Callable[[int], Awaitable[str | None]]
 """The symbol that the order with this id is in, whoever gave it the id; None where there is no such order."""
@@ -94,6 +101,7 @@ class GatewayEntry:
         self._places = places
         self._symbol_of = symbol_of
         self._wait_s = wait_s
+        self._symbols: dict[int, str] = {}
         self._tries: set[asyncio.Task[None]] = set()
 
     # Orders
@@ -113,56 +121,81 @@ class GatewayEntry:
     def begin(self, operation: Operation, told: Callable[[Answer | Exception], None]) -> None:
         """See OrderEntry."""
         taken, (command, until) = now_us(), _asked(operation)
+        shard = self._home(command)
 
         def take(result: Result | OmeError) -> None:
             if isinstance(result, Moved):
-                task = asyncio.create_task(self._elsewhere(operation, taken, told))
-                self._tries.add(task)
-                task.add_done_callback(self._tries.discard)
+                self._try(self._again([operation], taken, dry_run=False), told)
             else:
                 told(_outcome(result))
 
-        self._link_of(command).post(lambda number: Operate(number, command, until), take)
+        if shard is None:
+            self._try(self.batch([operation]), told)
+        else:
+            self._links[shard].post(lambda number: Operate(number, command, until), take)
 
-    async def _elsewhere(self, operation: Operation, taken: int, told: Callable[[Answer | Exception], None]) -> None:
-        """Try again, by the map as it is now."""
-        try:
-            told((await self._again([operation], taken, dry_run=False))[0])
-        except Exception as error:  # noqa: BLE001  whatever it is, it is told
-            told(error)
+    def _try(self, work: Coroutine[Any, Any, list[Outcome]], told: Callable[[Answer | Exception], None]) -> None:
+        """Tell what comes of one operation that takes more than one turn of the loop."""
+
+        async def tell() -> None:
+            try:
+                told((await work)[0])
+            except Exception as error:  # noqa: BLE001  whatever it is, it is told
+                told(error)
+
+        task = asyncio.create_task(tell())
+        self._tries.add(task)
+        task.add_done_callback(self._tries.discard)
 
     async def batch(
         self, operations: Sequence[Operation], *, dry_run: bool = False, queued: Callable[[], None] | None = None
     ) -> list[Outcome]:
         """See OrderEntry: in its order within each shard."""
         taken = now_us()
+        joined = None if queued is None else _Once(queued)
         asked = [_asked(operation) for operation in operations]
-        outcomes = await self._once(asked, [self._shard_of(command) for command, _ in asked], dry_run=dry_run, queued=queued)
-        moved = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Moved)]
-        if moved:
-            again = await self._again([operations[place] for place in moved], taken, dry_run=dry_run)
-            for place, outcome in zip(moved, again, strict=True):
-                outcomes[place] = outcome
-        return outcomes
+        if any(self._home(command) is None for command, _ in asked):  # a look-up takes a while, and adds nothing to the time
+            asked = self._by_then(operations, taken)
+        try:
+            shards = await self._homes([command for command, _ in asked])
+            outcomes = await self._once(asked, shards, dry_run=dry_run, queued=joined)
+            moved = [place for place, outcome in enumerate(outcomes) if isinstance(outcome, Moved)]
+            if moved:
+                again = await self._again([operations[place] for place in moved], taken, dry_run=dry_run, queued=joined)
+                for place, outcome in zip(moved, again, strict=True):
+                    outcomes[place] = outcome
+        finally:
+            if joined is not None:
+                joined()
+        return [_known(outcome, operation) for outcome, operation in zip(outcomes, operations, strict=True)]
 
-    async def _again(self, operations: Sequence[Operation], taken: int, *, dry_run: bool) -> list[Outcome]:
-        """What was refused as another shard's, by the map as it is now, until it has come where it belongs. Not beyond the time
-        after which it is said that nothing more will come of it: each is to be executed by then, or not at all (HOLE4).
+    def _by_then(self, operations: Sequence[Operation], taken: int) -> list[tuple[ClientCommand, int | None]]:
+        """Operations, each to be executed by the time after which it is said that nothing more will come of it, or not at all
+        (HOLE4).
         """
         last = taken + int(self._wait_s * MICROSECONDS)
-        asked = [(command, last if until is None else min(until, last)) for command, until in map(_asked, operations)]
+        return [(command, last if until is None else min(until, last)) for command, until in map(_asked, operations)]
+
+    async def _again(
+        self, operations: Sequence[Operation], taken: int, *, dry_run: bool, queued: _Once | None = None
+    ) -> list[Outcome]:
+        """What was refused as another shard's, by the map as it is now, until it has come where it belongs, for so long as
+        somebody waits. All that is left is tried together, in its order.
+        """
+        last = taken + int(self._wait_s * MICROSECONDS)
+        asked = self._by_then(operations, taken)
         outcomes: list[Outcome] = [NotAccepting(MOVED)] * len(asked)
         left, pause_s = list(range(len(asked))), FIRST_PAUSE_S
         while left:
             try:
                 await self._places.read()
-                shards = [await self._home_of(asked[place][0]) for place in left]
+                shards = await self._homes([asked[place][0] for place in left])
             except StorageError as error:  # what is left was certainly not executed
                 log.warning("not_routed", error=str(error))
                 return outcomes
-            found = await self._once([asked[place] for place in left], shards, dry_run=dry_run, queued=None)
+            found = await self._once([asked[place] for place in left], shards, dry_run=dry_run, queued=queued)
             for place, outcome in zip(left, found, strict=True):
-                outcomes[place] = _known(outcome, timely=isinstance(operations[place], Timely))
+                outcomes[place] = _known(outcome, operations[place])
             left = [place for place, outcome in zip(left, found, strict=True) if isinstance(outcome, Moved)]
             if now_us() + pause_s * MICROSECONDS >= last:
                 break
@@ -171,26 +204,21 @@ class GatewayEntry:
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         return outcomes
 
-    async def _home_of(self, command: NewOrder | ModifyOrder | CancelOrder) -> int:
-        """The shard of the symbol that a command is about, whichever shard gave its order the id."""
-        if isinstance(command, NewOrder):
-            return self._places.shard_of(command.symbol)
-        symbol = await self._symbol_of(command.order_id)
-        return self._shard_of(command) if symbol is None else self._places.shard_of(symbol)
-
     async def _once(
         self,
-        asked: Sequence[tuple[NewOrder | ModifyOrder | CancelOrder, int | None]],
+        asked: Sequence[tuple[ClientCommand, int | None]],
         shards: Sequence[int],
         *,
         dry_run: bool,
-        queued: Callable[[], None] | None,
+        queued: _Once | None,
     ) -> list[Outcome]:
-        """Each command at the shard that it belongs to by what is known; Moved where that is wrong."""
+        """Each command at the shard that it belongs to by what is known; Moved where that is wrong. `queued` is called once all
+        of them have joined a queue, or never will: not where one is Moved.
+        """
         outcomes: list[Outcome] = [NotAccepting("away")] * len(asked)
         places: dict[int, list[int]] = {}
         for place, shard in enumerate(shards):
-            places.setdefault(shard if shard < len(self._links) else 0, []).append(place)  # 0: an id that no shard can have given
+            places.setdefault(shard, []).append(place)
         left = len(places)
 
         def one_queued() -> None:
@@ -200,9 +228,10 @@ class GatewayEntry:
                 queued()
 
         async def part(shard: int, mine: list[int]) -> None:
-            found = await self._batch(
-                shard, [asked[place] for place in mine], dry_run=dry_run, queued=one_queued if queued else None
-            )
+            joined = None if queued is None else _Once(one_queued)
+            found = await self._batch(shard, [asked[place] for place in mine], dry_run=dry_run, queued=joined)
+            if joined is not None and not any(isinstance(outcome, Moved) for outcome in found):
+                joined()
             for place, outcome in zip(mine, found, strict=True):
                 outcomes[place] = outcome
 
@@ -210,28 +239,13 @@ class GatewayEntry:
         return outcomes
 
     async def _batch(
-        self,
-        shard: int,
-        asked: list[tuple[NewOrder | ModifyOrder | CancelOrder, int | None]],
-        *,
-        dry_run: bool,
-        queued: Callable[[], None] | None,
+        self, shard: int, asked: list[tuple[ClientCommand, int | None]], *, dry_run: bool, queued: _Once | None
     ) -> list[Outcome]:
-        """A batch's part of one shard; `queued` is called once, whatever becomes of it."""
-        is_told = False
-
-        def told() -> None:
-            nonlocal is_told
-            if not is_told and queued is not None:
-                is_told = True
-                queued()
-
+        """A batch's part of one shard, which is Moved as a whole or not at all."""
         try:
-            result = await self._links[shard].ask(lambda number: OperateAll(number, asked, dry_run, queued is not None), told)
+            result = await self._links[shard].ask(lambda number: OperateAll(number, asked, dry_run, queued is not None), queued)
         except OmeError as error:
             return [error] * len(asked)
-        finally:
-            told()
         if isinstance(result, Several) and len(result.outcomes) == len(asked):
             return [_outcome(outcome) for outcome in result.outcomes]
         return [unexpected(result)] * len(asked)
@@ -242,7 +256,13 @@ class GatewayEntry:
         last = now_us() + int(self._wait_s * MICROSECONDS)
         while True:
             version = self._places.version
-            for result in await self._of_each(symbol, lambda number: CancelAll(number, user_id, symbol, side)):
+            try:
+                results = await self._of_each(symbol, lambda number: CancelAll(number, user_id, symbol, side))
+            except NotAccepting as error:
+                if cancelled:  # in the round before: it can't be said that nothing was executed
+                    raise OutcomeUnknown(f"{len(cancelled)} orders are cancelled, the rest isn't known") from error
+                raise
+            for result in results:
                 if not isinstance(result, Cancelled):
                     raise unexpected(result)
                 cancelled.update((order_id, created_at) for created_at, order_id in result.orders)
@@ -281,15 +301,22 @@ class GatewayEntry:
     async def define_instrument(self, definition: DefineInstrument) -> Sequence[Event]:
         """See OrderEntry."""
         if definition.base_asset and self._places.shard_of(definition.symbol) != FUNDS_SHARD:
-            with suppress(StillListed):  # its shard says why it can't be
-                await self._to_funds(definition.symbol)
+            try:
+                await self._to_funds(definition.symbol, Cede)
+            except StillListed:
+                [events] = await self._send(definition.symbol, definition)
+                if not any(isinstance(event, CommandRefused) and event.reason is _AWAY for event in events):
+                    return events
+                try:
+                    await self._to_funds(definition.symbol, Give)
+                except Staying:
+                    return events
         return (await self._send(definition.symbol, definition))[0]
 
-    async def _to_funds(self, symbol: str) -> None:
-        """Have a symbol that isn't listed belong to the shard that has the money, before it is listed there."""
-        target = FUNDS_SHARD
-        await self._links[self._places.shard_of(symbol)].ask(lambda number: Cede(number, symbol, target))
-        await self._links[target].ask(LookAgain)
+    async def _to_funds(self, symbol: str, how: type[Cede | Give]) -> None:
+        """Have a symbol belong to the shard that has the money, before it is listed there, or listed anew."""
+        await self._of_symbol(symbol, lambda number: how(number, symbol, FUNDS_SHARD))
+        await self._links[FUNDS_SHARD].ask(LookAgain)
         await self._places.read()
 
     async def transfer(self, asked: Transfer) -> TransferAnswer:
@@ -349,17 +376,62 @@ class GatewayEntry:
 
     # Where to
 
-    def _shard_of(self, command: NewOrder | ModifyOrder | CancelOrder) -> int:
+    def _home(self, command: ClientCommand) -> int | None:
+        """The shard of the symbol that a command is about; None where it has to be looked up which symbol that is: one may have
+        left the shard that is in the order's id since this was given.
+        """
         if isinstance(command, NewOrder):
             return self._places.shard_of(command.symbol)
-        return command.order_id // SHARD_STEP
+        symbol = self._symbols.get(command.order_id)
+        if symbol is not None:
+            return self._places.shard_of(symbol)
+        shard, position = divmod(command.order_id, SHARD_STEP)
+        return None if position <= self._places.left.get(shard, 0) else self._in_id(command.order_id)
 
-    def _link_of(self, command: NewOrder | ModifyOrder | CancelOrder) -> ShardLink:
-        shard = self._shard_of(command)
-        return self._links[shard if shard < len(self._links) else 0]
+    async def _homes(self, commands: Sequence[ClientCommand]) -> list[int]:
+        """The shard of each; where the database doesn't tell, that of the id, whose engine knows what isn't there any more."""
+        found: list[int] = []
+        for command in commands:
+            shard = self._home(command)
+            if shard is None and not isinstance(command, NewOrder):
+                shard = await self._look_up(command.order_id)
+            found.append(0 if shard is None else shard)
+        return found
+
+    async def _look_up(self, order_id: int) -> int:
+        try:
+            symbol = await self._symbol_of(order_id)
+        except StorageError as error:
+            log.warning("order_not_looked_up", error=str(error))
+            symbol = None
+        if symbol is None:
+            return self._in_id(order_id)
+        if len(self._symbols) >= REMEMBERED:
+            self._symbols.clear()
+        self._symbols[order_id] = symbol
+        return self._places.shard_of(symbol)
+
+    def _in_id(self, order_id: int) -> int:
+        shard = order_id // SHARD_STEP
+        return shard if shard < len(self._links) else 0  # an id that no shard can have given
 
 
-def _asked(operation: Operation) -> tuple[NewOrder | ModifyOrder | CancelOrder, int | None]:
+class _Once:
+    """Calls what it is given at its first call, and never again."""
+
+    __slots__ = ("_is_called", "_told")
+
+    def __init__(self, told: Callable[[], None]) -> None:
+        self._told = told
+        self._is_called = False
+
+    def __call__(self) -> None:
+        if not self._is_called:
+            self._is_called = True
+            self._told()
+
+
+def _asked(operation: Operation) -> tuple[ClientCommand, int | None]:
     """An operation's command, and the wall time until when it may be executed."""
     if isinstance(operation, Timely):
         return operation.command, now_us() + operation.valid_for_ms * MILLISECOND_US
@@ -378,9 +450,9 @@ def _outcome(result: Result | OmeError) -> Outcome:
             return unexpected(result)
 
 
-def _known(outcome: Outcome, *, timely: bool) -> Outcome:
+def _known(outcome: Outcome, operation: Operation) -> Outcome:
     """An outcome as the edge knows it; TooLate is what a client has asked for, or it is ours, and nothing was executed either."""
-    if isinstance(outcome, Moved) or (isinstance(outcome, TooLate) and not timely):
+    if isinstance(outcome, Moved) or (isinstance(outcome, TooLate) and not isinstance(operation, Timely)):
         return NotAccepting(MOVED)
     return outcome
 

@@ -18,9 +18,9 @@ from typing import Final
 import structlog
 
 from ome.cluster.places import Places
-from ome.cluster.wire import Moved, Staying
+from ome.cluster.wire import Moved, Staying, StillListed
 from ome.domain.commands import Admit, Release
-from ome.domain.errors import OmeError
+from ome.domain.errors import OmeError, StorageError
 from ome.domain.events import SymbolReleased
 from ome.domain.moves import decode_state
 from ome.domain.ports import CommandBus
@@ -57,7 +57,10 @@ class Mover:
         self._why_it_stays = why_it_stays
         self._settled = settled
         self._stored = stored
-        self._leaving: set[str] = set()
+        self._giving: set[str] = set()
+        """Whose Release may be in the queue, or may yet come there."""
+        self._gone: set[str] = set()
+        """What isn't this shard's any more, whatever the map says that was read before."""
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -74,42 +77,72 @@ class Mover:
     @property
     def has_moved(self) -> bool:
         """Whether any symbol ever went from a shard to another, as far as it is known here."""
-        return bool(self._places.moved or self._leaving)
+        return bool(self._places.moved or self._giving or self._gone)
+
+    @property
+    def is_giving(self) -> bool:
+        """Whether a symbol is about to leave: what is open here now may not be when a command comes to its turn."""
+        return bool(self._giving)
 
     def owns(self, symbol: str) -> bool:
         """Whether a symbol is this shard's, listed or not, and has arrived."""
         places = self._places
-        return symbol not in self._leaving and places.shard_of(symbol) == self._shard and symbol not in places.in_transit
+        is_here = places.shard_of(symbol) == self._shard and symbol not in places.in_transit
+        return is_here and symbol not in self._giving and symbol not in self._gone
+
+    async def cede(self, symbol: str, target: int) -> None:
+        """Have a symbol that isn't listed be another shard's: from the first line on nothing new can list it here. Raises
+        StillListed where it is, Moved where it isn't this shard's, and what the map's store raises.
+        """
+        async with self._lock:
+            if self._places.shard_of(symbol) == target:
+                return
+            if not self.owns(symbol):
+                raise Moved(symbol)
+            self._giving.add(symbol)
+            try:
+                await self._settled()
+                await self._bus.risk(symbol)  # passes when all before it is durable, whoever is asked after
+                if self._is_listed(symbol):
+                    raise StillListed(symbol)
+                await self._places.put(symbol, target)
+                self._gone.add(symbol)
+            finally:
+                self._giving.discard(symbol)
+            await self._read_map()
 
     async def give(self, symbol: str, target: int, deadline_s: float) -> None:
         """Give a listed symbol to another shard, by `deadline_s` as `time.monotonic` counts. Raises Staying with the reason,
         Moved where it isn't this shard's, and what `CommandBus.send` raises.
         """
-        if target == self._shard or not 0 <= target < self._places.shards:
-            raise Staying(f"there is no other shard {target}")
+        if not 0 <= target < self._places.shards:
+            raise Staying(f"there is no shard {target}")
         async with self._lock:
             if not self.owns(symbol):
                 raise Moved(symbol)
-            self._leaving.add(symbol)
+            if target == self._shard:
+                return
+            self._giving.add(symbol)
             is_certain = True
             try:
                 if why := await self._why_it_stays(symbol):
                     raise Staying(why)
                 await self._settled()
-                await self._bus.risk("")  # passes when all before it is durable, whoever is asked after
+                await self._bus.risk("")  # as above
                 await self._stored()
                 is_certain = False
                 events = await self._bus.send(Release(symbol, target), deadline_s=deadline_s)
+                is_certain = True
                 if not any(isinstance(event, SymbolReleased) for event in events):
-                    is_certain = True
                     raise Staying(await self._why_it_stays(symbol) or "it was needed at that moment: try again")
-            except BaseException:
+                self._gone.add(symbol)
+            finally:
                 if is_certain:
-                    self._leaving.discard(symbol)
+                    self._giving.discard(symbol)
                 else:
                     self._keep(self._find_out(symbol))
-                raise
-        log.info("symbol_given", symbol=symbol, target=target)
+            log.info("symbol_given", symbol=symbol, target=target)
+            await self._read_map()
 
     async def _find_out(self, symbol: str) -> None:
         """Whether a symbol has left, once everything taken before now is durable; until then it is answered for with Moved."""
@@ -119,9 +152,20 @@ class Mover:
             except OmeError:
                 await asyncio.sleep(AGAIN_S)
             else:
-                if self._is_listed(symbol):
-                    self._leaving.discard(symbol)
+                if not self._is_listed(symbol):
+                    self._gone.add(symbol)
+                self._giving.discard(symbol)
                 return
+
+    async def _read_map(self) -> None:
+        """Have the map as it is after all that has left, where it can be read; until then what is gone is remembered."""
+        gone = set(self._gone)
+        try:
+            await self._places.read()
+        except StorageError as error:
+            log.warning("map_not_read", error=str(error))
+        else:
+            self._gone -= gone
 
     async def look(self) -> None:
         """Take in what is on its way here. Raises a StorageError, and what `CommandBus.send` raises."""
@@ -132,9 +176,11 @@ class Mover:
                     continue
                 decode_state(state)  # what can't be read must not come into the journal
                 await self._bus.send(Admit(symbol, move.shard, move.position, move.time, state))
-                self._leaving.discard(symbol)
+                self._gone.discard(symbol)
                 self._places.arrived(symbol, self._shard)
                 log.info("symbol_taken", symbol=symbol, source=move.shard)
+            if self._gone:  # it may have been given back without ever having been listed
+                await self._read_map()
 
     async def _look_now_and_then(self) -> None:
         while True:

@@ -59,9 +59,10 @@ class Places:
         """The symbols that ever came from another shard: orders in them may have ids of any."""
         return self._map.moved
 
-    def expect(self, symbol: str, shard: int) -> None:
-        """Take a symbol for this shard's from now on, whatever the database says until it is read again."""
-        self._map.placed[symbol] = shard
+    @property
+    def left(self) -> dict[int, int]:
+        """By shard, the position of the last command that gave a symbol away: an order with a later id is where its id says."""
+        return self._map.left
 
     def arrived(self, symbol: str, shard: int) -> None:
         """A symbol has come to this shard."""
@@ -78,9 +79,8 @@ class Places:
         return await self._store.arriving(shard)
 
     async def put(self, symbol: str, shard: int) -> None:
-        """Have the database say so too."""
+        """Have the database say that a symbol that isn't listed is on a shard; here it holds once it is read."""
         await self._store.put(symbol, shard)
-        self.expect(symbol, shard)
 
     async def read(self) -> None:
         """Take in what the database says now. Raises StorageUnusable where it doesn't. However many ask at once, one looks."""

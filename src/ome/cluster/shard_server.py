@@ -13,8 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -28,10 +27,8 @@ from ome.cluster.wire import (
     AwaitFate,
     CancelAll,
     Cancelled,
-    Carried,
     Cede,
     Decided,
-    Failed,
     Frame,
     Give,
     LookAgain,
@@ -48,7 +45,6 @@ from ome.cluster.wire import (
     Sent,
     Several,
     State,
-    StillListed,
     carried,
     encode,
     failed,
@@ -58,8 +54,9 @@ from ome.cluster.wire import (
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.commands import CancelOrder, Command, DefineInstrument, ModifyOrder, NewOrder, SetKill, SetLimits, Transfer
 from ome.domain.enums import Side
-from ome.domain.errors import NotAccepting, OmeError, StorageError, TooLate
+from ome.domain.errors import NotAccepting, OmeError, TooLate
 from ome.domain.events import CommandRefused
+from ome.domain.ids import SHARD_STEP
 from ome.domain.ports import Answer, CommandBus, FundsEntry, TimedOrderEntry
 from ome.domain.reasons import Reason
 from ome.domain.shards import FUNDS_SHARD
@@ -67,9 +64,13 @@ from ome.domain.shards import FUNDS_SHARD
 HEARTBEAT_S: Final = 0.5
 GATEWAYS: Final = 1024
 """Gateways whose last frame is remembered; one that starts anew has a new name."""
+END_S: Final = 2.0
+"""How long NATS may take to say that it sends no more requests."""
 LATE: Final = "late"
 """Why something isn't executed whose sender no longer waits."""
 _AWAY_FROM_FUNDS: Final = CommandRefused(None, Reason.SYMBOL_AWAY_FROM_FUNDS)
+
+ClientCommand = NewOrder | ModifyOrder | CancelOrder
 
 log = structlog.get_logger(__name__)
 
@@ -140,14 +141,15 @@ class ShardServer:
         self._heart = asyncio.create_task(self._beat(), name="heartbeat")
 
     async def stop(self) -> None:
-        """Hear nothing more; what was taken is answered as it ends. `tell_state` still works."""
+        """Hear nothing more, once all is taken that has come; what was taken is answered as it ends. `tell_state` still works."""
         self._mover.stop()
         heart, self._heart = self._heart, None
         if heart is not None:
             heart.cancel()
         for end in self._ends[:1]:
             try:
-                await end()
+                async with asyncio.timeout(END_S):
+                    await end()
             except Exception as error:  # noqa: BLE001  the connection is lost: nothing is heard
                 log.warning("not_unsubscribed", error=str(error))
         self._ends = []
@@ -243,32 +245,43 @@ class ShardServer:
     # By id
 
     def _may_be_elsewhere(self, order_id: int) -> bool:
-        """Whether an order that isn't open here may be in a symbol that was moved."""
-        return self._mover.has_moved and not self._bus.is_open(order_id)
+        """Whether an order may be in a symbol that isn't this shard's. One that is open is here, and will be when its turn comes,
+        unless a symbol is just about to leave.
+        """
+        if not self._mover.has_moved and order_id // SHARD_STEP == self._shard:
+            return False
+        return self._mover.is_giving or not self._bus.is_open(order_id)
 
-    async def _check_owns_order(self, order_id: int) -> None:
-        symbol = await self._symbol_of(order_id)
-        if symbol is not None:
-            self._check_owns(symbol)
+    async def _check_owns_all(self, operations: Sequence[ClientCommand]) -> None:
+        """Raises Moved where one of them is about a symbol that isn't this shard's. Nothing is awaited after the last look: what
+        joins the queue at once has its turn before its symbol can leave.
+        """
+        symbols: dict[int, str | None] = {}
+        while True:
+            unknown: list[int] = []
+            for operation in operations:
+                if isinstance(operation, NewOrder):
+                    self._check_owns(operation.symbol)
+                elif operation.order_id in symbols:
+                    if (symbol := symbols[operation.order_id]) is not None:
+                        self._check_owns(symbol)
+                elif self._may_be_elsewhere(operation.order_id):
+                    unknown.append(operation.order_id)
+            if not unknown:
+                return
+            for order_id in unknown:
+                symbols[order_id] = await self._symbol_of(order_id)
 
     async def _by_id(self, operation: ModifyOrder | CancelOrder, until: int | None, deadline_s: float) -> Result:
         """A change or cancel of an order that may be elsewhere."""
-        await self._check_owns_order(operation.order_id)
+        await self._check_owns_all([operation])
         try:
             [outcome] = await self._entry.batch([operation], deadlines_s=[_earlier(deadline_s, until)])
         except OmeError as error:
             raise _as_told(error, until) from None
         if not isinstance(outcome, Answer):
             raise _as_told(outcome, until)
-        return await self._unless_moved(operation.order_id, outcome)
-
-    async def _unless_moved(self, order_id: int, answer: Answer) -> Carried:
-        """An answer, unless it says that an order isn't open which has just left with its symbol: that isn't so, and nothing was
-        done about it here.
-        """
-        if self._mover.has_moved and _is_not_open(answer):
-            await self._check_owns_order(order_id)
-        return carried(answer)
+        return carried(outcome)
 
     def _start(self, gateway: str, number: int, work: Awaitable[Result]) -> None:
         async def told() -> None:
@@ -283,34 +296,20 @@ class ShardServer:
 
     async def _batch(self, gateway: str, request: OperateAll, deadline_s: float) -> Result:
         operations = [operation for operation, _ in request.operations]
-        for operation in operations:
-            if isinstance(operation, NewOrder):
-                self._check_owns(operation.symbol)
-        for operation in operations:
-            if not isinstance(operation, NewOrder) and self._may_be_elsewhere(operation.order_id):
-                await self._check_owns_order(operation.order_id)
         deadlines = [_earlier(deadline_s, until) for _, until in request.operations]
 
         def queued() -> None:
             if request.tells_queued:
                 self.answer(gateway, request.id, Queued())
 
+        await self._check_owns_all(operations)
         outcomes = await self._entry.batch(operations, dry_run=request.dry_run, queued=queued, deadlines_s=deadlines)
-        told: list[Carried | Failed] = []
-        for operation, outcome, (_, until) in zip(operations, outcomes, request.operations, strict=True):
-            if not isinstance(outcome, Answer):
-                told.append(failed(_as_told(outcome, until)))
-            elif isinstance(operation, NewOrder):
-                told.append(carried(outcome))
-            else:
-                told.append(await self._in_batch(operation.order_id, outcome))
-        return Several(told)
-
-    async def _in_batch(self, order_id: int, answer: Answer) -> Carried | Failed:
-        try:
-            return await self._unless_moved(order_id, answer)
-        except OmeError as error:
-            return failed(error)
+        return Several(
+            [
+                carried(outcome) if isinstance(outcome, Answer) else failed(_as_told(outcome, until))
+                for outcome, (_, until) in zip(outcomes, request.operations, strict=True)
+            ]
+        )
 
     async def _send(self, command: Command, deadline_s: float) -> Result:
         if isinstance(command, DefineInstrument | SetLimits | SetKill) and command.symbol:
@@ -327,28 +326,12 @@ class ShardServer:
         """Where symbols are has changed, or is to."""
         match request:
             case Cede(symbol=symbol, target=target):
-                await self._cede(symbol, target)
+                await self._mover.cede(symbol, target)
             case Give(symbol=symbol, target=target):
                 await self._mover.give(symbol, target, deadline_s)
-                with suppress(StorageError):  # it is known here that the symbol has left
-                    await self._places.read()
             case LookAgain():
                 await self._mover.look()
                 await self._places.read()
-
-    async def _cede(self, symbol: str, target: int) -> None:
-        """From the first line on nothing new can list the symbol here; what was on its way to the engine is waited for."""
-        places = self._places
-        if places.shard_of(symbol) == target:
-            return
-        self._check_owns(symbol)
-        places.expect(symbol, target)
-        await self._entry.settled()
-        await self._bus.risk(symbol)  # passes when all before it is durable, whoever is asked after
-        if self._is_listed(symbol):
-            places.expect(symbol, self._shard)
-            raise StillListed(symbol)
-        await places.put(symbol, target)
 
     # Out
 
@@ -357,14 +340,6 @@ class ShardServer:
         if not self._replies:
             asyncio.get_running_loop().call_soon(self._flush)
         self._replies.setdefault(gateway, []).append((number, result))
-
-    def answer_to(self, gateway: str, request: Operate, answer: Answer) -> None:
-        """Tell what came of an operation; of an order that isn't open here once it is certain that it isn't elsewhere."""
-        operation = request.operation
-        if self._mover.has_moved and not isinstance(operation, NewOrder) and _is_not_open(answer):
-            self._start(gateway, request.id, self._unless_moved(operation.order_id, answer))
-        else:
-            self.answer(gateway, request.id, carried(answer))
 
     def _fail(self, gateway: str, number: int, error: Exception) -> None:
         if not isinstance(error, OmeError):
@@ -391,13 +366,9 @@ class _Begun:
 
     def __call__(self, outcome: Answer | Exception) -> None:
         if isinstance(outcome, Answer):
-            self._server.answer_to(self._gateway, self._request, outcome)
+            self._server.answer(self._gateway, self._request.id, carried(outcome))
         else:
             self._server.answer(self._gateway, self._request.id, failed(_as_told(outcome, self._until)))
-
-
-def _is_not_open(answer: Answer) -> bool:
-    return any(isinstance(event, CommandRefused) and event.reason is Reason.ORDER_NOT_OPEN for event in answer.events)
 
 
 def _earlier(deadline_s: float, until: int | None) -> float:

@@ -26,7 +26,7 @@ _PLACED: Final = """
 SELECT symbol, shard FROM stored_instruments WHERE shard >= 0
 UNION ALL SELECT symbol, shard FROM shard_map WHERE symbol NOT IN (SELECT symbol FROM stored_instruments)
 """
-_MOVED: Final = "SELECT symbol, target, admitted_position IS NULL FROM symbol_moves"
+_MOVED: Final = "SELECT symbol, target, admitted_position IS NULL, shard, position FROM symbol_moves ORDER BY shard, position"
 _ARRIVING: Final = """
 SELECT shard, position, symbol, target, time, state_hash, state, admitted_position FROM symbol_moves
 WHERE target = $1 AND admitted_position IS NULL ORDER BY shard, position
@@ -126,7 +126,7 @@ class StoredShardMap:
             raise StorageAway(f"PostgreSQL can't be reached at {self._url.shown}: {error or type(error).__name__}.") from error
         if row is None:
             return None
-        in_transit = {symbol: target for symbol, target, is_on_its_way in moved if is_on_its_way}
+        in_transit = {symbol: target for symbol, target, is_on_its_way, *_ in moved if is_on_its_way}
         steps = 2 * len(moved) - len(in_transit)  # each move is two: the symbol leaves, and arrives
         return ShardMap(
             row["name"],
@@ -134,5 +134,6 @@ class StoredShardMap:
             row["shards"],
             {each[0]: each[1] for each in placed} | in_transit,
             frozenset(in_transit),
-            frozenset(symbol for symbol, _, _ in moved),
+            frozenset(symbol for symbol, *_ in moved),
+            {shard: position for *_, shard, position in moved},  # the last of a shard stays
         )

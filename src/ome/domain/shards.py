@@ -20,7 +20,8 @@ _REMEMBERED: Final = 100_000
 
 class ShardMap(Struct):
     """The map at a version: `placed` has the symbols whose shard is in the database; `cluster` names the cluster on NATS.
-    `in_transit` are those of them that haven't arrived on their shard yet, `moved` all that ever came from another one.
+    `in_transit` are those of them that haven't arrived on their shard yet, `moved` all that ever came from another one. `left`
+    has, by shard, the position of the last command that gave a symbol away.
     """
 
     cluster: str
@@ -29,6 +30,7 @@ class ShardMap(Struct):
     placed: dict[str, int]
     in_transit: frozenset[str] = frozenset()
     moved: frozenset[str] = frozenset()
+    left: dict[int, int] = field(default_factory=dict)
     _drawn: dict[str, int] = field(default_factory=dict)
 
     def shard_of(self, symbol: str) -> int:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, cast
 
 import pytest
 from msgspec import structs
 
-from factories import a_command
+from factories import a_command, an_order
 from nats_fake import FakeNats, settle
 from ome.cluster.gateway_entry import GatewayEntry
 from ome.cluster.places import Places
 from ome.cluster.shard_link import ShardLink
 from ome.cluster.shard_server import ShardServer
 from ome.cluster.subjects import Subjects
-from ome.cluster.wire import Failed, Frame, Operate, encode, read_reply, read_state
+from ome.cluster.wire import Failed, Frame, Moved, Operate, OperateAll, StillListed, encode, read_reply, read_state
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.commands import CancelOrder, NewOrder, SetKill
-from ome.domain.enums import ControlKind, Switch
+from ome.domain.commands import CancelOrder, NewOrder, Release, SetKill
+from ome.domain.enums import ControlKind, Side, Switch
 from ome.domain.errors import NotAccepting, OutcomeUnknown, Overloaded, TooLate
-from ome.domain.events import CommandRefused, ControlChanged, Event
+from ome.domain.events import CommandRefused, ControlChanged, Event, SymbolReleased
 from ome.domain.ids import make_id
 from ome.domain.moves import MoveRecord
 from ome.domain.ports import Answer, CommandBus, FundsEntry, Operation, TimedOrderEntry, Timely
 from ome.domain.reasons import Reason
-from ome.domain.records import ControlRecord
+from ome.domain.records import ControlRecord, OrderRecord
 from ome.domain.shards import ShardMap
 
 SUBJECTS = Subjects("test")
@@ -41,6 +42,7 @@ class Desk:
         self.asked: list[Any] = []
         self.deadlines: list[float] = []
         self.fails: Exception | None = None
+        self.open: set[int] = set()
         self.state, self.reason, self.position, self.waiting = "RUNNING", "", 0, 0
 
     def begin(self, operation: Operation, told: Callable[[Answer | Exception], None], deadline_s: float) -> None:
@@ -51,32 +53,68 @@ class Desk:
 
     async def batch(self, operations: Sequence[Operation], **options: Any) -> list[Any]:
         """See TimedOrderEntry."""
-        options["queued"]()
+        options.get("queued", _nobody)()
         self.asked += operations
         return [self.fails or self._answer() for _ in operations]
 
-    async def send(self, command: SetKill, **_: Any) -> Sequence[Event]:
+    async def send(self, command: SetKill | Release, **_: Any) -> Sequence[Event]:
         """See CommandBus."""
         self.asked.append(command)
         if self.fails is not None:
             raise self.fails
+        if isinstance(command, Release):
+            return [SymbolReleased(command.symbol, command.target)]
         return [ControlChanged(ControlRecord(ControlKind.KILL, command.user_id, command.symbol, Switch.ON, 1), 3)]
+
+    def is_open(self, order_id: int, account: str | None = None) -> bool:
+        """See CommandBus."""
+        assert account is None
+        return order_id in self.open
+
+    async def settled(self) -> None:
+        """See TimedOrderEntry: everything here is done at once."""
+
+    async def risk(self, user_id: str) -> None:
+        """See CommandBus."""
+
+    async def cancel_orders(self, user_id: str | None, symbol: str | None, side: Side | None) -> list[OrderRecord]:
+        """See TimedOrderEntry."""
+        self.asked.append((user_id, symbol, side))
+        return [an_order(make_id(self.shard, 1))]
 
     def _answer(self) -> Answer:
         self.position += 1
         return Answer(make_id(self.shard, self.position), [CommandRefused(None, Reason.ORDER_NOT_OPEN)])
 
 
+def _nobody() -> None:
+    """Nobody waits for it."""
+
+
 class Store:
-    """The map in the database."""
+    """The map in the database, and the symbols of orders; `reading` is awaited before anything is read."""
 
     def __init__(self) -> None:
         self.placed = dict(PLACED)
         self.moves: list[MoveRecord] = []
+        self.left: dict[int, int] = {}
+        self.in_transit: set[str] = set()
+        self.symbols: dict[int, str] = {}
+        self.looked_up: list[int] = []
+        self.reading = asyncio.Event()
+        self.reading.set()
 
     async def read(self) -> ShardMap:
-        """See MapStore."""
-        return ShardMap("test", 1, 2, dict(self.placed))
+        """See MapStore. What is found is of when it was asked for."""
+        found = ShardMap("test", 1, 2, dict(self.placed), frozenset(self.in_transit), frozenset(), dict(self.left))
+        await self.reading.wait()
+        return found
+
+    async def symbol_of(self, order_id: int) -> str | None:
+        """Which symbol an order is in."""
+        self.looked_up.append(order_id)
+        await self.reading.wait()
+        return self.symbols.get(order_id)
 
     async def put(self, symbol: str, shard: int) -> None:
         """See MapStore."""
@@ -92,11 +130,12 @@ class Rig:
 
     def __init__(self) -> None:
         self.nats, self.store = FakeNats(), Store()
+        self.listed = set(PLACED)
         self.desks = [Desk(shard) for shard in (0, 1)]
         self.servers = [self._server(desk) for desk in self.desks]
         self.links = [ShardLink(shard, "gw", self.nats.connection(), SUBJECTS, 5.0) for shard in (0, 1)]
         self.places = Places(ShardMap("test", 1, 2, dict(PLACED)), self.store)
-        self.entry = GatewayEntry(self.links, self.places)
+        self.entry = GatewayEntry(self.links, self.places, self.store.symbol_of, wait_s=1.0)
 
     def _server(self, desk: Desk) -> ShardServer:
         return ShardServer(
@@ -109,7 +148,8 @@ class Rig:
             lineage=lambda: (1, "abc"),
             durability=lambda: "full",
             places=Places(ShardMap("test", 1, 2, dict(PLACED)), self.store),
-            is_listed=lambda _: True,
+            is_listed=lambda symbol: symbol in self.listed,
+            symbol_of=self.store.symbol_of,
         )
 
     async def start(self) -> None:
@@ -243,3 +283,119 @@ async def test_a_kill_of_a_user_is_every_shards(rig: Rig) -> None:
     rig.desks[0].fails = NotAccepting("draining")
     with pytest.raises(NotAccepting):
         await rig.entry.control(kill)
+
+
+async def test_what_is_sent_next_waits_for_what_is_tried_again(rig: Rig) -> None:
+    """A batch has joined the queues once nothing of it is on its way elsewhere: two of one session never change places."""
+    rig.store.placed["ONE"], rig.store.in_transit = 0, {"ONE"}
+    for server in rig.servers:
+        await server._places.read()
+    queued: list[int] = []
+    batch = asyncio.create_task(
+        rig.entry.batch([order("ONE"), order("ZERO")], queued=lambda: queued.append(len(rig.desks[0].asked)))
+    )
+    await settle()
+    assert (queued, [each.symbol for each in rig.desks[0].asked]) == ([], ["ZERO"])
+    rig.store.in_transit = set()
+    await rig.servers[0]._places.read()
+    answers = await batch
+    assert (queued, [each.symbol for each in rig.desks[0].asked]) == ([2], ["ZERO", "ONE"])
+    assert [type(answer) for answer in answers] == [Answer, Answer]
+    assert rig.desks[1].asked == []
+
+
+async def test_a_batch_does_not_come_behind_what_takes_its_symbol_away(rig: Rig) -> None:
+    """While one of its orders is looked up the other one's symbol leaves: none of it is executed where it was."""
+    server, elsewhere = rig.servers[0], make_id(1, 7)
+    rig.store.reading.clear()
+    link, result = rig.links[0], list[Any]()
+    link.post(
+        lambda number: OperateAll(number, [(order("ZERO"), None), (CancelOrder(elsewhere, exists=True), None)]), result.append
+    )
+    await settle()
+    assert rig.store.looked_up == [elsewhere]
+    giving = asyncio.create_task(server._mover.give("ZERO", 1, inf))
+    await settle()
+    assert [type(each) for each in rig.desks[0].asked] == [Release]
+    rig.store.placed["ZERO"] = 1
+    rig.store.reading.set()
+    await giving
+    await settle()
+    assert [type(each) for each in result] == [Moved]
+    assert [type(each) for each in rig.desks[0].asked] == [Release]
+
+
+async def test_an_order_that_is_open_is_looked_up_while_its_symbol_leaves(rig: Rig) -> None:
+    """Its cancel would come behind the symbol's end there, and find it not open."""
+    rig.desks[0].open = {make_id(0, 7)}
+    rig.store.symbols = {make_id(0, 7): "ZERO"}
+    server = rig.servers[0]
+    server._mover._giving.add("ZERO")
+    result = list[Any]()
+    rig.links[0].post(lambda number: Operate(number, CancelOrder(make_id(0, 7), exists=True)), result.append)
+    await settle()
+    assert ([type(each) for each in result], rig.desks[0].asked) == ([Moved], [])
+
+
+async def test_a_symbol_that_was_ceded_stays_ceded_whatever_was_read_before(rig: Rig) -> None:
+    """The map that is being read meanwhile is of before: it doesn't bring the symbol back."""
+    rig.listed.clear()
+    server = rig.servers[0]
+    rig.store.reading.clear()
+    reading = asyncio.create_task(server._places.read())
+    await settle()
+    ceding = asyncio.create_task(server._mover.cede("ZERO", 1))
+    await settle()
+    assert not server._mover.owns("ZERO")
+    rig.store.reading.set()
+    await reading
+    assert not server._mover.owns("ZERO")
+    await ceding
+    assert not server._mover.owns("ZERO")
+    assert server._places.shard_of("ZERO") == 1
+    await rig.servers[1]._places.read()
+    assert rig.servers[1]._mover.owns("ZERO")
+    await rig.servers[1]._mover.cede("ZERO", 0)
+    await server._mover.look()
+    await server._places.read()
+    assert server._mover.owns("ZERO")
+
+
+async def test_only_what_is_not_listed_is_ceded(rig: Rig) -> None:
+    """One that is listed is this shard's as before."""
+    with pytest.raises(StillListed):
+        await rig.servers[0]._mover.cede("ZERO", 1)
+    assert rig.servers[0]._mover.owns("ZERO")
+
+
+async def test_an_order_of_a_moved_symbol_needs_no_engine_but_its_symbols(rig: Rig) -> None:
+    """The shard that is in its id may be dead. What came there after the last symbol left isn't looked up at all, and nothing
+    twice.
+    """
+    old, new = make_id(0, 5), make_id(0, 11)
+    rig.store.placed["ZERO"], rig.store.left, rig.store.symbols = 1, {0: 10}, {old: "ZERO"}
+    for places in (rig.places, *(server._places for server in rig.servers)):
+        await places.read()
+    rig.desks[1].open = {old}
+    await rig.servers[0].stop()
+    told: list[Answer | Exception] = []
+    for _ in range(2):
+        rig.entry.begin(CancelOrder(old, exists=True), told.append)
+        await settle()
+    assert [type(each) for each in told] == [Answer, Answer]
+    assert [type(each) for each in await rig.entry.batch([CancelOrder(old, exists=True)])] == [Answer]
+    assert rig.store.looked_up == [old]
+    with pytest.raises(NotAccepting):
+        await rig.entry.cancel(new)
+    assert rig.store.looked_up == [old]
+
+
+async def test_a_mass_cancel_that_has_cancelled_is_never_said_not_to_be_executed(rig: Rig) -> None:
+    """It goes round again as a symbol was on its way, and nobody is there any more."""
+    rig.store.in_transit = {"ONE"}
+    cancelling = asyncio.create_task(rig.entry.cancel_all("ann", None, None))
+    await settle()
+    rig.nats.is_connected = False
+    with pytest.raises(OutcomeUnknown):
+        await cancelling
+    rig.nats.is_connected = True
