@@ -13,6 +13,7 @@ Where `make compiled` has compiled the engine's core, the service and the engine
 Half load: how long an order takes at half of what the service could do, without coordinated omission.
 Engine: commands per second in process; what a command costs among 1,000 resting orders and among many, and the memory of each
 (`engine_size`); the same flow in other engines that pip installs, where `make peers` has made their environment (`peers`).
+Growth: what an order and a question cost while more and more orders are stored, symbols listed, users known (`growth`).
 Recovery: a start of the service with so many open orders (`recovery.py` measures more).
 
 What can't be measured here (no wrk) is SKIPPED with what to do about it; never a figure that was not measured.
@@ -40,7 +41,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from loadtests import engine_flow, engine_size, many, peers, recovery
+from loadtests import engine_flow, engine_size, growth, many, peers, recovery
 from loadtests.builds import CORE, PYTHON, builds
 from loadtests.checked import checked_service
 from loadtests.servers import Cores, Server, baseline, on_cores, service
@@ -113,6 +114,7 @@ class Report(Struct, frozen=True):
     trades_in_database: int | None = None
     recovery: recovery.Figure | None = None
     sizes: list[engine_size.Size] = []
+    growth: growth.Growth | None = None
     peers: list[peers.Peer] | None = None
     """None where there is no environment with other engines."""
     compiled_engine: engine_flow.EngineFigure | None = None
@@ -282,6 +284,8 @@ def table(report: Report) -> str:
         lines += ["", many.half_load_table(report.half_load)]
     if report.sizes:
         lines += ["", engine_size.table(report.sizes)]
+    if report.growth is not None:
+        lines += ["", growth.table(report.growth)]
     lines += ["", peers.table(report.peers)]
     if report.recovery is not None:
         lines += ["", recovery.table(report.recovery)]
@@ -332,6 +336,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--commands", type=int, default=200_000, help="length of the engine's flow")
     parser.add_argument("--open-orders", type=int, default=50_000, help="open orders to start with; 0: leave it out")
     parser.add_argument("--resting", type=int, default=1_000_000, help="orders in the engine's large book; 0: leave it out")
+    parser.add_argument("--stored", type=int, default=100_000, help="orders in the largest stored history; 0: leave it out")
     parser.add_argument("--flow", type=Path, help="a recorded day of order flow for the comparison; without it one is generated")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser.parse_args()
@@ -350,6 +355,9 @@ def main() -> int:
         if options.resting:
             say(f"engine: among 1,000 and {options.resting:,} resting orders")
             report = msgspec.structs.replace(report, sizes=engine_size.measure(options.resting))
+        if options.stored:
+            say(f"growth: a history of 10,000 to {options.stored:,} orders")
+            report = msgspec.structs.replace(report, growth=growth.measure(options.stored))
         say("engine and others")
         rows = min(peers.ROWS, options.commands)
         report = msgspec.structs.replace(report, peers=peers.measure(options.flow, rows, peers.ROUNDS))

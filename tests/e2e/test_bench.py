@@ -32,6 +32,8 @@ def test_bench_measures_both_sides_and_finds_every_order_again() -> None:
         "100",
         "--resting",
         "2000",
+        "--stored",
+        "0",
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from loadtests import baseline, bench, engine_flow
+from loadtests import baseline, bench, engine_flow, growth
 from msgspec import UNSET, structs
 
 from ome.api import schemas
@@ -47,6 +47,22 @@ def test_engine_flow_is_the_same_each_time_and_trades() -> None:
     assert figure.commands == 3_000
     assert figure.trades > 100
     assert figure.commands_per_second > figure.with_records_per_second > 0
+
+
+async def test_a_history_grows_by_powers_of_ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each size is a database that has that many orders, all ended, and is asked what a service is asked."""
+    monkeypatch.setattr(growth, "SMALLEST", 100)
+    monkeypatch.setattr(growth, "ORDERS", 100)
+    monkeypatch.setattr(growth, "QUESTIONS", 2)
+    stored = await growth.history(tmp_path, 1000, 1)
+    assert [each.orders for each in stored] == [100, 1000]
+    assert all(min(each.us_per_order, *each.us_per_question.values()) > 0 for each in stored)
+    assert [bench.rows_in(tmp_path / f"{size}.db") for size in (100, 1000)] == [(200, 100), (1100, 550)]
+    engines = growth.among("users", (10, 100), 1)
+    assert [(each.kind, each.count) for each in engines] == [("users", 10), ("users", 100)]
+    lines = growth.table(growth.Growth(stored, engines)).splitlines()
+    assert lines[1].count("(1.00)") == 1 + len(stored[0].us_per_question)
+    assert lines[-2].split() == ["10", "users", f"{engines[0].us_per_command:.1f}", "(1.00)"]
 
 
 def test_without_wrk_there_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
