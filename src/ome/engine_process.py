@@ -116,6 +116,7 @@ class EngineProcess:
             why_it_stays=self._runner.why_it_stays,
             symbol_of=self._symbol_of,
             stored=CandleKeeper(self._storage.archive).catch_up,
+            skew_s=self.settings.clock_skew_sec,
         )
         await self._runner.run([self._market, publisher, self.metrics, self._candles], [publisher])
         await self._server.start()

@@ -15,6 +15,7 @@ from ome.db import Storage, open_storage
 from ome.db.shard_map import StoredShardMap
 from ome.domain.commands import (
     Admit,
+    CancelAllAfter,
     CancelOrder,
     Command,
     Configure,
@@ -27,7 +28,7 @@ from ome.domain.commands import (
 )
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.ids import SHARD_STEP
-from ome.domain.moves import MoveRecord
+from ome.domain.moves import MoveRecord, TimerChange, decode_state, timers_on_the_way
 from ome.domain.numbers import pack
 from ome.domain.ports import Page
 from ome.domain.records import EngineSettings, Limits, SpecialTerms
@@ -196,6 +197,29 @@ async def test_what_happened_to_an_order_is_told_whole(shards: Shards) -> None:
         before = paged[-1]
     assert paged == [trade.id for trade in trades]
     await shards.verified()
+    for shard in SHARDS:
+        await shards.stop(shard)
+
+
+async def test_what_became_of_timers_is_found_where_a_symbol_has_left(shards: Shards) -> None:
+    """I3: a timer that was set anew and disarmed, two that came; of users that weren't asked for, nothing."""
+    for user_id in ("ann", "bob", "cat", "dan"):
+        await shards.send(0, structs.replace(an_order("S0", Random(1)), user_id=user_id), CancelAllAfter(user_id, 10))
+    await shards.send(0, Release("S0", 1))
+    [move] = await shards.arriving(1)
+    left = shards.time
+    await shards.send(0, CancelAllAfter("ann", 20), CancelAllAfter("dan", 0), CancelAllAfter("eve", 5))
+    await shards.send(0, CancelAllAfter("ann", 0))
+    shards.time += 10_000_000
+    await shards.send(0, SetKill("zed", "", is_active=True))
+    changes = await StoredShardMap(shards.url).timers_since(move, {"ann", "bob", "cat"})
+    assert changes == [
+        TimerChange("ann", left + STEP_US, left + STEP_US + 20_000_000),
+        TimerChange("ann", left + 4 * STEP_US, None),
+    ]
+    assert move.state is not None
+    missed, _ = timers_on_the_way(decode_state(move.state).timers, changes, shards.time)
+    assert missed == ["bob", "cat", "dan"]  # dan's is as it was when the symbol left: nobody asked
     for shard in SHARDS:
         await shards.stop(shard)
 

@@ -12,17 +12,20 @@ an unlisted symbol would be listed anew.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Final
 
 import structlog
 
 from ome.cluster.places import Places
 from ome.cluster.wire import Moved, Staying, StillListed
+from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.commands import Admit, Release
-from ome.domain.errors import OmeError, StorageError
+from ome.domain.errors import OmeError, StorageError, TooLate
 from ome.domain.events import SymbolReleased
-from ome.domain.moves import decode_state
+from ome.domain.moves import MoveRecord, decode_state, timers_on_the_way
 from ome.domain.ports import CommandBus
 
 LOOK_S: Final = 2.0
@@ -49,7 +52,9 @@ class Mover:
         why_it_stays: Callable[[str], Awaitable[str]],
         settled: Callable[[], Awaitable[None]],
         stored: Callable[[], Awaitable[object]],
+        skew_s: float = 1.0,
     ) -> None:
+        """`skew_s` is how far the clocks of two engines may be apart."""
         self._shard = shard
         self._bus = bus
         self._places = places
@@ -57,6 +62,7 @@ class Mover:
         self._why_it_stays = why_it_stays
         self._settled = settled
         self._stored = stored
+        self._skew_us = int(skew_s * MICROSECONDS)
         self._giving: set[str] = set()
         """Whose Release may be in the queue, or may yet come there."""
         self._gone: set[str] = set()
@@ -168,19 +174,48 @@ class Mover:
             self._gone -= gone
 
     async def look(self) -> None:
-        """Take in what is on its way here. Raises a StorageError, and what `CommandBus.send` raises."""
+        """Take in what is on its way here; one that can't be taken now keeps none of the others waiting. Raises a StorageError,
+        and what `CommandBus.send` raises.
+        """
         async with self._lock:
+            failed: OmeError | None = None
             for move in await self._places.arriving(self._shard):
-                symbol, state = move.symbol, move.state
-                if state is None or self._is_listed(symbol):
-                    continue
-                decode_state(state)  # what can't be read must not come into the journal
-                await self._bus.send(Admit(symbol, move.shard, move.position, move.time, state))
-                self._gone.discard(symbol)
-                self._places.arrived(symbol, self._shard)
-                log.info("symbol_taken", symbol=symbol, source=move.shard)
+                try:
+                    await self._take(move)
+                except OmeError as error:
+                    log.warning("symbol_not_taken", symbol=move.symbol, source=move.shard, error=str(error))
+                    failed = error
             if self._gone:  # it may have been given back without ever having been listed
                 await self._read_map()
+            if failed is not None:
+                raise failed
+
+    async def _take(self, move: MoveRecord) -> None:
+        """Take in a symbol. Timers that come while its command waits for its turn are looked up again."""
+        symbol, data = move.symbol, move.state
+        if data is None or self._is_listed(symbol):
+            return
+        state = decode_state(data)  # what can't be read must not come into the journal
+        ahead_us = move.time - now_us() - self._skew_us
+        if ahead_us > 0:
+            raise Staying(
+                f"{symbol} was given {ahead_us / MICROSECONDS:.1f} s later than CLOCK_SKEW_SEC allows for by this machine's"
+                " clock, which would go forward with it: set the clocks"
+            )
+        users = {order.user_id for order in state.orders}
+        while True:
+            changes = await self._places.timers_since(move, users)
+            now = now_us()
+            missed, next_one = timers_on_the_way(state.timers, changes, now)
+            deadline_s = inf if next_one is None else time.monotonic() + (next_one - now) / MICROSECONDS
+            try:
+                await self._bus.send(Admit(symbol, move.shard, move.position, move.time, data, missed), deadline_s=deadline_s)
+            except TooLate:
+                continue
+            break
+        self._gone.discard(symbol)
+        self._places.arrived(symbol, self._shard)
+        log.info("symbol_taken", symbol=symbol, source=move.shard)
 
     async def _look_now_and_then(self) -> None:
         while True:

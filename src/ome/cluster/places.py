@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from math import inf
 from typing import Protocol
 
 from msgspec import structs
 
 from ome.domain.errors import StorageUnusable
-from ome.domain.moves import MoveRecord
+from ome.domain.moves import MoveRecord, TimerChange
 from ome.domain.shards import ShardMap
 
 
@@ -24,6 +25,9 @@ class MapStore(Protocol):
 
     async def arriving(self, shard: int) -> list[MoveRecord]:
         """The symbols that were given to a shard and that it hasn't taken yet."""
+
+    async def timers_since(self, move: MoveRecord, users: Collection[str]) -> list[TimerChange]:
+        """What became of these users' dead-man timers on the shard that a symbol has left, behind the command that gave it."""
 
 
 class Places:
@@ -77,6 +81,10 @@ class Places:
     async def arriving(self, shard: int) -> list[MoveRecord]:
         """The symbols that are on their way to a shard. Raises StorageUnusable."""
         return await self._store.arriving(shard)
+
+    async def timers_since(self, move: MoveRecord, users: Collection[str]) -> list[TimerChange]:
+        """See MapStore. Raises StorageUnusable."""
+        return await self._store.timers_since(move, users)
 
     async def put(self, symbol: str, shard: int) -> None:
         """Have the database say that a symbol that isn't listed is on a shard; here it holds once it is read."""

@@ -108,6 +108,7 @@ class ShardServer:
         why_it_stays: Callable[[str], Awaitable[str]] = _no_reason,
         symbol_of: Callable[[int], Awaitable[str | None]] = _nowhere,
         stored: Callable[[], Awaitable[object]] = _nothing,
+        skew_s: float = 1.0,
     ) -> None:
         self._shard = shard
         self._nats = nats
@@ -121,7 +122,14 @@ class ShardServer:
         self._is_listed = is_listed
         self._symbol_of = symbol_of
         self._mover = Mover(
-            shard, bus, places, is_listed=is_listed, why_it_stays=why_it_stays, settled=self._settled, stored=stored
+            shard,
+            bus,
+            places,
+            is_listed=is_listed,
+            why_it_stays=why_it_stays,
+            settled=self._settled,
+            stored=stored,
+            skew_s=skew_s,
         )
         self._cancelling: set[asyncio.Task[Any]] = set()
         self._frames: OrderedDict[str, int] = OrderedDict()

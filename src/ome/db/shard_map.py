@@ -9,6 +9,7 @@ The first engine of a cluster makes its row; others must say the same number of 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import asyncpg
@@ -16,8 +17,11 @@ from msgspec import Struct
 
 from ome.db.connection import connect
 from ome.db.url import DatabaseUrl, parse_url
+from ome.domain.clock import MICROSECONDS
+from ome.domain.commands import CancelAllAfter, Stamped, decode_commands
+from ome.domain.enums import ControlKind
 from ome.domain.errors import StorageAway, StorageUnusable
-from ome.domain.moves import MoveRecord
+from ome.domain.moves import MoveRecord, TimerChange
 from ome.domain.shards import ShardMap
 
 _MAKE: Final = "INSERT INTO cluster (id, name, shards, version) VALUES (1, $1, $2, 1) ON CONFLICT (id) DO NOTHING"
@@ -30,6 +34,13 @@ _MOVED: Final = "SELECT symbol, target, admitted_position IS NULL, shard, positi
 _ARRIVING: Final = """
 SELECT shard, position, symbol, target, time, state_hash, state, admitted_position FROM symbol_moves
 WHERE target = $1 AND admitted_position IS NULL ORDER BY shard, position
+"""
+_TIMER_USERS: Final = """
+SELECT user_id FROM stored_controls
+WHERE kind = $1 AND symbol = '' AND shard = $2 AND changed_at >= $3 AND user_id = ANY($4::text[]) ORDER BY user_id
+"""
+_COMMANDS: Final = """
+SELECT last_position, commands FROM journal WHERE shard = $1 AND last_position > $2 ORDER BY last_position LIMIT 100
 """
 _HEADS: Final = "SELECT shard, epoch, incarnation, position FROM engine"
 _PUT: Final = "INSERT INTO shard_map (symbol, shard) VALUES ($1, $2) ON CONFLICT (symbol) DO UPDATE SET shard = excluded.shard"
@@ -95,6 +106,29 @@ class StoredShardMap:
             raise StorageAway(f"PostgreSQL can't be reached at {self._url.shown}: {error or type(error).__name__}.") from error
         return [MoveRecord(*row) for row in rows]
 
+    async def timers_since(self, move: MoveRecord, users: Collection[str]) -> list[TimerChange]:
+        """What became of these users' dead-man timers on the shard that a symbol has left, behind the command that gave it: what
+        its journal has of those whose timer is another since.
+        """
+        changes: list[TimerChange] = []
+        position = move.position
+        try:
+            connection = await connect(self._url.target)
+            try:
+                rows = await connection.fetch(_TIMER_USERS, ControlKind.TIMER, move.shard, move.time, list(users))
+                changed = {user_id for (user_id,) in rows}
+                names = [user_id.encode() for user_id in changed]
+                while names and (batches := await connection.fetch(_COMMANDS, move.shard, position)):
+                    position = batches[-1][0]
+                    for _, commands in batches:
+                        if any(name in commands for name in names):  # decoding takes longer
+                            changes += _timer_changes(changed, move.position, decode_commands(commands))
+            finally:
+                await connection.close(timeout=1)
+        except _FAILURES as error:
+            raise StorageAway(f"PostgreSQL can't be reached at {self._url.shown}: {error or type(error).__name__}.") from error
+        return changes
+
     async def put(self, symbol: str, shard: int) -> None:
         """Put a symbol that isn't listed on a shard; one version more."""
         try:
@@ -137,3 +171,12 @@ class StoredShardMap:
             frozenset(symbol for symbol, *_ in moved),
             {shard: position for *_, shard, position in moved},  # the last of a shard stays
         )
+
+
+def _timer_changes(users: Collection[str], position: int, commands: Iterable[Stamped]) -> Iterator[TimerChange]:
+    """Those of these users, by the commands behind a position."""
+    for stamped in commands:
+        command = stamped.command
+        if isinstance(command, CancelAllAfter) and command.user_id in users and stamped.position > position:
+            until = stamped.time + command.seconds * MICROSECONDS if command.seconds else None
+            yield TimerChange(command.user_id, stamped.time, until)

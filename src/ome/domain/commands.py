@@ -180,7 +180,9 @@ class Release(_Command, frozen=True, tag=30):
 class Admit(_Command, frozen=True, tag=31):
     """Take a symbol that the command at `position` of `shard` gave to this one at `time`, before which this isn't stamped.
 
-    `state` is the encoded `moves.SymbolState`: a replay needs nothing else.
+    `state` is the encoded `moves.SymbolState`: a replay needs nothing else but `missed`, the users whose dead-man timer ran out
+    where the symbol came from while it was on its way (I3). In a journal from before there was that it is None: then those
+    missed it whose timer in the state would have come by now, and who have none here.
     """
 
     symbol: str
@@ -188,6 +190,7 @@ class Admit(_Command, frozen=True, tag=31):
     position: int
     time: int
     state: bytes
+    missed: list[str] | None = None
 
 
 Command = (

@@ -7,8 +7,9 @@ the other. Its hash stays with the move for ever: what was handed over is what w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct, msgpack
@@ -28,7 +29,7 @@ class SymbolState(Struct, frozen=True, array_like=True):
 
     `orders` are the open ones, waiting stops too, in the order of their `priority`, none of which is above `priority_count`;
     `controls` the limits and kill switches of this symbol; `timers` (user, deadline in microseconds) the dead-man timers of users
-    with open orders in it, which belong to the shard and stay there (I3).
+    with open orders in it, which belong to the shard and stay there (I3): what becomes of them on the way is looked up there.
     """
 
     format: int
@@ -56,6 +57,32 @@ class MoveRecord(Struct, frozen=True, array_like=True):
     state_hash: str
     state: bytes | None
     admitted_position: int | None = None
+
+
+class TimerChange(NamedTuple):
+    """A user has set a dead-man timer, or disarmed it: from `time` on it is `until` this, or, None, off. Microseconds."""
+
+    user_id: str
+    time: int
+    until: int | None
+
+
+def timers_on_the_way(
+    timers: Iterable[tuple[str, int]], changes: Iterable[TimerChange], now: int
+) -> tuple[list[str], int | None]:
+    """Which users' timers came while a symbol was on its way, by name: of those that were running when it left, and what users
+    have done with theirs since, in its order. One has come when its deadline was there before it was set anew or disarmed (I3).
+    And when the next one comes that is running now.
+    """
+    running, missed = dict(timers), set[str]()
+    for user_id, time, until in changes:
+        due = running.pop(user_id, None)
+        if due is not None and time >= due:
+            missed.add(user_id)
+        if until is not None:
+            running[user_id] = until
+    missed.update(user_id for user_id, due in running.items() if due <= now)
+    return sorted(missed), min((due for due in running.values() if due > now), default=None)
 
 
 _encode: Final = msgpack.Encoder().encode

@@ -93,7 +93,10 @@ def admit(market: Market, withdrawals: Withdrawals, command: Admit) -> None:
     market.events.append(SymbolAdmitted(book.record(), command.shard, market.time, depth.bids, depth.asks))
     market.touch(book)
     market.stirred_books[symbol] = book
-    withdrawals.take_over(book, state.timers, market.time)
+    missed = command.missed
+    if missed is None:
+        missed = [user for user, until in state.timers if until <= market.time and market.controls.timer_of(user) is None]
+    withdrawals.take_over(book, missed, market.time)
 
 
 def _put_in(market: Market, state: SymbolState) -> OrderBook:

@@ -96,16 +96,15 @@ class Withdrawals:
         """Whether a kill has yet to cancel something."""
         return self._sweeps.next(self._orders) is not None
 
-    def take_over(self, book: OrderBook, timers: Iterable[tuple[str, int]], time: int) -> None:
+    def take_over(self, book: OrderBook, missed: Iterable[str], time: int) -> None:
         """Have what ends orders hold for those of a book that has come from another shard: deadlines that have passed on the way,
-        timers that were running there and would have come by now, unless the user has one here, and kills that are on here.
+        the timers of these users, and kills that are on here.
         """
         self.pass_time(time, None)
-        for user_id, until in timers:
-            if until <= time and self._controls.timer_of(user_id) is None:
-                theirs = [order for order in chain(book.orders(), book.stops) if order.user_id == user_id]
-                for order in sorted(theirs, key=acceptance):
-                    self._end(order, OrderStatus.CANCELLED, Reason.CANCEL_ALL_AFTER)
+        for user_id in missed:
+            theirs = [order for order in chain(book.orders(), book.stops) if order.user_id == user_id]
+            for order in sorted(theirs, key=acceptance):
+                self._end(order, OrderStatus.CANCELLED, Reason.CANCEL_ALL_AFTER)
         symbol = book.instrument.symbol
         for user_id, killed in sorted(self._controls.kills):
             if killed in {"", symbol}:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 from typing import Any, cast
 
 import pytest
 from msgspec import structs
 
-from factories import a_command, an_order
+from factories import a_command, an_instrument, an_order
 from nats_fake import FakeNats, settle
 from ome.cluster.gateway_entry import GatewayEntry
 from ome.cluster.places import Places
 from ome.cluster.shard_link import ShardLink
 from ome.cluster.shard_server import ShardServer
 from ome.cluster.subjects import Subjects
-from ome.cluster.wire import Failed, Frame, Moved, Operate, OperateAll, StillListed, encode, read_reply, read_state
+from ome.cluster.wire import Failed, Frame, Moved, Operate, OperateAll, Staying, StillListed, encode, read_reply, read_state
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.commands import CancelOrder, NewOrder, Release, SetKill
+from ome.domain.commands import Admit, CancelOrder, NewOrder, Release, SetKill
 from ome.domain.enums import ControlKind, Side, Switch
 from ome.domain.errors import NotAccepting, OutcomeUnknown, Overloaded, TooLate
 from ome.domain.events import CommandRefused, ControlChanged, Event, SymbolReleased
 from ome.domain.ids import make_id
-from ome.domain.moves import MoveRecord
+from ome.domain.moves import STATE_FORMAT, MoveRecord, SymbolState, TimerChange, encode_state, hash_of_state
 from ome.domain.ports import Answer, CommandBus, FundsEntry, Operation, TimedOrderEntry, Timely
 from ome.domain.reasons import Reason
 from ome.domain.records import ControlRecord, OrderRecord
@@ -43,6 +43,8 @@ class Desk:
         self.deadlines: list[float] = []
         self.fails: Exception | None = None
         self.open: set[int] = set()
+        self.too_late = 0
+        self.moves: list[Release | Admit] = []
         self.state, self.reason, self.position, self.waiting = "RUNNING", "", 0, 0
 
     def begin(self, operation: Operation, told: Callable[[Answer | Exception], None], deadline_s: float) -> None:
@@ -57,11 +59,18 @@ class Desk:
         self.asked += operations
         return [self.fails or self._answer() for _ in operations]
 
-    async def send(self, command: SetKill | Release, **_: Any) -> Sequence[Event]:
+    async def send(self, command: SetKill | Release | Admit, **_: Any) -> Sequence[Event]:
         """See CommandBus."""
         self.asked.append(command)
         if self.fails is not None:
             raise self.fails
+        if self.too_late:
+            self.too_late -= 1
+            raise TooLate
+        if isinstance(command, Release | Admit):
+            self.moves.append(command)
+        if isinstance(command, Admit):
+            return []
         if isinstance(command, Release):
             return [SymbolReleased(command.symbol, command.target)]
         return [ControlChanged(ControlRecord(ControlKind.KILL, command.user_id, command.symbol, Switch.ON, 1), 3)]
@@ -100,6 +109,7 @@ class Store:
         self.left: dict[int, int] = {}
         self.in_transit: set[str] = set()
         self.symbols: dict[int, str] = {}
+        self.timers: list[TimerChange] = []
         self.looked_up: list[int] = []
         self.reading = asyncio.Event()
         self.reading.set()
@@ -109,6 +119,11 @@ class Store:
         found = ShardMap("test", 1, 2, dict(self.placed), frozenset(self.in_transit), frozenset(), dict(self.left))
         await self.reading.wait()
         return found
+
+    async def timers_since(self, move: MoveRecord, users: Collection[str]) -> list[TimerChange]:
+        """See MapStore."""
+        assert users == {"alice"}
+        return [change for change in self.timers if move.time < change.time]
 
     async def symbol_of(self, order_id: int) -> str | None:
         """Which symbol an order is in."""
@@ -399,3 +414,30 @@ async def test_a_mass_cancel_that_has_cancelled_is_never_said_not_to_be_executed
     with pytest.raises(OutcomeUnknown):
         await cancelling
     rig.nats.is_connected = True
+
+
+def on_its_way(time: int, data: bytes | None = None, symbol: str = "COME") -> MoveRecord:
+    """A symbol in which alice has an order, and who had a timer that comes a second after it left."""
+    instrument, orders = an_instrument(symbol), [an_order(1, symbol=symbol)]
+    state = encode_state(SymbolState(STATE_FORMAT, time, 1, instrument, orders, [], [], [("alice", time + MICROSECONDS)]))
+    return MoveRecord(0, 9, symbol, 1, time, hash_of_state(state), data or state)
+
+
+async def test_a_timer_that_was_disarmed_while_a_symbol_was_on_its_way_cancels_nothing(rig: Rig) -> None:
+    """I3: what became of it is looked up where the symbol came from, again where the engine says that this took too long."""
+    left = now_us() - 10 * MICROSECONDS
+    rig.store.moves = [on_its_way(left)]
+    await rig.servers[1]._mover.look()
+    rig.store.timers = [TimerChange("alice", left + MICROSECONDS // 2, None)]
+    rig.desks[1].too_late = 1
+    await rig.servers[1]._mover.look()
+    assert [command.missed for command in rig.desks[1].moves if isinstance(command, Admit)] == [["alice"], []]
+
+
+async def test_a_symbol_that_can_not_be_taken_keeps_no_other_waiting(rig: Rig) -> None:
+    """One of another version, and one of a clock that is an hour ahead, which this shard's would follow."""
+    now = now_us()
+    rig.store.moves = [on_its_way(now, b"rubbish", "BAD"), on_its_way(now + 3600 * MICROSECONDS, symbol="AHEAD"), on_its_way(now)]
+    with pytest.raises(Staying, match="clock"):
+        await rig.servers[1]._mover.look()
+    assert [command.symbol for command in rig.desks[1].moves] == ["COME"]

@@ -234,6 +234,21 @@ def test_what_would_have_ended_an_order_on_the_way_has_ended_it() -> None:
     assert {each.user_id for each in taker.engine.state().orders} == {"stays", "armed anew"}
 
 
+def test_whose_timer_came_on_the_way_is_told_with_the_symbol() -> None:
+    """I3: one that was disarmed on the way ends nothing, though it would have come by now; one that came does, though it was set
+    anew since.
+    """
+    giver, taker = Shard(0), Shard(1)
+    for user_id in ("disarmed", "came"):
+        giver.send(order(user_id=user_id), START)
+        giver.send(CancelAllAfter(user_id, 1), START)
+    admit, _ = giver.give(1, START + 10)
+    taker.send(CancelAllAfter("came", 60), START + 1 * SECOND)
+    events = taker.send(structs.replace(admit, missed=["came"]), START + 2 * SECOND)
+    assert [event.order.user_id for event in events if isinstance(event, OrderCancelled)] == ["came"]
+    assert {each.user_id for each in taker.engine.state().orders} == {"disarmed"}
+
+
 def test_limits_and_switches_of_the_symbol_go_with_it() -> None:
     """R1: they hold at the taker's from its first order on, and no longer here; those over all symbols stay."""
     giver, taker = Shard(0), Shard(1)
