@@ -159,7 +159,8 @@ class GatewayService:
         market = ClusterMarket(views, places.shard_of)
 
         def past(archives: Sequence[StoredArchive]) -> ClusterPast:
-            return ClusterPast([StoredPast(archive, shard=shard) for shard, archive in enumerate(archives)], places.shard_of)
+            of_shards = [StoredPast(archive, shard=shard) for shard, archive in enumerate(archives)]
+            return ClusterPast(of_shards, places.shard_of, lambda symbol: symbol in places.moved)
 
         self.app: Dispatcher = build_app(
             ports=Ports(

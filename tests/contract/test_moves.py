@@ -27,13 +27,16 @@ from ome.domain.commands import (
     Stamped,
 )
 from ome.domain.enums import OrderType, Side, TimeInForce
+from ome.domain.errors import Evicted
 from ome.domain.ids import SHARD_STEP
 from ome.domain.moves import MoveRecord, TimerChange, decode_state, timers_on_the_way
 from ome.domain.numbers import pack
-from ome.domain.ports import Page
+from ome.domain.ports import Depth, Page
 from ome.domain.records import EngineSettings, Limits, SpecialTerms
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Waiting
+from ome.history.cluster_past import ClusterPast
+from ome.history.past import StoredPast
 from ome.verification import Report, verify
 
 SHARDS = (0, 1, 2)
@@ -197,6 +200,41 @@ async def test_what_happened_to_an_order_is_told_whole(shards: Shards) -> None:
         before = paged[-1]
     assert paged == [trade.id for trade in trades]
     await shards.verified()
+    for shard in SHARDS:
+        await shards.stop(shard)
+
+
+def past_of(shards: Shards) -> ClusterPast:
+    """A gateway's."""
+    pasts = [StoredPast(shards.storages[shard].archive, shard=shard, clock_us=lambda: shards.time) for shard in SHARDS]
+    return ClusterPast(pasts, lambda symbol: shards.home[symbol], lambda _: True)
+
+
+async def test_a_book_is_told_as_it_was_wherever_its_symbol_was(shards: Shards) -> None:
+    """Before, between and after moves, there and back; the journals trimmed to a snapshot are verified from there on."""
+    random, was = Random(5), list[tuple[int, Depth]]()
+    shards.home = {"S0": 0}
+    for target in (1, 0, 2, 1):
+        await flow(shards, "S0", 4, random)
+        engine = shards.engines[shards.home["S0"]]
+        was.append((shards.time, next(book.depth(engine.time) for book in engine.books())))
+        await shards.move("S0", target)
+    past = past_of(shards)
+    for time, depth in was:
+        told = await past.depth_at_time("S0", time)
+        assert told is not None
+        assert (told.sequence, told.bids, told.asks) == (depth.sequence, depth.bids, depth.asks)
+    assert len({depth.sequence for _, depth in was}) == 4
+    assert await past.depth_at_time("S0", START_US) is None
+    for shard in (0, 1):
+        assert await shards.storages[shard].archive.take_engine_snapshot(1) is not None
+        assert await shards.storages[shard].archive.trim_journal(shards.time) > 0
+    await flow(shards, "S0", 4, random)
+    await shards.move("S0", 0)
+    await flow(shards, "S0", 2, random)
+    await shards.verified()
+    with pytest.raises(Evicted):
+        await past_of(shards).depth_at_time("S0", was[0][0])
     for shard in SHARDS:
         await shards.stop(shard)
 
