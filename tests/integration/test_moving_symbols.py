@@ -7,25 +7,19 @@ import random
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
-from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner, Result
 
 from clusters import Cluster, running_cluster
-from ome.cli import app
+from moving import OPERATOR, Load, check, move, order
 from ome.domain.ids import SHARD_STEP
 from ome.domain.shards import highest
 from ome.verification import verify
 from postgres import execute, with_database
 from servers import until
 
-OPERATOR = {"X-API-Key": "operators-key"}
 SYMBOL = next(f"MOVE{number}" for number in range(100) if highest(f"MOVE{number}", 2) == 0)
-UNDECIDED = {503, 504, 500, 429}
-"""Answers after which a client asks again with the same client order id."""
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +42,6 @@ def clients(cluster: Cluster) -> Iterator[list[httpx.Client]]:
         yield [one, other]
 
 
-def move(cluster: Cluster, symbol: str, shard: int) -> Result:
-    """`ome shards move`."""
-    environment = {"DATABASE_URL": cluster.database_url, "NATS_URL": cluster.nats.url}
-    return CliRunner().invoke(app, ["shards", "move", symbol, str(shard)], env=environment)
-
-
-def order(user_id: str, symbol: str = SYMBOL, **fields: Any) -> dict[str, Any]:
-    """The body of an order."""
-    return {"user_id": user_id, "symbol": symbol, "side": "BUY", "quantity": 5, "price": "10.00"} | fields
-
-
 def book(client: httpx.Client, symbol: str) -> list[str]:
     """The ids of a symbol's orders, bids then asks, in the order of their queues."""
     shown = client.get(f"/market/{symbol}/depth", params={"detail": "orders"}).json()
@@ -68,13 +51,13 @@ def book(client: httpx.Client, symbol: str) -> list[str]:
 def test_a_symbol_moves_with_all_that_is_open_in_it(cluster: Cluster, clients: list[httpx.Client]) -> None:
     """Its queue, its sequence, limits, positions; orders of the first shard are found, changed and cancelled by their ids."""
     one, other = clients
-    made = [one.post("/orders", json=order(f"u{number}", client_order_id=f"c{number}")).json() for number in range(4)]
-    assert one.post("/orders", json=order("seller", side="SELL", quantity=7)).status_code == 201
+    made = [one.post("/orders", json=order(f"u{number}", SYMBOL, client_order_id=f"c{number}")).json() for number in range(4)]
+    assert one.post("/orders", json=order("seller", SYMBOL, side="SELL", quantity=7)).status_code == 201
     before = one.get(f"/market/{SYMBOL}/depth").json()
     moved = move(cluster, SYMBOL, 1)
     assert moved.exit_code == 0, moved.output
     ids = [each["order_id"] for each in made]
-    newest = other.post("/orders", json=order("late")).json()
+    newest = other.post("/orders", json=order("late", SYMBOL)).json()
     assert int(newest["order_id"]) // SHARD_STEP == 1
     after = other.get(f"/market/{SYMBOL}/depth").json()
     assert after["sequence"] > before["sequence"]
@@ -82,9 +65,9 @@ def test_a_symbol_moves_with_all_that_is_open_in_it(cluster: Cluster, clients: l
     assert book(other, SYMBOL) == [*ids[1:], newest["order_id"]]
     assert one.get(f"/orders/{ids[2]}").json()["status"] == "PENDING"
     assert other.put(f"/orders/{ids[2]}", json={"quantity": 4}).json()["quantity"] == "4"
-    again = other.post("/orders", json=order("u3", client_order_id="c3"))
+    again = other.post("/orders", json=order("u3", SYMBOL, client_order_id="c3"))
     assert (again.status_code, again.json()["order_id"], again.json()["replayed"]) == (201, ids[3], True)
-    filled = one.post("/orders", json=order("seller", side="SELL", quantity=3)).json()
+    filled = one.post("/orders", json=order("seller", SYMBOL, side="SELL", quantity=3)).json()
     assert filled["status"] == "FILLED"
     assert other.get(f"/orders/{ids[1]}").json()["status"] == "FILLED"
     types = [each["type"] for each in one.get(f"/orders/{ids[1]}/history").json()["events"]]
@@ -95,7 +78,7 @@ def test_a_symbol_moves_with_all_that_is_open_in_it(cluster: Cluster, clients: l
     gone = other.delete("/orders", params={"user_id": "u2"}).json()["order_ids"]
     assert gone == [ids[2]]
     assert move(cluster, SYMBOL, 0).exit_code == 0
-    assert one.post("/orders", json=order("back", price="9.00")).status_code == 201
+    assert one.post("/orders", json=order("back", SYMBOL, price="9.00")).status_code == 201
     report = verify(cluster.database_url)
     assert report.ok, report.problems()
 
@@ -119,85 +102,6 @@ def test_orders_are_reached_without_the_engine_that_their_ids_name(cluster: Clus
     assert book(one, symbol) == []
     cluster.engines[0].spawn()
     cluster.wait()
-
-
-class Load:
-    """Clients that submit and cancel in one symbol until they are told to stop; each asks again until it is certain."""
-
-    def __init__(self, urls: list[str], symbol: str, clients: int, most: int) -> None:
-        self.urls, self.symbol, self.most = urls, symbol, most
-        self.stop = Event()
-        self.accepted: dict[str, str] = {}
-        self.refused: list[str] = []
-        self._pool = ThreadPoolExecutor(clients)
-        self._work = [self._pool.submit(self._client, number) for number in range(clients)]
-
-    def ended(self) -> None:
-        """Wait until each client has no more to do. Raises what one of them has raised."""
-        self.stop.set()
-        for each in self._work:
-            each.result(timeout=60)
-        self._pool.shutdown()
-
-    def _client(self, number: int) -> None:
-        dice, open_ids = random.Random(number), list[str]()
-        with httpx.Client(timeout=30, headers=OPERATOR) as client:
-            for count in range(self.most):
-                if self.stop.is_set():
-                    return
-                name = f"{self.symbol}-{number}-{count}"
-                body = order(
-                    f"loader{number}",
-                    self.symbol,
-                    side=dice.choice(["BUY", "SELL"]),
-                    price=f"{dice.randrange(95, 106) / 10:.2f}",
-                    client_order_id=name,
-                )
-                answer = self._certain(client, "POST", "/orders", body)
-                if answer.status_code != 201:
-                    self.refused.append(f"{name}: {answer.status_code} {answer.text}")
-                    continue
-                self.accepted[name] = answer.json()["order_id"]
-                open_ids.append(self.accepted[name])
-                if dice.random() < 0.3:
-                    ended = self._certain(client, "DELETE", f"/orders/{open_ids.pop(0)}", None)
-                    if ended.status_code not in {200, 409}:
-                        self.refused.append(f"cancel {ended.status_code} {ended.text}")
-
-    def _certain(self, client: httpx.Client, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
-        for attempt in range(200):
-            answer = client.request(method, self.urls[attempt % len(self.urls)] + path, json=body)
-            if answer.status_code not in UNDECIDED:
-                return answer
-            self.stop.wait(0.05)
-        return answer
-
-
-def check(cluster: Cluster, client: httpx.Client, load: Load) -> None:
-    """Each order that was accepted is there once; tables and journals agree."""
-    assert load.refused == []
-    assert len(set(load.accepted.values())) == len(load.accepted)
-    for name in random.Random(1).sample(sorted(load.accepted), min(20, len(load.accepted))):
-        assert client.get(f"/orders/{load.accepted[name]}").json()["client_order_id"] == name
-    report = verify(cluster.database_url)
-    assert report.ok, report.problems()
-    assert report.open_orders == count_open(cluster)
-
-
-def count_open(cluster: Cluster) -> int:
-    """How many orders are open by the tables."""
-    return int(asyncio.run(scalar(cluster.database_url, "SELECT count(*) FROM stored_orders WHERE status <= 2")))
-
-
-async def scalar(url: str, sql: str) -> Any:
-    """One value."""
-    import asyncpg  # noqa: PLC0415  for this alone
-
-    connection = await asyncpg.connect(url)
-    try:
-        return await connection.fetchval(sql)
-    finally:
-        await connection.close()
 
 
 def test_a_symbol_moves_there_and_back_under_load(cluster: Cluster, clients: list[httpx.Client]) -> None:

@@ -99,7 +99,7 @@ class ShardLink:
         if last is not None and state.epoch < last.epoch and self.state != AWAY:
             return
         self.last, self._heard_at = state, asyncio.get_running_loop().time()
-        if last is not None and state.epoch > last.epoch:
+        if last is not None and state.epoch != last.epoch:
             log.info("engine_taken_over", shard=self.shard, epoch=state.epoch)
             sent = [number for number, waiting in self._waiting.items() if waiting.frame]
             self._fail(sent, OutcomeUnknown("another engine has taken over"))
