@@ -12,6 +12,7 @@ from msgspec import structs
 
 from databases import Database
 from ome.db import Storage, open_storage
+from ome.db.cluster_reads import ClusterReads
 from ome.db.shard_map import StoredShardMap
 from ome.domain.commands import (
     Admit,
@@ -32,7 +33,7 @@ from ome.domain.ids import SHARD_STEP
 from ome.domain.moves import MoveRecord, TimerChange, decode_state, timers_on_the_way
 from ome.domain.numbers import pack
 from ome.domain.ports import Depth, Page
-from ome.domain.records import EngineSettings, Limits, SpecialTerms
+from ome.domain.records import EngineSettings, Limits, SpecialTerms, TradeRecord
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Waiting
 from ome.history.cluster_past import ClusterPast
@@ -204,6 +205,19 @@ async def test_what_happened_to_an_order_is_told_whole(shards: Shards) -> None:
         await shards.stop(shard)
 
 
+async def check_tape(shards: Shards) -> None:
+    """D5: the trades of a symbol come by its sequence, newest first, from whichever shard."""
+    reads = ClusterReads(shards.url, shards=len(SHARDS), pool_size=1)
+    found, before = list[TradeRecord](), None
+    while page := await reads.trades(Page(before, 3), symbol="S0"):
+        found += page
+        before = page[-1].id
+    await reads.close()
+    assert [trade.sequence for trade in found] == sorted((trade.sequence for trade in found), reverse=True)
+    assert len({trade.id for trade in found}) == len(found) == (await shards.verified()).trades
+    assert len({trade.id // SHARD_STEP for trade in found}) > 1
+
+
 def past_of(shards: Shards) -> ClusterPast:
     """A gateway's."""
     pasts = [StoredPast(shards.storages[shard].archive, shard=shard, clock_us=lambda: shards.time) for shard in SHARDS]
@@ -225,6 +239,7 @@ async def test_a_book_is_told_as_it_was_wherever_its_symbol_was(shards: Shards) 
         assert told is not None
         assert (told.sequence, told.bids, told.asks) == (depth.sequence, depth.bids, depth.asks)
     assert len({depth.sequence for _, depth in was}) == 4
+    await check_tape(shards)
     assert await past.depth_at_time("S0", START_US) is None
     for shard in (0, 1):
         assert await shards.storages[shard].archive.take_engine_snapshot(1) is not None

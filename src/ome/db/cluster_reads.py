@@ -1,7 +1,8 @@
 """Committed data of all shards for a gateway's readers: the `ReadModels` over the same tables, whoever wrote them.
 
-What is found by an id, a symbol or a client id is found as ever. Lists of several shards come shard after shard, the highest
-first, each newest first: their cursors are ids, and a shard's ids grow with time. Keys, the audit and money are shard 0's. What
+What is found by an id, a symbol or a client id is found as ever; the trades of a symbol that was moved are put in order by its
+sequence. Other lists of several shards come shard after shard, the highest first, each newest first: their cursors are ids, and a
+shard's ids grow with time. Keys, the audit and money are shard 0's. What
 is in force over all symbols is in force in every shard, and shown once.
 """
 
@@ -31,6 +32,10 @@ from ome.domain.records import (
 
 ARCHIVE_CONNECTIONS: Final = 2
 """Connections for what was: its long questions stand in nobody's way."""
+
+
+def _by_sequence(trade: TradeRecord) -> tuple[int, int]:
+    return trade.sequence, trade.id
 
 
 class ClusterReads:
@@ -69,7 +74,9 @@ class ClusterReads:
     async def trades(
         self, page: Page, *, symbol: str | None = None, user_id: str | None = None, order_id: int | None = None
     ) -> list[TradeRecord]:
-        """See ReadModels; a user's trades from shard to shard."""
+        """See ReadModels; a user's trades from shard to shard, and a symbol's by its sequence, wherever they were made."""
+        if user_id is None and order_id is None and symbol is not None and (shards := await self._any.shards_of(symbol)):
+            return await self._tape(page, symbol, [shard for shard in shards if shard < len(self.of_shard)])
         if user_id is None or order_id is not None:
             shard = 0 if order_id is None else order_id // SHARD_STEP
             reads = self.of_shard[shard] if shard < len(self.of_shard) else self._any
@@ -83,6 +90,22 @@ class ClusterReads:
             if len(found) >= page.limit:
                 break
         return found
+
+    async def _tape(self, page: Page, symbol: str, shards: list[int]) -> list[TradeRecord]:
+        """Trades of a symbol that was moved: of each shard the newest ones that come after the page before, by sequence."""
+        before, found = page.before_id, list[TradeRecord]()
+        ends: dict[int, int | None] = dict.fromkeys(shards)
+        if before is not None:
+            home = before // SHARD_STEP
+            seen = await self.of_shard[home].trades_of_symbol(symbol, before + 1, 1) if home in ends else []
+            if not seen:
+                return []
+            sequence = seen[0].sequence + (seen[0].id != before)
+            for shard in shards:
+                ends[shard] = before if shard == home else await self.of_shard[shard].end_before_sequence(symbol, sequence)
+        for shard, end in ends.items():
+            found += await self.of_shard[shard].trades_of_symbol(symbol, end, page.limit)
+        return sorted(found, key=_by_sequence, reverse=True)[: page.limit]
 
     async def command_events(self, position: int) -> CommandEvents | None:
         """See ReadModels, of shard 0."""

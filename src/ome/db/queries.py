@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     BindParameter,
     ColumnElement,
+    CompoundSelect,
     Dialect,
     FromClause,
     Integer,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     literal_column,
     select,
     true,
+    union,
     union_all,
 )
 
@@ -41,6 +43,7 @@ from ome.db.schema import (
     stored_positions,
     stored_trades,
     stored_transfers,
+    symbol_moves,
 )
 from ome.domain.enums import LAST_OPEN, OrderStatus, Side, Switch
 from ome.domain.keys import KEY_ACTIONS
@@ -186,10 +189,18 @@ def trades_from(dialect: Dialect) -> Query:
 
 
 @cache
-def trades_between(dialect: Dialect) -> Query:
-    """At most `limit` trades, newest first, with an id from `low` on and below `before`."""
-    query = _page(select(stored_trades), stored_trades.c.id, before=True)
-    return _query(dialect, query.where(stored_trades.c.id >= _big("low")))
+def trades_between(dialect: Dialect, *, symbol: bool = False) -> Query:
+    """At most `limit` trades, newest first, with an id from `low` on and below `before`, of all symbols or of a `symbol`."""
+    query = _page(select(stored_trades), stored_trades.c.id, before=True).where(stored_trades.c.id >= _big("low"))
+    return _query(dialect, query.where(stored_trades.c.symbol == _text("symbol")) if symbol else query)
+
+
+@cache
+def shards_of(dialect: Dialect) -> Query:
+    """The shards that a `symbol` has left or was given to."""
+    table = symbol_moves.c
+    mine = table.symbol == _text("symbol")
+    return _query(dialect, union(select(table.shard).where(mine), select(table.target).where(mine)))
 
 
 @cache
@@ -292,7 +303,7 @@ def _page(query: Select[Any], identity: ColumnElement[int], *, before: bool) -> 
     return query.order_by(identity.desc()).limit(bindparam("limit", type_=Integer))
 
 
-def _query(dialect: Dialect, query: Select[Any]) -> Query:
+def _query(dialect: Dialect, query: Select[Any] | CompoundSelect[Any]) -> Query:
     compiled: Any = query.compile(dialect=dialect)  # an SQLCompiler, whose attributes these are
     return Query(str(compiled), tuple(compiled.positiontup), dict(compiled.params))
 

@@ -149,6 +149,33 @@ class StoredReads:
         query = queries.trades(self._dialect, before=page.before_id is not None, symbol=symbol is not None)
         return records(await self._rows(query, before=page.before_id, limit=page.limit, symbol=symbol), TradeRecord)
 
+    async def shards_of(self, symbol: str) -> list[int]:
+        """The shards that a symbol was on, in their order; none where it was never moved."""
+        return sorted(shard for (shard,) in await self._rows(queries.shards_of(self._dialect), symbol=symbol))
+
+    async def trades_of_symbol(self, symbol: str, before: int | None, limit: int) -> list[TradeRecord]:
+        """At most `limit` trades of a symbol that were made on this shard, with ids below `before`, newest first."""
+        low, end = shard_ids(self._shard)
+        query = queries.trades_between(self._dialect, symbol=True)
+        rows = await self._rows(query, symbol=symbol, low=low, before=end if before is None else min(before, end), limit=limit)
+        return records(rows, TradeRecord)
+
+    async def end_before_sequence(self, symbol: str, sequence: int) -> int:
+        """An id: the trades of a symbol that were made on this shard and have a lower sequence are the ones below it. Found by
+        halving, since ids and sequences grow together.
+        """
+        low, _ = shard_ids(self._shard)
+        newest = await self.trades_of_symbol(symbol, None, 1)
+        high = newest[0].id + 1 if newest else low
+        while low < high:
+            middle = (low + high) // 2
+            found = await self.trades_of_symbol(symbol, middle + 1, 1)
+            if found and found[0].sequence >= sequence:
+                high = found[0].id
+            else:
+                low = middle + 1
+        return low
+
     async def command_events(self, command_id: int) -> CommandEvents | None:
         """Out of the batch that holds the position."""
         shard, position = divmod(command_id, SHARD_STEP)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from factories import a_trade, an_order
 from ome.db.cluster_reads import ClusterReads
@@ -28,6 +29,18 @@ class Shard:
         """As a page of one user's."""
         self.asked.append(page)
         return [trade for trade in reversed(self.all) if page.before_id is None or trade.id < page.before_id][: page.limit]
+
+    async def shards_of(self, symbol: str) -> list[int]:
+        """Of one that was on all three."""
+        return [0, 1, 2] if symbol == "MOVED" else []
+
+    async def trades_of_symbol(self, _: str, before: int | None, limit: int) -> list[TradeRecord]:
+        """See StoredReads."""
+        return [trade for trade in reversed(self.all) if before is None or trade.id < before][:limit]
+
+    async def end_before_sequence(self, _: str, sequence: int) -> int:
+        """See StoredReads."""
+        return max((trade.id + 1 for trade in self.all if trade.sequence < sequence), default=0)
 
     async def trades_since(self, _moment_us: int) -> AsyncIterator[list[TradeRecord]]:
         """All of them, in one piece; none where there are none."""
@@ -82,3 +95,21 @@ async def test_of_controls_the_newest_counts(reads: tuple[ClusterReads, list[Sha
     cluster, _ = reads
     found = await cluster.controls(ControlKind.KILL)
     assert [(control.symbol, control.changed_at) for control in found] == [("X", 2), ("Y", 1)]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+async def test_the_tape_of_a_symbol_that_was_moved_is_in_the_order_of_its_sequence(
+    reads: tuple[ClusterReads, list[Shard]], limit: int
+) -> None:
+    """Page by page every trade once, newest first, whichever shard made it (D5)."""
+    cluster, shards = reads
+    shards[0].all = [structs.replace(trade, sequence=sequence) for trade, sequence in zip(shards[0].all, (3, 9), strict=True)]
+    shards[2].all = [structs.replace(trade, sequence=sequence) for trade, sequence in zip(shards[2].all, (4, 5, 8), strict=True)]
+    found: list[int] = []
+    before = None
+    while page := await cluster.trades(Page(before, limit), symbol="MOVED"):
+        found += [trade.sequence for trade in page]
+        before = page[-1].id
+    assert found == [9, 8, 5, 4, 3]
+    assert await cluster.trades(Page(7 * SHARD_STEP, limit), symbol="MOVED") == []
+    assert [len(shard.asked) for shard in shards] == [0, 0, 0]
