@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import signal
+import threading
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -380,3 +382,30 @@ def test_nats_may_be_killed_and_started_again(cluster: Cluster, clients: list[ht
     again = clients[0].post("/orders", json=kept).json()
     assert (again["order_id"], again["replayed"]) == (before["order_id"], True)
     assert verify(cluster.database_url).ok
+
+
+@pytest.mark.long
+@pytest.mark.timeout(60 + 15 * ROUNDS)
+def test_an_engine_that_is_stopped_in_order_leaves_nobody_in_doubt(cluster: Cluster) -> None:
+    """Under load each order is answered, or was certainly not executed."""
+    stops, told = threading.Event(), Counter[tuple[int, str]]()
+
+    def send(number: int) -> None:
+        with httpx.Client(base_url=cluster.urls[number % 2], timeout=30, headers=OPERATOR) as client:
+            while not stops.is_set():
+                answer = client.post("/orders", json=order(f"stop{number}", 0, price="1.00"))
+                told[answer.status_code, answer.json().get("outcome", "")] += 1
+
+    senders = [threading.Thread(target=send, args=[number]) for number in range(8)]
+    for sender in senders:
+        sender.start()
+    for _ in range(ROUNDS):
+        enough = told[201, ""] + 100
+        until(lambda: told[201, ""] > enough)  # noqa: B023  called at once
+        assert cluster.engines[0].terminate() == 0
+        cluster.engines[0].spawn()
+    stops.set()
+    for sender in senders:
+        sender.join()
+    cluster.wait()
+    assert set(told) == {(201, ""), (503, "not_executed")}, told

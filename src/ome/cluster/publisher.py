@@ -66,6 +66,7 @@ class Publisher:
         self._log = EventLog(shard, nats, subjects)
         self._events: list[MarketEvent] = []
         self._position = 0
+        self._books: bytes | None = None
         self._end: Callable[[], Awaitable[None]] | None = None
         self._recent: deque[_Sent] = deque()
         self._recent_bytes = 0
@@ -79,7 +80,7 @@ class Publisher:
     async def start(self, position: int) -> None:
         """Begin behind this committed position, and answer those who ask for the books."""
         self._position = self._looked_at = position
-        self._end = await self._nats.answer(self._subjects.snapshot(self._shard), lambda _: encode(self.books()))
+        self._end = await self._nats.answer(self._subjects.snapshot(self._shard), lambda _: self._encoded_books())
         if self._log_bytes:
             self._holds = True
             self._nats.watch(self._connection_changed)
@@ -99,6 +100,7 @@ class Publisher:
         """See CommandListener."""
         epoch, incarnation = self._lineage()
         first, self._position = self._position + 1, position
+        self._books = None
         data = encode(Told(self._shard, epoch, first, position, self._events, Raw(encode(commands))))
         self._events = []
         sent = _Sent(BatchId(history_of(incarnation), epoch, first, position), data)
@@ -191,6 +193,12 @@ class Publisher:
             self._is_away = True
             advice = "until it is there, a gateway that misses something ends its streams and starts from the engine's books"
             log.warning("event_log_away", shard=self._shard, error=str(error), advice=advice)
+
+    def _encoded_books(self) -> bytes:
+        """The books as they are told, made once for all gateways that ask between two batches."""
+        if self._books is None:
+            self._books = encode(self.books())
+        return self._books
 
     def books(self) -> Books:
         """All that is public about the engine's symbols, as of the last batch that was told."""

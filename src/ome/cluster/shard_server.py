@@ -64,8 +64,12 @@ from ome.domain.shards import FUNDS_SHARD
 HEARTBEAT_S: Final = 0.5
 GATEWAYS: Final = 1024
 """Gateways whose last frame is remembered; one that starts anew has a new name."""
+QUIET_S: Final = 0.1
+"""How long requests may be on their way whose gateways haven't heard yet that this engine takes no more."""
 END_S: Final = 2.0
 """How long NATS may take to say that it sends no more requests."""
+RUNNING: Final = "RUNNING"
+DRAINING: Final = "DRAINING"
 LATE: Final = "late"
 """Why something isn't executed whose sender no longer waits."""
 _AWAY_FROM_FUNDS: Final = CommandRefused(None, Reason.SYMBOL_AWAY_FROM_FUNDS)
@@ -137,6 +141,7 @@ class ShardServer:
         self._running: set[asyncio.Task[Any]] = set()
         self._ends: list[Callable[[], Awaitable[None]]] = []
         self._heart: asyncio.Task[None] | None = None
+        self._is_ending = False
 
     async def start(self) -> None:
         """Take in what is on its way here; then hear requests from now on, and tell how the engine is."""
@@ -149,11 +154,17 @@ class ShardServer:
         self._heart = asyncio.create_task(self._beat(), name="heartbeat")
 
     async def stop(self) -> None:
-        """Hear nothing more, once all is taken that has come; what was taken is answered as it ends. `tell_state` still works."""
+        """Hear nothing more, once all is taken that has come; what was taken is answered as it ends. `tell_state` still works.
+
+        Gateways are told first, and send nothing more: a request that crosses the end of hearing it may get no answer at all.
+        """
         self._mover.stop()
         heart, self._heart = self._heart, None
         if heart is not None:
             heart.cancel()
+            self._is_ending = True
+            self.tell_state()
+            await asyncio.sleep(QUIET_S)
         for end in self._ends[:1]:
             try:
                 async with asyncio.timeout(END_S):
@@ -166,7 +177,8 @@ class ShardServer:
         """Tell every gateway how the engine is."""
         epoch, incarnation = self._lineage()
         bus = self._bus
-        state = State(self._shard, epoch, incarnation, bus.state, bus.reason, bus.position, bus.waiting, self._durability())
+        name = DRAINING if self._is_ending and bus.state == RUNNING else bus.state
+        state = State(self._shard, epoch, incarnation, name, bus.reason, bus.position, bus.waiting, self._durability())
         self._nats.send(self._subjects.state(self._shard), encode(state))
 
     async def _beat(self) -> None:

@@ -190,8 +190,9 @@ class Rig:
 
 
 @pytest.fixture
-async def rig() -> Any:
+async def rig(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A cluster in memory, that runs."""
+    monkeypatch.setattr("ome.cluster.shard_server.QUIET_S", 0)
     rig = Rig()
     await rig.start()
     yield rig
@@ -270,6 +271,19 @@ async def test_an_engine_that_is_gone_costs_its_own_operations_alone(rig: Rig) -
     await rig.servers[1].stop()
     answers = await rig.entry.batch([order("ONE"), order("ZERO")])
     assert [type(answer) for answer in answers] == [NotAccepting, Answer]
+
+
+async def test_an_engine_that_ends_takes_what_was_sent_before_gateways_heard_of_it(rig: Rig) -> None:
+    """They hear it while it still listens, and send nothing more; so nobody is left without an answer."""
+    told: list[Answer | Exception] = []
+    rig.entry.begin(order("ONE"), told.append)
+    stopping = asyncio.create_task(rig.servers[1].stop())
+    await settle()
+    await stopping
+    assert [type(each) for each in told] == [Answer]
+    assert rig.links[1].state == "DRAINING"
+    with pytest.raises(NotAccepting, match="draining"):
+        await rig.entry.submit(order("ONE"))
 
 
 async def test_a_symbol_that_has_changed_shards_is_found_again(rig: Rig) -> None:
