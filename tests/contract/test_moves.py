@@ -28,7 +28,7 @@ from ome.domain.commands import (
     Stamped,
 )
 from ome.domain.enums import OrderType, Side, TimeInForce
-from ome.domain.errors import Evicted
+from ome.domain.errors import Evicted, Fenced
 from ome.domain.ids import SHARD_STEP
 from ome.domain.moves import MoveRecord, TimerChange, decode_state, timers_on_the_way
 from ome.domain.numbers import pack
@@ -216,6 +216,19 @@ async def check_tape(shards: Shards) -> None:
     assert [trade.sequence for trade in found] == sorted((trade.sequence for trade in found), reverse=True)
     assert len({trade.id for trade in found}) == len(found) == (await shards.verified()).trades
     assert len({trade.id // SHARD_STEP for trade in found}) > 1
+
+
+async def test_only_the_engine_of_a_shard_cedes_its_symbols(shards: Shards) -> None:
+    """One that was overtaken changes nothing: its successor knows the map as it was."""
+    stored = StoredShardMap(shards.url)
+    await stored.join(len(SHARDS))
+    await stored.put("S9", 1, by=0, epoch=1)
+    await shards.start(0)
+    with pytest.raises(Fenced):
+        await stored.put("S9", 2, by=0, epoch=1)
+    assert (await stored.join(len(SHARDS))).placed == {"S9": 1}
+    for shard in SHARDS:
+        await shards.stop(shard)
 
 
 def past_of(shards: Shards) -> ClusterPast:

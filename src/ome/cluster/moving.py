@@ -42,7 +42,7 @@ class Mover:
     is derived of the shard's trades so far written down, before another shard goes on with it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what it stands between
         self,
         shard: int,
         bus: CommandBus,
@@ -52,9 +52,10 @@ class Mover:
         why_it_stays: Callable[[str], Awaitable[str]],
         settled: Callable[[], Awaitable[None]],
         stored: Callable[[], Awaitable[object]],
+        epoch: Callable[[], int],
         skew_s: float = 1.0,
     ) -> None:
-        """`skew_s` is how far the clocks of two engines may be apart."""
+        """`epoch` is the engine's; `skew_s` is how far the clocks of two engines may be apart."""
         self._shard = shard
         self._bus = bus
         self._places = places
@@ -62,6 +63,7 @@ class Mover:
         self._why_it_stays = why_it_stays
         self._settled = settled
         self._stored = stored
+        self._epoch = epoch
         self._skew_us = int(skew_s * MICROSECONDS)
         self._giving: set[str] = set()
         """Whose Release may be in the queue, or may yet come there."""
@@ -111,7 +113,7 @@ class Mover:
                 await self._bus.risk(symbol)  # passes when all before it is durable, whoever is asked after
                 if self._is_listed(symbol):
                     raise StillListed(symbol)
-                await self._places.put(symbol, target)
+                await self._places.put(symbol, target, by=self._shard, epoch=self._epoch())
                 self._gone.add(symbol)
             finally:
                 self._giving.discard(symbol)

@@ -20,8 +20,10 @@ class MapStore(Protocol):
     async def read(self) -> ShardMap | None:
         """The map; None where there is none."""
 
-    async def put(self, symbol: str, shard: int) -> None:
-        """Put a symbol that isn't listed on a shard; one version more."""
+    async def put(self, symbol: str, shard: int, *, by: int, epoch: int) -> None:
+        """Put a symbol that isn't listed on a shard; one version more. Raises Fenced where the engine of shard `by` whose word
+        this is, that of `epoch`, was overtaken.
+        """
 
     async def arriving(self, shard: int) -> list[MoveRecord]:
         """The symbols that were given to a shard and that it hasn't taken yet."""
@@ -86,9 +88,9 @@ class Places:
         """See MapStore. Raises StorageUnusable."""
         return await self._store.timers_since(move, users)
 
-    async def put(self, symbol: str, shard: int) -> None:
+    async def put(self, symbol: str, shard: int, *, by: int, epoch: int) -> None:
         """Have the database say that a symbol that isn't listed is on a shard; here it holds once it is read."""
-        await self._store.put(symbol, shard)
+        await self._store.put(symbol, shard, by=by, epoch=epoch)
 
     async def read(self) -> None:
         """Take in what the database says now. Raises StorageUnusable where it doesn't. However many ask at once, one looks."""

@@ -133,6 +133,7 @@ class ShardServer:
             why_it_stays=why_it_stays,
             settled=self._settled,
             stored=stored,
+            epoch=lambda: lineage()[0],
             skew_s=skew_s,
         )
         self._cancelling: set[asyncio.Task[Any]] = set()

@@ -20,7 +20,7 @@ from ome.db.url import DatabaseUrl, parse_url
 from ome.domain.clock import MICROSECONDS
 from ome.domain.commands import CancelAllAfter, Stamped, decode_commands
 from ome.domain.enums import ControlKind
-from ome.domain.errors import StorageAway, StorageUnusable
+from ome.domain.errors import Fenced, StorageAway, StorageUnusable
 from ome.domain.moves import MoveRecord, TimerChange
 from ome.domain.shards import ShardMap
 
@@ -44,6 +44,7 @@ SELECT last_position, commands FROM journal WHERE shard = $1 AND last_position >
 """
 _HEADS: Final = "SELECT shard, epoch, incarnation, position FROM engine"
 _PUT: Final = "INSERT INTO shard_map (symbol, shard) VALUES ($1, $2) ON CONFLICT (symbol) DO UPDATE SET shard = excluded.shard"
+_FENCE: Final = "SELECT 1 FROM engine WHERE shard = $1 AND epoch = $2 FOR SHARE"
 _CHANGED: Final = "UPDATE cluster SET version = version + 1 WHERE id = 1"
 _FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 NEEDS_POSTGRESQL: Final = (
@@ -129,12 +130,16 @@ class StoredShardMap:
             raise StorageAway(f"PostgreSQL can't be reached at {self._url.shown}: {error or type(error).__name__}.") from error
         return changes
 
-    async def put(self, symbol: str, shard: int) -> None:
-        """Put a symbol that isn't listed on a shard; one version more."""
+    async def put(self, symbol: str, shard: int, *, by: int, epoch: int) -> None:
+        """Put a symbol that isn't listed on a shard; one version more. Raises Fenced where the engine of shard `by` whose word
+        this is, that of `epoch`, was overtaken: its successor read the map before, and may have listed the symbol.
+        """
         try:
             connection = await connect(self._url.target)
             try:
                 async with connection.transaction():
+                    if await connection.fetchrow(_FENCE, by, epoch) is None:
+                        raise Fenced(f"Another engine has taken over shard {by}.")
                     await connection.execute(_PUT, symbol, shard)
                     await connection.execute(_CHANGED)
             finally:

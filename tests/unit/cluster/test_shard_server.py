@@ -131,8 +131,9 @@ class Store:
         await self.reading.wait()
         return self.symbols.get(order_id)
 
-    async def put(self, symbol: str, shard: int) -> None:
+    async def put(self, symbol: str, shard: int, *, by: int, epoch: int) -> None:
         """See MapStore."""
+        assert (by, epoch) == (self.placed[symbol], 1)
         self.placed[symbol] = shard
 
     async def arriving(self, shard: int) -> list[MoveRecord]:
