@@ -390,15 +390,16 @@ class GatewayEntry:
 
     async def _homes(self, commands: Sequence[ClientCommand]) -> list[int]:
         """The shard of each; where the database doesn't tell, that of the id, whose engine knows what isn't there any more."""
-        found: list[int] = []
-        for command in commands:
-            shard = self._home(command)
-            if shard is None and not isinstance(command, NewOrder):
-                shard = await self._look_up(command.order_id)
-            found.append(0 if shard is None else shard)
-        return found
+        homes = [self._home(command) for command in commands]
+        unknown = [place for place, home in enumerate(homes) if home is None]
+        found = await asyncio.gather(*(self._look_up(commands[place]) for place in unknown))
+        looked_up = dict(zip(unknown, found, strict=True))
+        return [looked_up[place] if home is None else home for place, home in enumerate(homes)]
 
-    async def _look_up(self, order_id: int) -> int:
+    async def _look_up(self, command: ClientCommand) -> int:
+        if isinstance(command, NewOrder):
+            return self._places.shard_of(command.symbol)
+        order_id = command.order_id
         try:
             symbol = await self._symbol_of(order_id)
         except StorageError as error:

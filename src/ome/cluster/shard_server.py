@@ -290,8 +290,8 @@ class ShardServer:
                     unknown.append(operation.order_id)
             if not unknown:
                 return
-            for order_id in unknown:
-                symbols[order_id] = await self._symbol_of(order_id)
+            found = await asyncio.gather(*map(self._symbol_of, unknown))
+            symbols.update(zip(unknown, found, strict=True))
 
     async def _by_id(self, operation: ModifyOrder | CancelOrder, until: int | None, deadline_s: float) -> Result:
         """A change or cancel of an order that may be elsewhere."""

@@ -344,10 +344,10 @@ async def test_a_batch_does_not_come_behind_what_takes_its_symbol_away(rig: Rig)
     )
     await settle()
     assert rig.store.looked_up == [elsewhere]
+    rig.store.placed["ZERO"] = 1  # as its Release leaves it
     giving = asyncio.create_task(server._mover.give("ZERO", 1, inf))
     await settle()
     assert [type(each) for each in rig.desks[0].asked] == [Release]
-    rig.store.placed["ZERO"] = 1
     rig.store.reading.set()
     await giving
     await settle()
