@@ -1,7 +1,7 @@
 """A gateway: the whole HTTP and WebSocket edge over engines elsewhere. Any number of them run side by side; none keeps anything.
 
     edge (api) -> gateway entry -> NATS -> the shard's engine
-    edge (api) -> views of each shard, fed over NATS; read models (PostgreSQL)
+    edge (api) -> views of all shards, fed over NATS (gateway_views); read models (PostgreSQL)
 
 Starting waits for the cluster's row in the database, for NATS, and for the books of the shards: of one at least, and of every one
 whose engine is there. An engine that is away costs its own symbols alone; its books are taken in when it comes.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -21,9 +21,7 @@ import structlog
 from ome.api.app import build_app
 from ome.api.dispatcher import Dispatcher
 from ome.api.services import Ports
-from ome.api.streams.hub import Streams
 from ome.bootstrap import (
-    DAY_US,
     EXIT_ADDRESS,
     Signals,
     Stopped,
@@ -44,23 +42,19 @@ from ome.cluster.gateway_entry import GatewayEntry
 from ome.cluster.places import Places
 from ome.cluster.shard_link import AWAY, RUNNING, ShardLink
 from ome.cluster.subjects import Subjects
-from ome.cluster.wire import Books, State, Told, read_private, read_state
+from ome.cluster.wire import State, read_state
 from ome.config import Settings
 from ome.db.archive import StoredArchive
 from ome.db.cluster_reads import ClusterStorage
 from ome.db.shard_map import Head, StoredShardMap
 from ome.demo.child import ChildDemo
-from ome.domain.clock import now_us
 from ome.domain.errors import OmeError, StorageAway
-from ome.domain.ids import SHARD_STEP
 from ome.domain.keys import fold_keys
-from ome.domain.ports import Page, ReadModels
-from ome.domain.records import TradeRecord
+from ome.domain.ports import Page
 from ome.domain.shards import ShardMap
+from ome.gateway_views import GatewayViews
 from ome.history.cluster_past import ClusterPast
 from ome.history.past import StoredPast
-from ome.marketdata.feed import Feed
-from ome.marketdata.view import MarketView
 from ome.observability import Metrics, configure_logging
 from ome.processes import Child, Children, ome
 
@@ -72,62 +66,6 @@ KEYS_EVERY_S: Final = 0.5
 """Seconds between two looks for keys that have changed, where nobody says so over NATS."""
 
 log = structlog.get_logger(__name__)
-
-
-class ShardViews:
-    """What is public about the symbols of one shard; and whoever hears what is private, or must start anew, is told."""
-
-    def __init__(self, shard: int, of_shard: Sequence[ReadModels], places: Places, streams: Callable[[], Streams]) -> None:
-        self.view = MarketView()
-        self.feed = Feed(self.view)
-        self.is_loaded = False
-        self._listed: set[str] = set()
-        self._shard = shard
-        self._of_shard = of_shard
-        self._places = places
-        self._streams = streams
-
-    async def load(self, books: Books) -> None:
-        """See follower.Views: the day's trades are read first, then all of it is there at once. Those of a symbol that was moved
-        are any shard's, those of one that has left are another view's.
-        """
-        listed = {instrument.symbol for instrument, _ in books.markets}
-        if not listed <= self._listed:
-            await self._places.read()  # symbols may have come
-        self._listed = listed
-        moved, since = self._places.moved, now_us() - DAY_US
-        own = [trades async for trades in self._of_shard[self._shard].trades_since(since)]
-        day = [trade for page in own for trade in page if trade.position <= books.position and trade.symbol not in moved]
-        if moved & listed:
-            every = [trade for reads in self._of_shard async for page in reads.trades_since(since) for trade in page]
-            day += sorted((trade for trade in every if self._is_past(trade, books, moved & listed)), key=_sequence)
-        self.view.load(books.markets, books.auctions)
-        self.feed.load()
-        self.view.remember(day)
-        self.feed.remember(day)
-        streams = self._streams()
-        if self.is_loaded:
-            streams.interrupt()
-        self.is_loaded = True
-        if streams.sharded is not None:
-            streams.sharded.missed(self._shard, books.position)
-
-    def _is_past(self, trade: TradeRecord, books: Books, symbols: frozenset[str]) -> bool:
-        """Whether a trade of any shard is of one of these symbols, and none that is still to be told."""
-        own = trade.id // SHARD_STEP == self._shard
-        return trade.symbol in symbols and (not own or trade.position <= books.position)
-
-    def committed(self, batch: Told) -> None:
-        """See follower.Views."""
-        self.feed.committed(batch.events)
-        private = self._streams().sharded
-        if private is not None:
-            private.told(self._shard, batch.last, read_private(batch.private) if private.is_heard else ())
-
-
-def _sequence(trade: TradeRecord) -> tuple[str, int, int]:
-    """What the trades of symbols that were moved are sorted by: the shards' ids don't tell."""
-    return trade.symbol, trade.sequence, trade.id
 
 
 class GatewayService:
@@ -149,14 +87,16 @@ class GatewayService:
         self._nats = nats = NatsConnection(settings.nats_url, name)
         shards = range(shard_map.shards)
         self._links = [ShardLink(shard, name, nats, subjects, settings.client_wait_sec) for shard in shards]
-        views = [ShardViews(shard, of_shard, places, lambda: self.app.streams) for shard in shards]
-        self._followers = [
-            ShardFollower(shard, nats, subjects, views[shard], self._links[shard].catch_up, EventLog(shard, nats, subjects))
-            for shard in shards
+        views = GatewayViews(of_shard, places, lambda: self.app.streams)
+        self._followers = views.followers = [
+            ShardFollower(
+                shard, nats, subjects, of_one, self._links[shard].catch_up, EventLog(shard, nats, subjects), self._metrics
+            )
+            for shard, of_one in enumerate(views.shards)
         ]
         entry = GatewayEntry(self._links, places, self._symbol_of, settings.client_wait_sec)
         self._bus = GatewayBus(self._links, entry)
-        market = ClusterMarket(views, places.shard_of)
+        market = ClusterMarket(views.view, views.feed, views.shards, places.shard_of)
 
         def past(archives: Sequence[StoredArchive]) -> ClusterPast:
             of_shards = [StoredPast(archive, shard=shard) for shard, archive in enumerate(archives)]

@@ -147,6 +147,7 @@ class Metrics:
         self._instruments = Gauge("ome_instruments", "Listed symbols", registry=registry)
         self._subscriptions = Gauge("ome_subscriptions", "Subscriptions that are open", ["channel"], registry=registry)
         self._stream_lag = Gauge("ome_stream_lag_messages", "Messages that the slowest reader is behind", registry=registry)
+        self._gaps, self._mended = _of_gaps(registry)
         self._replica_reads = Counter("ome_replica_reads", "Questions that the read replica has answered", registry=registry)
         self._replica_fallbacks = Counter(
             "ome_replica_fallbacks",
@@ -217,6 +218,16 @@ class Metrics:
     def replica_lag(self, seconds: float) -> None:
         """For so long the read replica has lacked something."""
         self._replica_lag.set(seconds)
+
+    # GapMetrics
+
+    def market_data_gap(self) -> None:
+        """See cluster.follower.GapMetrics."""
+        self._gaps.inc()
+
+    def market_data_mended(self, by: str) -> None:
+        """See cluster.follower.GapMetrics."""
+        self._mended.labels(by).inc()
 
     # EventListener
 
@@ -440,3 +451,16 @@ def _console_line(line: RequestLine) -> str:
     moment = datetime.fromtimestamp(line.moment, UTC).isoformat(timespec="milliseconds")
     words = f"{moment} {line.method} {line.route} {line.status} {line.seconds * 1000:.3f} ms {line.size} bytes {line.request_id}"
     return f"{words} {line.code}".rstrip()
+
+
+def _of_gaps(registry: CollectorRegistry) -> tuple[Counter, Counter]:
+    """What a gateway counts of what it has missed, and by what that was made up for."""
+    return (
+        Counter("ome_market_data_gaps", "Times that a gateway missed something that an engine told", registry=registry),
+        Counter(
+            "ome_market_data_mended",
+            "Times that a gateway made up for it: from the log, which nobody notices, or from the books, for which streams end",
+            ["by"],
+            registry=registry,
+        ),
+    )

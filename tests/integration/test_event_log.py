@@ -24,6 +24,7 @@ from ome.cluster.subjects import Subjects
 from ome.cluster.wire import Books, Told
 from ome.domain.events import BookChanged, CommandEvents
 from ome.domain.ports import MarketData
+from ome.observability import Metrics
 
 INCARNATION = "0123456789abcdef"
 HISTORY = history_of(INCARNATION)
@@ -47,14 +48,16 @@ class Views:
         self.loads = 0
         self.positions: list[tuple[int, int]] = []
 
-    async def load(self, books: Books) -> None:
+    async def load(self, books: Books, *, anew: bool) -> None:
         """See follower.Views."""
+        del anew
         self.loads += 1
         self.positions = [(0, books.position)]
 
-    def committed(self, batch: Told) -> None:
+    def committed(self, batch: Told) -> bool:
         """See follower.Views."""
         self.positions.append((batch.first, batch.last))
+        return True
 
 
 class Shard:
@@ -188,7 +191,7 @@ async def test_a_log_that_is_deleted_is_made_again(nats: NatsServer, subjects: S
     """Without anybody's help, and what is told from then on is in it; nobody who listens has noticed."""
     async with connected(nats) as connection, running_shard(connection, subjects) as shard:
         log, views = EventLog(0, connection, subjects), Views()
-        follower = ShardFollower(0, connection, subjects, views, lambda _: None, log)
+        follower = ShardFollower(0, connection, subjects, views, lambda _: None, log, Metrics())
         await follower.start()
         await follower.loaded.wait()
         shard.commit(5)
@@ -230,7 +233,7 @@ async def test_what_is_told_while_nats_is_away_is_told_when_it_is_back(subjects:
             running_shard(one, subjects) as shard,
         ):
             log, views = EventLog(0, other, subjects), Views()
-            follower = ShardFollower(0, other, subjects, views, lambda _: None, log)
+            follower = ShardFollower(0, other, subjects, views, lambda _: None, log, Metrics())
             await follower.start()
             await follower.loaded.wait()
             follower.notice(0, INCARNATION)
@@ -257,7 +260,7 @@ async def test_books_are_asked_for_until_nats_is_back(subjects: Subjects) -> Non
     """A gateway that has no books yet when NATS goes away gets them afterwards."""
     with running_nats() as server:
         async with connected(server, "engine") as one, connected(server, "gateway") as other:
-            follower = ShardFollower(0, other, subjects, Views(), lambda _: None, EventLog(0, other, subjects))
+            follower = ShardFollower(0, other, subjects, Views(), lambda _: None, EventLog(0, other, subjects), Metrics())
             await follower.start()
             server.stop(signal.SIGKILL)
             async with asyncio.timeout(SETTLES_WITHIN_S):
@@ -294,7 +297,7 @@ async def test_what_the_document_permits_is_enough(subjects: Subjects) -> None:
         await other.open()
         async with running_shard(one, subjects) as shard:
             log, views = EventLog(0, other, subjects), Views()
-            follower = ShardFollower(0, other, subjects, views, lambda _: None, log)
+            follower = ShardFollower(0, other, subjects, views, lambda _: None, log, Metrics())
             await follower.start()
             await follower.loaded.wait()
             follower.notice(0, INCARNATION)
@@ -314,7 +317,7 @@ async def test_a_server_without_jetstream_is_told_of_once_and_does_without(subje
     with running_nats(jetstream=False) as server, capture_logs() as logs:
         async with connected(server) as connection, running_shard(connection, subjects) as shard:
             views = Views()
-            follower = ShardFollower(0, connection, subjects, views, lambda _: None, EventLog(0, connection, subjects))
+            follower = ShardFollower(0, connection, subjects, views, lambda _: None, EventLog(0, connection, subjects), Metrics())
             await follower.start()
             await follower.loaded.wait()
             shard.commit(2)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import ClientConnection, connect
 
 from clusters import Cluster, running_cluster
 from moving import OPERATOR, Load, check, move, order
@@ -149,3 +153,91 @@ def test_many_moves_and_kills(cluster: Cluster, clients: list[httpx.Client]) -> 
     assert moves > 20
     for load in loads:
         check(cluster, clients[0], load)
+
+
+class Listener:
+    """A WebSocket that hears a symbol and its user's own orders, and trades, to be cancelled once it is closed."""
+
+    def __init__(self, socket: ClientConnection, symbol: str, user_id: str) -> None:
+        self.symbol, self.user_id = symbol, user_id
+        self.answers: dict[int, dict[str, Any]] = {}
+        self.heard: dict[str, list[dict[str, Any]]] = {"depth": [], "trades": [], "orders": []}
+        self._count = 0
+        self.socket = socket
+        for channel in ("depth", "trades"):
+            assert self.ask(op="subscribe", channel=channel, symbol=symbol)["status"] == 200
+        assert self.ask(op="subscribe", channel="orders", user_id=user_id)["status"] == 200
+        assert self.ask(op="cancel_on_disconnect", enabled=True)["status"] == 200
+
+    def ask(self, **message: Any) -> dict[str, Any]:
+        """An answer. Raises ConnectionClosed where the connection was."""
+        self._count += 1
+        self.socket.send(json.dumps(message | {"id": self._count}))
+        while self._count not in self.answers:
+            self._hear()
+        return self.answers[self._count]
+
+    def hear_until(self, channel: str, sequence: int) -> None:
+        """Hear a channel up to a sequence. Raises ConnectionClosed, and TimeoutError where that doesn't come."""
+        while not self.heard[channel] or self.heard[channel][-1]["sequence"] < sequence:
+            self._hear()
+
+    def _hear(self) -> None:
+        message = json.loads(self.socket.recv(timeout=10))
+        if "id" in message:
+            self.answers[message["id"]] = message
+        elif message.get("channel") in self.heard:
+            self.heard[message["channel"]].append(message)
+
+
+def trade_with(listeners: list[Listener]) -> None:
+    """A new bid of each listener at 9.00, and a trade of one lot between them at 10.00."""
+    for listener in listeners:
+        answer = listener.ask(op="submit", **order(listener.user_id, listener.symbol, quantity=1, price="9.00"))
+        assert answer["status"] == 201
+    buyer, seller = listeners
+    for listener, side in ((buyer, "BUY"), (seller, "SELL")):
+        fields = order(listener.user_id, listener.symbol, side=side, quantity=1)
+        assert listener.ask(op="submit", **fields)["status"] == 201
+
+
+def notice_no_move(cluster: Cluster, clients: list[httpx.Client], listeners: list[Listener]) -> None:
+    """Trade on shard 0, on shard 1 and on shard 0, and look at what was heard and is shown."""
+    symbol = listeners[0].symbol
+    trade_with(listeners)
+    for shard in (1, 0):
+        assert move(cluster, symbol, shard).exit_code == 0
+        trade_with(listeners)
+    shown = [client.get(f"/market/{symbol}/depth").json() for client in clients]
+    levels = [(level["price"], level["quantity"], level["orders"]) for level in shown[0]["bids"]]
+    assert levels == [("9.00", "6", 6), ("8.00", "5", 1)]
+    for listener in listeners:
+        listener.hear_until("depth", shown[0]["sequence"])
+        depth, trades = listener.heard["depth"], listener.heard["trades"]
+        assert [each["type"] for each in depth] == ["snapshot"] + ["update"] * (len(depth) - 1)
+        assert [each["previous_sequence"] for each in depth[1:]] == [each["sequence"] for each in depth[:-1]]
+        assert len(trades) == 3
+        assert [each["previous_sequence"] for each in trades[1:]] == [each["sequence"] for each in trades[:-1]]
+        assert {each["type"] for each in listener.heard["orders"]}.isdisjoint({"CANCELLED", "EXPIRED"})
+    assert shown[0] == shown[1]
+    for path in ("", "/candles?interval=1d"):
+        one, other = (client.get(f"/market/{symbol}{path}").json() for client in clients)
+        assert one == other, path
+        [day] = one.get("candles", [one])
+        assert day["volume"] == "3"
+    tapes = [client.get("/trades", params={"symbol": symbol}).json()["trades"] for client in clients]
+    assert tapes[0] == tapes[1]
+    assert sorted(each["sequence"] for each in tapes[0]) == [each["sequence"] for each in listeners[0].heard["trades"]]
+
+
+def test_whoever_listens_notices_no_move(cluster: Cluster, clients: list[httpx.Client]) -> None:
+    """There and back: every connection stays, nothing is cancelled, sequences go on without a gap or a repetition, and afterwards
+    each gateway shows the same book, tape, ticker and candles: those of what was done.
+    """
+    symbol = next(f"HEAR{number}" for number in range(100) if highest(f"HEAR{number}", 2) == 0)
+    assert clients[0].post("/orders", json=order("first", symbol, price="8.00")).status_code == 201
+    with ExitStack() as stack:
+        urls = [url.replace("http", "ws") + "/ws" for url in cluster.urls]
+        sockets = [stack.enter_context(connect(url, additional_headers=OPERATOR)) for url in urls]
+        users = zip(sockets, ("ann", "bob"), strict=True)
+        notice_no_move(cluster, clients, [Listener(socket, symbol, user_id) for socket, user_id in users])

@@ -53,11 +53,12 @@ ALLOWED = {
         "db",
         "demo",
         "domain",
+        "gateway_views",
         "history",
-        "marketdata",
         "observability",
         "processes",
     },
+    "gateway_views": {"api", "cluster", "domain", "marketdata"},
     "local_cluster": {"bootstrap", "cluster", "config", "db", "domain", "gateway", "observability", "processes"},
     "bootstrap": {"api", "config", "db", "demo", "domain", "engine", "history", "marketdata", "observability", "telemetry"},
 }

@@ -1,9 +1,11 @@
-"""A gateway's own copy of what is public about the symbols of one shard: the engine's books once, then every batch in order.
+"""How a gateway keeps up with what is public about the symbols of one shard: the engine's books once, then every batch in order.
 
 Batches say which positions they hold. A gap means that messages got lost: NATS was away, the connection was, or an engine stopped
 between commit and telling. They are read in the shard's event log, and nobody notices; where it doesn't have them, the books are
-asked for again, and whoever listens has to start anew. Until the first books are there nothing of the shard is shown. They are
-asked for as well where a symbol has come from another shard: its past is that one's.
+asked for again, and whoever listens has to start anew. Until the first books are there nothing of the shard is shown.
+
+A batch with events of a symbol that has come from another shard waits, and all behind it, until what that one told before was
+taken in; where that doesn't come, the books are asked for as well.
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ from ome.cluster.event_log import LogAway, LogTrimmed, history_of
 from ome.cluster.subjects import Subjects
 from ome.cluster.wire import Books, Told, WireError, read_books, read_told
 from ome.domain.errors import StorageUnusable
-from ome.domain.events import SymbolAdmitted
 
 ASK_S: Final = 5.0
 """How long an engine may take to tell its books."""
@@ -29,6 +30,8 @@ PAUSE_S: Final = 0.1
 LOOKS: Final = 10
 BOOKS_PAUSE_S: Final = 0.25
 """Seconds between two attempts to get the books."""
+WAIT_S: Final = 1.0
+"""How long a batch waits for what another shard has to tell first."""
 AHEAD: Final = 100_000
 """Batches that are kept while one before them is missing; beyond it the books are asked for anew."""
 
@@ -38,11 +41,21 @@ log = structlog.get_logger(__name__)
 class Views(Protocol):
     """The market data that is kept up."""
 
-    async def load(self, books: Books) -> None:
-        """Start anew from an engine's books."""
+    async def load(self, books: Books, *, anew: bool) -> None:
+        """Go on from an engine's books; `anew`: they are of another history than all before."""
 
-    def committed(self, batch: Told) -> None:
-        """Take in what a batch changed."""
+    def committed(self, batch: Told) -> bool:
+        """Take in what a batch changed; False where it has to wait for what another shard tells, and nothing was taken in."""
+
+
+class GapMetrics(Protocol):
+    """Who counts what was missed."""
+
+    def market_data_gap(self) -> None:
+        """Something that an engine told was not heard."""
+
+    def market_data_mended(self, by: str) -> None:
+        """What was missing was made up for: by the "log", or by the "books", for which streams end."""
 
 
 class Log(Protocol):
@@ -63,6 +76,7 @@ class ShardFollower:
         views: Views,
         seen: Callable[[int], None],
         event_log: Log,
+        told: GapMetrics,
     ) -> None:
         self._shard = shard
         self._nats = nats
@@ -70,6 +84,7 @@ class ShardFollower:
         self._views = views
         self._seen = seen
         self._log = event_log
+        self._told = told
         self._position: int | None = None
         self._history = ""
         self._noticed = 0
@@ -78,6 +93,8 @@ class ShardFollower:
         self._ahead: dict[int, Told] = {}
         self._mending: asyncio.Task[None] | None = None
         self._is_away = False
+        self._is_replaced = False
+        self._waiting: asyncio.TimerHandle | None = None
         self.loaded = asyncio.Event()
         """Whether there are books of it, however old."""
 
@@ -91,17 +108,24 @@ class ShardFollower:
         position = self._position
         if position is not None and batch.last <= position:
             return
-        if position is not None and batch.first == position + 1 and not self._ahead:
-            self._apply(batch)
+        if position is not None and batch.first == position + 1 and not self._ahead and self._apply(batch):
             return
         if len(self._ahead) < AHEAD:
             self._ahead[batch.first] = batch
-        if position is None:
-            return
-        self._go_on(position)
-        if self._ahead and self._mending is None:
-            log.warning("market_data_gap", shard=self._shard, after=self._position, next=min(self._ahead))
-            self._mend()
+        if position is not None:
+            self._go_on(position)
+            self._look_for_gap()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a batch is there that has to wait for what another shard tells."""
+        return self._waiting is not None
+
+    def resume(self) -> None:
+        """Another shard has told something: go on, if that was it."""
+        if self.is_waiting and self._position is not None:
+            self._go_on(self._position)
+            self._look_for_gap()
 
     def notice(self, position: int, incarnation: str) -> None:
         """The engine has told that it has come so far, in the history of a database. What hasn't been heard by the next time is
@@ -111,22 +135,30 @@ class ShardFollower:
         if history != self._history:
             if self._history:
                 log.warning("history_replaced", shard=self._shard)
-                self._position = None
+                self._position, self._is_replaced = None, True
                 self._ahead.clear()
                 self._mend()
             self._history = history
-        elif self._position is not None and self._position < self._noticed and self._mending is None:
+        elif self._position is not None and self._position < self._noticed and self._mending is None and not self.is_waiting:
             log.warning("market_data_gap", shard=self._shard, after=self._position, engine_at=self._noticed)
+            self._told.market_data_gap()
             self._needed = self._noticed
             self._mend()
         self._noticed = position
 
     def stop(self) -> None:
         """Follow no more."""
+        self._wait_no_more()
         if self._mending is not None:
             self._mending.cancel()
 
     # What is missing
+
+    def _look_for_gap(self) -> None:
+        if self._ahead and self._mending is None and not self.is_waiting:
+            log.warning("market_data_gap", shard=self._shard, after=self._position, next=min(self._ahead))
+            self._told.market_data_gap()
+            self._mend()
 
     def _mend(self) -> None:
         if self._mending is None:
@@ -136,16 +168,23 @@ class ShardFollower:
         """From the log, else from the books, until nothing is missing."""
         try:
             while True:
-                if self._position is not None and await self._read_log():
-                    return
-                if await self._load():
+                if await self._filled():
                     return
                 await asyncio.sleep(BOOKS_PAUSE_S)
         finally:
             self._mending = None
 
+    async def _filled(self) -> bool:
+        """Whether nothing is missing any more, after one attempt."""
+        try:
+            return (self._position is not None and await self._read_log()) or await self._load()
+        except Exception:  # whatever it is: given up, the shard would stand still for good
+            log.exception("not_followed", shard=self._shard, after=self._position)
+            self._position = None
+            return False
+
     def _lacks_nothing(self) -> bool:
-        return self._position is not None and self._position >= self._needed and not self._ahead
+        return self.is_waiting or (self._position is not None and self._position >= self._needed and not self._ahead)
 
     async def _read_log(self) -> bool:
         """Whether nothing is missing any more."""
@@ -166,6 +205,7 @@ class ShardFollower:
                 return False
             if self._lacks_nothing():
                 log.info("resumed", shard=self._shard, after=position, position=self._position)
+                self._told.market_data_mended("log")
                 return True
             if look and self._is_lost():
                 break
@@ -180,34 +220,52 @@ class ShardFollower:
     async def _load(self) -> bool:
         """The books; whether nothing is missing behind them."""
         self._position = None
+        self._wait_no_more()
+        is_replaced, is_first = self._is_replaced, not self.loaded.is_set()
         try:
             books = read_books(await self._nats.ask(self._subjects.snapshot(self._shard), b"?", ASK_S))
-            await self._views.load(books)
+            await self._views.load(books, anew=is_replaced)
         except (Unheard, WireError, StorageUnusable) as error:
             if not self._is_away:
                 log.warning("books_not_there", shard=self._shard, error=str(error) or type(error).__name__)
             self._is_away = True
             return False
         self._is_away = False
+        self._is_replaced = self._is_replaced and not is_replaced
         self._position, self._needed = books.position, 0
         self.loaded.set()
+        if not is_first:
+            self._told.market_data_mended("books")
         self._seen(books.position)
         self._ahead = {first: batch for first, batch in self._ahead.items() if batch.last > books.position}
         self._go_on(books.position)
-        return self._position is not None and not self._ahead
+        return self.is_waiting or (self._position is not None and not self._ahead)
 
     def _go_on(self, position: int) -> None:
         """Take in what follows on from where the views are without a gap."""
-        while self._position is not None and (batch := self._ahead.pop(position + 1, None)) is not None:
-            self._apply(batch)
+        while (batch := self._ahead.get(position + 1)) is not None and self._apply(batch):
+            del self._ahead[batch.first]
             position = batch.last
 
-    def _apply(self, batch: Told) -> None:
-        if any(isinstance(event, SymbolAdmitted) for event in batch.events):
-            log.info("symbol_has_come", shard=self._shard, position=batch.last)
-            self._position = None
-            self._mend()
-            return
-        self._views.committed(batch)
+    def _apply(self, batch: Told) -> bool:
+        """Whether a batch could be taken in, or has to wait."""
+        if not self._views.committed(batch):
+            if self._waiting is None:
+                self._waiting = asyncio.get_running_loop().call_later(WAIT_S, self._wait_in_vain)
+            return False
+        self._wait_no_more()
         self._position, self._epoch = batch.last, batch.epoch
         self._seen(batch.last)
+        return True
+
+    def _wait_in_vain(self) -> None:
+        """What another shard had to tell was lost, or comes too late: this one's books have it."""
+        log.warning("symbol_not_followed", shard=self._shard, after=self._position)
+        self._told.market_data_gap()
+        self._position, self._waiting = None, None
+        self._mend()
+
+    def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None

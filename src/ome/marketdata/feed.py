@@ -47,6 +47,11 @@ class Feed:
         """Start with no candles; `remember` is told of the trades of the last 24 hours then. The view is loaded by itself."""
         self._candles = {}
 
+    def forget(self, symbols: Iterable[str]) -> None:
+        """Have no candles of these symbols; `remember` is told of their trades then. Nobody goes on listening to them."""
+        for symbol in symbols:
+            self._candles.pop(symbol, None)
+
     def remember(self, trades: Iterable[TradeRecord]) -> None:
         """Count trades of before the start, oldest first."""
         for trade in trades:

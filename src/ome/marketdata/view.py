@@ -57,9 +57,23 @@ class MarketView:
         auctions: Iterable[AuctionIndicated] = (),
     ) -> None:
         """Start from recovered books and running auctions; `remember` is told of the trades of the last 24 hours then."""
-        self._markets = {instrument.symbol: _Market(instrument, depth) for instrument, depth in markets}
+        self._markets = {}
+        self.put(markets, auctions)
+
+    def put(
+        self,
+        markets: Iterable[tuple[InstrumentRecord, Depth]],
+        auctions: Iterable[AuctionIndicated] = (),
+    ) -> None:
+        """Have these symbols be as they are in these books, without the trades of before, and leave the others."""
+        self._markets |= {instrument.symbol: _Market(instrument, depth) for instrument, depth in markets}
         for indicated in auctions:
             self._markets[indicated.symbol].auction = indicated
+
+    def drop(self, symbols: Iterable[str]) -> None:
+        """Have these symbols be listed no more."""
+        for symbol in symbols:
+            self._markets.pop(symbol, None)
 
     def remember(self, trades: Iterable[TradeRecord]) -> None:
         """Count trades of before the start, oldest first. Raises StateMismatch for one of a symbol that isn't listed."""
@@ -111,6 +125,11 @@ class MarketView:
     def instruments(self) -> list[InstrumentRecord]:
         """See MarketData."""
         return [self._markets[symbol].record() for symbol in sorted(self._markets)]
+
+    def sequence(self, symbol: str) -> int | None:
+        """How far a symbol has come (D1), None for one that isn't listed."""
+        market = self._markets.get(symbol)
+        return None if market is None else market.sequence
 
     def instrument(self, symbol: str) -> InstrumentRecord | None:
         """See MarketData."""

@@ -9,14 +9,19 @@ import pytest
 import structlog
 from msgspec import structs
 
+from factories import an_instrument
 from fakes import MakeApp
 from ome.api.auth import OPERATOR, Caller
 from ome.api.problems import Problem
 from ome.api.streams.hub import FREEZE_AT, Streams
+from ome.api.streams.market_topics import MarketTopics
 from ome.api.streams.outlet import Outlet
 from ome.api.streams.session import Session
 from ome.domain.access import Access
+from ome.domain.ports import Depth
 from ome.domain.reasons import Reason
+from ome.marketdata.feed import Feed
+from ome.marketdata.view import MarketView
 from streams import FakeSocket
 
 
@@ -60,12 +65,20 @@ def test_a_revoked_key_ends_its_own_sessions_alone(opened: Open) -> None:
     assert [code(socket) for socket in (theirs, other, nobodys)] == [4001, None, None]
 
 
-async def test_a_gap_ends_every_stream(opened: Open) -> None:
-    """WebSockets and event streams alike are told to connect again."""
-    sockets = [opened.session(), opened.events()]
-    opened.streams.interrupt()
-    assert [code(socket) for socket in sockets] == [1012, 1012]
-    await opened.streams.shutdown()
+async def test_a_gap_ends_the_streams_of_its_symbols(opened: Open) -> None:
+    """Whoever heard one of them connects again, and finds a topic that begins with how things stand; the others go on."""
+    streams, sockets, view = opened.streams, [FakeSocket() for _ in range(3)], MarketView()
+    view.load([(an_instrument(symbol), Depth(symbol, 1, 0, [], [])) for symbol in ("AAPL", "MSFT")])
+    streams.market = MarketTopics(view, Feed(view), streams.pump, streams.limits)
+    for socket, (channel, symbol) in zip(sockets, (("depth", "AAPL"), ("trades", "AAPL"), ("depth", "MSFT")), strict=True):
+        topic, _ = streams.market.open(channel, symbol)
+        topic.join(Outlet(socket, streams.limits))
+    missed, _ = streams.market.open("depth", "AAPL")
+    streams.interrupt({"AAPL"})
+    assert [code(socket) for socket in sockets] == [1012, 1012, None]
+    assert streams.market.open("depth", "AAPL")[0] is not missed
+    assert [topic.key[:2] for topic in streams.market.topics()] == [("depth", "MSFT"), ("depth", "AAPL")]
+    await streams.shutdown()
 
 
 async def test_streams_of_both_kinds_count_towards_the_bound(opened: Open) -> None:

@@ -12,31 +12,38 @@ from ome.marketdata.feed import Feed
 from ome.marketdata.view import MarketView
 
 
-class Views:
-    """Those of one shard, with these symbols."""
+class Shard:
+    """One that was heard, or not."""
 
-    def __init__(self, *symbols: str) -> None:
-        self.is_loaded = bool(symbols)
+    def __init__(self, *, is_loaded: bool) -> None:
+        self.is_loaded = is_loaded
+
+
+class Shown:
+    """A gateway's market: symbols that begin with A are the first shard's, all others the late one's."""
+
+    def __init__(self) -> None:
         self.view = MarketView()
-        self.feed = Feed(self.view)
-        self.load(*symbols)
+        self.late = Shard(is_loaded=False)
+        self.list("AAPL")
+        shards = [Shard(is_loaded=True), self.late]
+        self.market = ClusterMarket(self.view, Feed(self.view), shards, lambda symbol: 0 if symbol.startswith("A") else 1)
 
-    def load(self, *symbols: str) -> None:
+    def list(self, *symbols: str) -> None:
         """Books have come."""
-        self.is_loaded = bool(symbols)
-        self.view.load([(an_instrument(symbol), Depth(symbol, 1, 0, [], [])) for symbol in symbols])
+        self.view.put([(an_instrument(symbol), Depth(symbol, 1, 0, [], [])) for symbol in symbols])
 
 
 @pytest.fixture
-def late() -> Views:
-    """The shard that comes later."""
-    return Views()
+def shown() -> Shown:
+    """A gateway that has heard one shard of two."""
+    return Shown()
 
 
 @pytest.fixture
-def market(late: Views) -> ClusterMarket:
-    """Symbols that begin with A are the first shard's, all others the late one's."""
-    return ClusterMarket([Views("AAPL"), late], lambda symbol: 0 if symbol.startswith("A") else 1)
+def market(shown: Shown) -> ClusterMarket:
+    """What it answers."""
+    return shown.market
 
 
 def test_what_is_heard_is_served(market: ClusterMarket) -> None:
@@ -54,11 +61,12 @@ def test_what_is_asked_of_a_shard_that_was_not_heard_is_refused(market: ClusterM
         getattr(market, name)("MSFT")
 
 
-def test_a_list_that_would_lack_a_shard_is_refused(market: ClusterMarket, late: Views) -> None:
+def test_a_list_that_would_lack_a_shard_is_refused(market: ClusterMarket, shown: Shown) -> None:
     """Whoever reads it would take the rest for delisted; it is whole once the shard is there."""
     with pytest.raises(NotAccepting):
         market.instruments()
-    late.load("MSFT", "TSLA")
+    shown.list("MSFT", "TSLA")
+    shown.late.is_loaded = True
     assert [instrument.symbol for instrument in market.instruments()] == ["AAPL", "MSFT", "TSLA"]
     assert market.depth("MSFT", 10) is not None
     assert market.depth("NVDA", 10) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -25,16 +26,41 @@ class Views:
 
     def __init__(self) -> None:
         self.loaded: list[int] = []
+        self.anew: list[bool] = []
         self.sequences: list[int] = []
+        self.waits_from = math.inf
+        self.fails: Exception | None = None
 
-    async def load(self, books: Books) -> None:
+    async def load(self, books: Books, *, anew: bool) -> None:
         """See follower.Views."""
+        if self.fails is not None:
+            raise self.fails
         self.loaded.append(books.position)
+        self.anew.append(anew)
         self.sequences = []
 
-    def committed(self, batch: Told) -> None:
+    def committed(self, batch: Told) -> bool:
         """See follower.Views."""
+        if batch.last >= self.waits_from:
+            return False
         self.sequences += [event.sequence for event in batch.events if isinstance(event, BookChanged)]
+        return True
+
+
+class Counted:
+    """What was missed, and by what it was made up for."""
+
+    def __init__(self) -> None:
+        self.gaps = 0
+        self.mended: list[str] = []
+
+    def market_data_gap(self) -> None:
+        """See GapMetrics."""
+        self.gaps += 1
+
+    def market_data_mended(self, by: str) -> None:
+        """See GapMetrics."""
+        self.mended.append(by)
 
 
 class Log:
@@ -65,7 +91,8 @@ class Market0:
 
     def __init__(self) -> None:
         self.nats, self.views, self.seen, self.position, self.log = FakeNats(), Views(), list[int](), 10, Log()
-        self.follower = ShardFollower(0, self.nats.connection(), SUBJECTS, self.views, self.seen.append, self.log)
+        self.told = Counted()
+        self.follower = ShardFollower(0, self.nats.connection(), SUBJECTS, self.views, self.seen.append, self.log, self.told)
 
     async def start(self) -> None:
         """The follower starts, and the engine answers."""
@@ -106,6 +133,7 @@ async def test_a_lost_batch_is_read_in_the_log() -> None:
     await settle()
     assert market.log.asked == [(10, INCARNATION[:8])]
     assert market.views.loaded == [10]
+    assert (market.told.gaps, market.told.mended) == (1, ["log"])
     assert market.views.sequences == [12, 13, 14, 15]
 
 
@@ -149,6 +177,7 @@ async def test_what_the_log_lacks_is_made_up_for_by_the_books(missing: Exception
     assert market.views.loaded == [10, 14]
     assert market.views.sequences == [15]
     assert market.seen[-1] == 15
+    assert (market.told.gaps, market.told.mended) == (1, ["books"])
 
 
 async def test_a_log_that_never_gets_it_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,6 +235,7 @@ async def test_another_history_starts_from_its_books() -> None:
     market.publish(6, 6)
     await settle()
     assert (market.views.loaded, market.views.sequences) == ([10, 5], [6])
+    assert market.views.anew == [False, True]
 
 
 async def test_books_that_are_older_than_what_was_told_are_asked_for_again() -> None:
@@ -219,3 +249,69 @@ async def test_books_that_are_older_than_what_was_told_are_asked_for_again() -> 
     await market.follower.loaded.wait()
     assert market.views.loaded == [13]
     assert market.seen == [13]
+
+
+async def test_a_batch_that_has_to_wait_is_no_gap() -> None:
+    """Nor is what comes behind it: all of it is taken in, in its order, once another shard has told what comes first."""
+    market = Market0()
+    await market.start()
+    await settle()
+    market.views.waits_from = 12
+    for position in (11, 12, 13):
+        market.publish(position, position)
+    await settle()
+    market.follower.notice(13, INCARNATION)
+    market.follower.notice(13, INCARNATION)
+    market.follower.resume()
+    assert (market.follower.is_waiting, market.views.sequences, market.seen) == (True, [11], [10, 11])
+    market.views.waits_from = math.inf
+    market.follower.resume()
+    assert (market.follower.is_waiting, market.views.sequences, market.seen[-1]) == (False, [11, 12, 13], 13)
+    assert (market.views.loaded, market.log.asked, market.told.gaps) == ([10], [], 0)
+
+
+async def test_what_got_lost_behind_a_batch_that_waits_is_read_in_the_log() -> None:
+    """It is looked for as soon as the wait is over."""
+    market = Market0()
+    await market.start()
+    await settle()
+    market.views.waits_from = 11
+    market.publish(11, 11)
+    market.publish(13, 13)
+    await settle()
+    market.log.batches = [batch(12, 12)]
+    market.views.waits_from = math.inf
+    market.follower.resume()
+    await settle()
+    assert (market.views.loaded, market.views.sequences, market.told.mended) == ([10], [11, 12, 13], ["log"])
+
+
+async def test_a_wait_in_vain_ends_with_the_books(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the other shard had to tell was lost with it."""
+    monkeypatch.setattr(follower, "WAIT_S", 0)
+    market = Market0()
+    await market.start()
+    await settle()
+    market.views.waits_from, market.position = 11, 12
+    market.publish(11, 11)
+    market.publish(12, 12)
+    await settle()
+    market.views.waits_from = math.inf
+    await settle()
+    market.publish(13, 13)
+    await settle()
+    assert (market.views.loaded, market.views.sequences) == ([10, 12], [13])
+    assert (market.told.gaps, market.told.mended) == (1, ["books"])
+
+
+async def test_books_that_cannot_be_taken_in_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands against it: given up, the shard would stand still for good."""
+    monkeypatch.setattr(follower, "BOOKS_PAUSE_S", 0)
+    market = Market0()
+    market.views.fails = RuntimeError("what nobody foresaw")
+    await market.start()
+    await settle()
+    assert not market.follower.loaded.is_set()
+    market.views.fails = None
+    await market.follower.loaded.wait()
+    assert market.views.loaded == [10]

@@ -15,6 +15,7 @@ import gc
 import itertools
 import secrets
 from collections import Counter
+from collections.abc import Collection
 from itertools import chain
 from time import monotonic
 from typing import Final
@@ -192,12 +193,13 @@ class Streams:
 
     # Every stream
 
-    def interrupt(self) -> None:
-        """End every stream, since what it was told can't be gone on from: whoever connects again starts from how things stand."""
-        for session in self._sockets:
-            session.outlet.close(GOING_AWAY, "market data was missed; connect again")
-        for outlet in list(self._events):
-            outlet.close(GOING_AWAY, "market data was missed; connect again")
+    def interrupt(self, symbols: Collection[str]) -> None:
+        """End every stream that tells of one of these symbols, since what it was told can't be gone on from: whoever connects
+        again starts from how things stand.
+        """
+        for topic in self.market.cut(symbols):
+            for outlet in list(topic.outlets):
+                outlet.close(GOING_AWAY, "market data was missed; connect again")
 
     def subscriptions(self) -> Counter[str]:
         """How many there are of each channel."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from time import monotonic
 from typing import Any, Final
 
@@ -128,6 +128,15 @@ class MarketTopics:
                 del self._topics[key]
                 self._books.forget(topic)
                 self._forget(topic, *key)
+
+    def cut(self, symbols: Collection[str]) -> list[Topic]:
+        """Close the topics of these symbols, which can't be gone on from: they are opened anew from how things stand."""
+        found = [topic for topic in self._topics.values() if topic.key[1] in symbols]
+        for topic in found:
+            del self._topics[topic.key]
+            self._books.forget(topic)
+            self._forget(topic, *topic.key)
+        return found
 
     def _forget(self, topic: Topic, channel: str, symbol: str, interval: str) -> None:
         if channel == STREAM:
