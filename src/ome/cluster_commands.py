@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Annotated
 
 import typer
@@ -98,11 +99,16 @@ def move_command(
     Exit status: 0 it is there, 1 an engine or NATS doesn't answer, 2 it can't be moved, or there is no such shard, 6 the database
     can't be read or is no cluster's.
     """
+    from ome.api.schemas import SYMBOL  # noqa: PLC0415  likewise
     from ome.cluster.placing import place  # noqa: PLC0415  likewise
-    from ome.cluster.wire import Staying  # noqa: PLC0415  likewise
+    from ome.cluster.wire import Moved, Staying  # noqa: PLC0415  likewise
     from ome.db.shard_map import StoredShardMap  # noqa: PLC0415  likewise
 
     symbol = symbol.upper()
+    if re.fullmatch(SYMBOL, symbol, re.ASCII) is None:
+        fail(
+            f"{symbol!r} can't be a symbol: 1 to 32 letters, digits, dots, dashes and underscores, the first a letter or a digit."
+        )
     try:
         found = asyncio.run(StoredShardMap(database_url).read())
         if found is None:
@@ -114,6 +120,8 @@ def move_command(
         fail(str(error), error.exit_code)
     except Staying as error:
         fail(f"{symbol} stays on its shard: {error}.")
+    except Moved:
+        fail(f"{symbol} is on its way from one shard to another just now: say it again.", 1)
     except OmeError as error:
         fail(str(error) or type(error).__name__, 1)
     typer.echo(f"{symbol} is on shard {shard}.")

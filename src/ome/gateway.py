@@ -48,7 +48,7 @@ from ome.db.archive import StoredArchive
 from ome.db.cluster_reads import ClusterStorage
 from ome.db.shard_map import Head, StoredShardMap
 from ome.demo.child import ChildDemo
-from ome.domain.errors import OmeError, StorageAway
+from ome.domain.errors import OmeError, StorageAway, StorageError
 from ome.domain.keys import fold_keys
 from ome.domain.ports import Page
 from ome.domain.shards import ShardMap
@@ -145,7 +145,9 @@ class GatewayService:
         await self._nats.hear(self._subjects.states, lambda _, data: self._heard(read_state(data)))
         await self._nats.hear(self._subjects.keys, lambda _subject, _data: self._keys_changed.set())
         self._nats.send(self._subjects.hello, b"?")
-        self._tasks.append(asyncio.create_task(self._follow_keys(), name="keys"))
+        keys = asyncio.create_task(self._follow_keys(), name="keys")
+        keys.add_done_callback(self._ended)
+        self._tasks.append(keys)
         if self.settings.demo:
             log.warning("not_supported", setting="DEMO", advice="a gateway is one of many: run ome demo --url with its address")
         await self._wait_for_books()
@@ -202,6 +204,12 @@ class GatewayService:
         if link.last is state:
             self._followers[state.shard].notice(state.position, state.incarnation)
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """What goes on for ever has ended: a gateway that doesn't follow its keys would go on taking those that were revoked."""
+        if not task.cancelled():
+            self.failure = task.exception()
+            self.halted.set()
+
     def _durability(self) -> str:
         known = {link.last.durability for link in self._links if link.last is not None}
         return "relaxed" if "relaxed" in known else "full"
@@ -242,18 +250,23 @@ class GatewayService:
 
     async def _follow_keys(self) -> None:
         """Take in what was done to keys elsewhere, as soon as that is said, and by looking for it every so often."""
+        is_away = False
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(KEYS_EVERY_S):
                     await self._keys_changed.wait()
             self._keys_changed.clear()
             try:
-                newest = await self._storage.reads.audit(Page(limit=1))
+                newest = await self._storage.reads.of_shard[0].audit(Page(limit=1))
                 if newest and newest[0].position != self._audited:
                     self.app.gate.keys.follow(fold_keys(await self._storage.reads.key_entries()).values())
                     self._audited = newest[0].position
-            except StorageAway:  # the next look will tell
-                continue
+            except StorageError as error:  # the next look will tell
+                if not is_away:
+                    log.warning("keys_not_read", error=str(error))
+                is_away = True
+            else:
+                is_away = False
 
 
 async def _map_of(settings: Settings) -> ShardMap:

@@ -229,10 +229,11 @@ def test_a_symbol_can_be_put_on_a_shard_before_it_is_listed(cluster: Cluster, cl
     """`ome shards move`: orders through any gateway list it there, and it is told of as often as asked."""
     symbol = next(f"PUT{number}" for number in range(100) if highest(f"PUT{number}", 2) == 0)
 
-    def move(shard: int) -> Result:
+    def move(shard: int, symbol: str = symbol) -> Result:
         told = {"DATABASE_URL": cluster.database_url, "NATS_URL": cluster.nats.url}
         return CliRunner().invoke(app, ["shards", "move", symbol.lower(), str(shard)], env=told)
 
+    assert [move(1, nonsense).exit_code for nonsense in ("", "a/b c", "_", "x" * 33)] == [2] * 4
     assert move(1).exit_code == 0
     for client in clients:
         made = client.post("/orders", json=order("jon", 0, symbol=symbol))

@@ -8,7 +8,7 @@
   doing it again is harmless.
 - A batch is carried out in its order within each shard; different shards work on it at the same time (I4). It has joined the
   queues once nothing of it is to be tried again: whoever waits for that before sending more is never overtaken by it.
-- Funds, the audit and keys are shard 0's.
+- Funds, the audit and keys are shard 0's; while it is away what operators do is written down by another one.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ from ome.cluster.wire import (
 )
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.commands import (
+    Administered,
     CancelAllAfter,
     CancelOrder,
     Command,
@@ -64,6 +65,7 @@ from ome.domain.enums import Side
 from ome.domain.errors import NotAccepting, OmeError, OutcomeUnknown, StorageError, TooLate
 from ome.domain.events import CommandRefused, ControlChanged, Event
 from ome.domain.ids import SHARD_STEP
+from ome.domain.keys import KEY_ACTIONS
 from ome.domain.ports import Answer, ControlCommand, Operation, Timely, TransferAnswer
 from ome.domain.reasons import Reason
 from ome.domain.shards import FUNDS_SHARD
@@ -327,11 +329,21 @@ class GatewayEntry:
         return transfer_answer_of(result)
 
     async def send(self, command: Command) -> Sequence[Event]:
-        """Have a command that is about no symbol carried out by shard 0: an entry of the audit."""
-        result = await self._links[0].ask(lambda number: Send(number, command))
-        if not isinstance(result, Sent):
-            raise unexpected(result)
-        return result.events
+        """Have a command that is about no symbol carried out by shard 0: an entry of the audit. While that is certainly away
+        another shard takes it, so that a kill switch works; but not one about keys, which shard 0 alone is asked for.
+        """
+        takes_any = isinstance(command, Administered) and command.action not in KEY_ACTIONS
+        refused: list[NotAccepting] = []
+        for link in self._links if takes_any else self._links[:1]:
+            try:
+                result = await link.ask(lambda number: Send(number, command))
+            except NotAccepting as error:
+                refused.append(error)
+                continue
+            if not isinstance(result, Sent):
+                raise unexpected(result)
+            return result.events
+        raise refused[0]
 
     async def _send(
         self, symbol: str | None, command: DefineInstrument | SetLimits | SetKill | CancelAllAfter

@@ -130,8 +130,15 @@ class ClusterReads:
                 yield trades
 
     async def audit(self, page: Page, action: str | None = None) -> list[AuditEntry]:
-        """See ReadModels."""
-        return await self._any.audit(page, action)
+        """See ReadModels; from shard to shard, the last one first: those but shard 0 have what was done while that was away."""
+        last, before = divmod(page.before_id, SHARD_STEP) if page.before_id is not None else (len(self.of_shard) - 1, None)
+        found: list[AuditEntry] = []
+        for shard in range(min(last, len(self.of_shard) - 1), -1, -1):
+            of_shard = Page(before if shard == last else None, page.limit - len(found))
+            found += await self.of_shard[shard].audit(of_shard, action)
+            if len(found) >= page.limit:
+                break
+        return found
 
     async def key_entries(self) -> list[AuditEntry]:
         """See ReadModels."""

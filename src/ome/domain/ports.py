@@ -155,7 +155,7 @@ class ReadModels(Protocol):
         """Every trade executed at or after a moment, oldest first, page by page: what rolling statistics start from."""
 
     async def audit(self, page: Page, action: str | None = None) -> list[AuditEntry]:
-        """Entries of the audit trail, newest first, of one action or of all; `before_id` is a position."""
+        """Entries of the audit trail, newest first, of one action or of all; `before_id` is `make_id` of shard and position."""
 
     async def key_entries(self) -> list[AuditEntry]:
         """Every entry about keys (`domain.keys`), oldest first."""

@@ -19,11 +19,12 @@ from ome.cluster.shard_server import ShardServer
 from ome.cluster.subjects import Subjects
 from ome.cluster.wire import Failed, Frame, Moved, Operate, OperateAll, Staying, StillListed, encode, read_reply, read_state
 from ome.domain.clock import MICROSECONDS, now_us
-from ome.domain.commands import Admit, CancelOrder, NewOrder, Release, SetKill
+from ome.domain.commands import Administered, Admit, CancelOrder, NewOrder, Release, SetKill
 from ome.domain.enums import ControlKind, Side, Switch
 from ome.domain.errors import NotAccepting, OutcomeUnknown, Overloaded, TooLate
 from ome.domain.events import CommandRefused, ControlChanged, Event, SymbolReleased
 from ome.domain.ids import make_id
+from ome.domain.keys import KEY_REVOKED
 from ome.domain.moves import STATE_FORMAT, MoveRecord, SymbolState, TimerChange, encode_state, hash_of_state
 from ome.domain.ports import Answer, CommandBus, FundsEntry, Operation, TimedOrderEntry, Timely
 from ome.domain.reasons import Reason
@@ -59,7 +60,7 @@ class Desk:
         self.asked += operations
         return [self.fails or self._answer() for _ in operations]
 
-    async def send(self, command: SetKill | Release | Admit, **_: Any) -> Sequence[Event]:
+    async def send(self, command: SetKill | Release | Admit | Administered, **_: Any) -> Sequence[Event]:
         """See CommandBus."""
         self.asked.append(command)
         if self.fails is not None:
@@ -69,7 +70,7 @@ class Desk:
             raise TooLate
         if isinstance(command, Release | Admit):
             self.moves.append(command)
-        if isinstance(command, Admit):
+        if isinstance(command, Admit | Administered):
             return []
         if isinstance(command, Release):
             return [SymbolReleased(command.symbol, command.target)]
@@ -456,3 +457,16 @@ async def test_a_symbol_that_can_not_be_taken_keeps_no_other_waiting(rig: Rig) -
     with pytest.raises(Staying, match="clock"):
         await rig.servers[1]._mover.look()
     assert [command.symbol for command in rig.desks[1].moves] == ["COME"]
+
+
+async def test_what_operators_do_is_written_down_while_shard_0_is_away(rig: Rig) -> None:
+    """A kill switch must not wait for one engine; what happens to keys is asked of shard 0 alone, and waits for it."""
+    rig.links[0].last = None
+    entry = Administered("operator", "kill", "/admin/kill", "{}")
+    await rig.entry.send(entry)
+    assert [desk.asked for desk in rig.desks] == [[], [entry]]
+    with pytest.raises(NotAccepting):
+        await rig.entry.send(Administered("operator", KEY_REVOKED, "key", "{}"))
+    rig.links[1].last = None
+    with pytest.raises(NotAccepting):
+        await rig.entry.send(entry)

@@ -11,9 +11,9 @@ from msgspec import structs
 from factories import a_trade, an_order
 from ome.db.cluster_reads import ClusterReads
 from ome.domain.enums import ControlKind, Side, Switch
-from ome.domain.ids import SHARD_STEP
+from ome.domain.ids import SHARD_STEP, make_id
 from ome.domain.ports import Page
-from ome.domain.records import ControlRecord, TradeRecord
+from ome.domain.records import AuditEntry, ControlRecord, TradeRecord
 
 
 class Shard:
@@ -29,6 +29,14 @@ class Shard:
         """As a page of one user's."""
         self.asked.append(page)
         return [trade for trade in reversed(self.all) if page.before_id is None or trade.id < page.before_id][: page.limit]
+
+    async def audit(self, page: Page, action: str | None) -> list[AuditEntry]:
+        """One entry for each trade."""
+        assert action == "kill"
+        positions = [trade.id % SHARD_STEP for trade in reversed(self.all)]
+        shard = self.all[0].id // SHARD_STEP if self.all else 0
+        found = [AuditEntry(shard, each, 0, "operator", action, "", "{}") for each in positions]
+        return [entry for entry in found if page.before_id is None or entry.position < page.before_id][: page.limit]
 
     async def shards_of(self, symbol: str) -> list[int]:
         """Of one that was on all three."""
@@ -73,6 +81,15 @@ async def test_a_users_trades_go_on_from_shard_to_shard(reads: tuple[ClusterRead
             assert [len(shard.asked) for shard in shards] == [0, 0, 1]
         found += [trade.id for trade in page]
         before = found[-1]
+    assert found == [trade.id for shard in reversed(shards) for trade in reversed(shard.all)]
+
+
+async def test_the_audit_goes_on_from_shard_to_shard(reads: tuple[ClusterReads, list[Shard]]) -> None:
+    """What operators did while shard 0 was away is in those of others: every entry once, page by page."""
+    cluster, shards = reads
+    found: list[int] = []
+    while page := await cluster.audit(Page(found[-1] if found else None, 2), "kill"):
+        found += [make_id(entry.shard, entry.position) for entry in page]
     assert found == [trade.id for shard in reversed(shards) for trade in reversed(shard.all)]
 
 

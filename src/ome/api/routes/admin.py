@@ -14,6 +14,7 @@ from ome.api.routes.queries import NoParameters, PageQuery
 from ome.api.services import JsonAnswer, Services
 from ome.domain.access import Access
 from ome.domain.clock import MICROSECONDS, format_time
+from ome.domain.ids import make_id
 
 TAG: Final = "Administration"
 
@@ -42,7 +43,7 @@ class AdminRoutes:
         Each entry is a command of the journal, which its hash chain covers; `ome verify` compares the two.
         """
         found = await self._reads.audit(page_after("audit", query.cursor, query.limit), query.action)
-        page, next_cursor = cut_at("audit", found, query.limit, lambda entry: entry.position)
+        page, next_cursor = cut_at("audit", found, query.limit, lambda entry: make_id(entry.shard, entry.position))
         return JsonAnswer(AuditList(entries=[audit_view(entry) for entry in page], count=len(page), next_cursor=next_cursor))
 
     async def read_errors(self, query: NoParameters) -> Response:  # noqa: ARG002  read to refuse others
