@@ -87,9 +87,8 @@ async def _run(settings: Settings, signals: Signals, *, gateways: int, shards: i
                 children.append(Child(name, ome("engine"), common | place))
         port = {"PORT": str(reserved.getsockname()[1]), "SHARE_PORT": "true", "WORKERS": "1"}
         children += [Child(f"gateway {number}", ome("gateway"), common | port) for number in range(gateways)]
-        own = (
-            {"nats_url": nats_url} if "nats_url" not in settings.model_fields_set else {}
-        )  # one that was named may hold a password
+        # one that was named may hold a password
+        own = {} if "nats_url" in settings.model_fields_set else {"nats_url": nats_url}
         log.info("cluster", url=f"http://{settings.host}:{port['PORT']}", gateways=gateways, shards=shards, **own)
         return await supervise(Children(children), signals)
 
