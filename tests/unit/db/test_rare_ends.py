@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -25,12 +25,13 @@ from ome.db.postgres import PostgresSession
 from ome.db.readers import IDLE_S, PostgresReader
 from ome.db.recovery import EngineRow, Extent, Read, _OrderChecks, stored_rows
 from ome.db.replica import Look, Replica
-from ome.db.shard_map import ShardMap, StoredShardMap
+from ome.db.shard_map import StoredShardMap
 from ome.db.sqlite import _Work
 from ome.db.url import parse_url
 from ome.domain.enums import OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.errors import InvariantBroken, StateMismatch, StorageUnusable
 from ome.domain.records import OrderRecord
+from ome.domain.shards import ShardMap
 from ome.observability import Metrics
 from unit.db.test_replica import FakeServer
 
@@ -192,12 +193,11 @@ async def test_connections_that_were_idle_for_long_are_not_used_again() -> None:
     """A server, or something on the way to it, may have dropped them without a word."""
     reader = PostgresReader(POSTGRES, 2)
     now = asyncio.get_running_loop().time()
-    old, older = Kept(), Kept()
-    reader._idle[:] = [(older, now - 9 * IDLE_S), (old, now - 2 * IDLE_S)]  # type: ignore[list-item]
+    old, older, fresh = (cast("Any", Kept()) for _ in range(3))
+    reader._idle[:] = [(older, now - 9 * IDLE_S), (old, now - 2 * IDLE_S)]
     assert reader._kept() is None
     assert (old.is_ended, older.is_ended) == (True, True)
-    fresh = Kept()
-    reader._idle.append((fresh, now))  # type: ignore[arg-type]
+    reader._idle.append((fresh, now))
     assert reader._kept() is fresh
     await reader.close()
 
@@ -235,7 +235,8 @@ async def test_whoever_stops_while_a_server_is_asked_waits_for_no_answer() -> No
     """What is asked is given up; whoever waited hears that, and nothing is reported as forgotten."""
     server, asked = FakeServer(7), asyncio.Event()
 
-    async def never(_sql: str, _parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    async def never(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        del sql, parameters
         asked.set()
         await asyncio.Event().wait()
         return []
