@@ -21,7 +21,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from cluster_load import Listener, break_nats, check_ledgers, check_listener, check_market_data, trade_on, traders
 from clusters import Cluster, Gateway, running_cluster
+from nats_server import running_nats
 from ome.cli import app
+from ome.cluster import placing
 from ome.conformance import play_rule_book, read_rule_book, select
 from ome.domain.clock import MICROSECONDS, now_us, parse_time
 from ome.domain.ids import SHARD_STEP
@@ -240,6 +242,21 @@ def test_a_symbol_can_be_put_on_a_shard_before_it_is_listed(cluster: Cluster, cl
         assert int(made.json()["order_id"]) // SHARD_STEP == 1
     assert move(1).exit_code == 0
     assert move(7).exit_code == 2
+
+
+def test_a_move_says_who_does_not_answer(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NATS that isn't there, and one that the engines aren't at."""
+    monkeypatch.setattr(placing, "WITHIN_S", 0.5)
+
+    def said(nats_url: str) -> str:
+        told = {"DATABASE_URL": cluster.database_url, "NATS_URL": nats_url}
+        result = CliRunner().invoke(app, ["shards", "move", ON[0], "1"], env=told)
+        assert result.exit_code == 1
+        return result.output
+
+    assert "no answer from NATS" in said(f"nats://127.0.0.1:{free_port()}")
+    with running_nats() as other:
+        assert "no answer at this NATS from the engine of shard 0 and the engine of shard 1" in said(other.url)
 
 
 def test_an_engine_that_is_killed_costs_its_own_symbols_alone(cluster: Cluster, clients: list[httpx.Client]) -> None:

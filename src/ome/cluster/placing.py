@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Mapping
 from typing import Final
 
 from ome.cluster.connection import NatsConnection
@@ -59,8 +60,16 @@ async def place(nats_url: str, known: ShardMap, symbol: str, target: int) -> Non
                 await links[home].ask(lambda number: Give(number, symbol, target))
         await links[target].ask(LookAgain)
     except TimeoutError:
-        raise NotAccepting(f"NATS, the engine of shard {home} or that of shard {target} does not answer") from None
+        raise NotAccepting(_silent(nats, links)) from None
     finally:
         for link in links.values():
             link.close()
         await nats.close()
+
+
+def _silent(nats: NatsConnection, links: Mapping[int, ShardLink]) -> str:
+    """Who of those that are needed does not answer."""
+    if not nats.is_connected:
+        return "no answer from NATS"
+    away = [shard for shard, link in links.items() if link.state != RUNNING]
+    return f"no answer at this NATS from {' and '.join(f'the engine of shard {shard}' for shard in away or links)}"
