@@ -81,7 +81,7 @@ cluster_commands.add_to(app)
 def main() -> None:
     """The entry point of the command `ome`."""
     try:
-        if sys.argv[1:2] not in (["serve"], ["gateway"], ["engine"]):  # which have flags too
+        if sys.argv[1:2] not in (["serve"], ["gateway"], ["engine"], ["cluster"]):  # which have flags too
             take_files([])
     except SettingsError as error:
         sys.stderr.write(f"ome: {error}\n")

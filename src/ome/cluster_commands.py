@@ -24,7 +24,7 @@ def add_to(app: typer.Typer) -> None:
     """Declare the commands."""
     app.command("gateway", add_help_option=False, context_settings=_SETTINGS_AS_FLAGS)(gateway_command)
     app.command("engine", add_help_option=False, context_settings=_SETTINGS_AS_FLAGS)(engine_command)
-    app.command("cluster")(cluster_command)
+    app.command("cluster", context_settings=_SETTINGS_AS_FLAGS)(cluster_command)
     app.add_typer(shards_app, name="shards")
 
 
@@ -43,6 +43,7 @@ def engine_command(context: typer.Context) -> None:
 
 
 def cluster_command(
+    context: typer.Context,
     *,
     gateways: Annotated[int, typer.Option(min=1, max=64, help="How many gateways share the port.")] = 2,
     shards: Annotated[int, typer.Option(min=1, max=64, help="How many engines, each with its own symbols.")] = 2,
@@ -50,16 +51,13 @@ def cluster_command(
 ) -> None:
     """Try a whole cluster on this machine: NATS, engines and gateways behind one port, until Ctrl-C.
 
-    Settings come from the environment: DATABASE_URL names a PostgreSQL database, HOST and PORT where to listen; NATS_URL a NATS
-    to use instead of one of its own. Exit status: 0 stopped, 2 a setting is wrong, 6 the database can't be used.
+    DATABASE_URL names a PostgreSQL database, HOST and PORT where to listen; NATS_URL a NATS to use instead of one of its own.
+    Each is a flag too, such as --port 8000, like every setting of ome gateway and ome engine.
+    Exit status: 0 stopped, 2 a setting is wrong, 3 another one runs on this database, 6 the database can't be used.
     """
     from ome.local_cluster import run_cluster  # noqa: PLC0415  likewise
 
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        fail(str(error))
-    raise typer.Exit(run_cluster(settings, gateways=gateways, shards=shards, standbys=standbys))
+    raise typer.Exit(run_cluster(_settings(context, "ome cluster"), gateways=gateways, shards=shards, standbys=standbys))
 
 
 @shards_app.command("list")

@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from ome.bootstrap import EXIT_ADDRESS, Signals, reserve, run_until_stopped
 from ome.cluster.connection import MISSING
 from ome.config import Settings
 from ome.db.shard_map import StoredShardMap
-from ome.domain.errors import StorageAway, StorageError
+from ome.domain.errors import EngineRunning, StorageAway, StorageError
 from ome.gateway import supervise
 from ome.observability import configure_logging
 from ome.processes import Child, Children, ome
@@ -55,8 +56,9 @@ def nats_configuration(port: int, folder: Path) -> str:
 async def _run(settings: Settings, signals: Signals, *, gateways: int, shards: int, standbys: bool) -> int:
     configure_logging(settings.log_level, settings.log_format)
     signals.watch()
+    stored = StoredShardMap(settings.database_url)
     try:
-        found = await StoredShardMap(settings.database_url).read()
+        found = await stored.read()
     except StorageAway:
         found = None  # the engines wait for it
     except StorageError as error:
@@ -67,43 +69,51 @@ async def _run(settings: Settings, signals: Signals, *, gateways: int, shards: i
             "cannot_start", error=f"this database is a cluster of {found.shards} shards", advice=f"--shards {found.shards}"
         )
         return 2
-    try:
-        reserved = reserve(settings.host, settings.port)
-    except OSError as error:
-        log.error("cannot_listen", host=settings.host, port=settings.port, error=error.strerror)  # noqa: TRY400  it is said
-        return EXIT_ADDRESS
-    with reserved, tempfile.TemporaryDirectory(prefix="ome-nats-", ignore_cleanup_errors=True) as folder:
-        children = _nats(settings, Path(folder))
-        if children is None:
-            log.critical("cannot_start", error=MISSING)
-            return 2
-        nats_url = children[0].environment["NATS_URL"] if children else settings.nats_url
-        given = {name: str(value) for name, value in settings.given().items()}
-        common = {"LEASE_SEC": TAKEOVER_LEASE_S} | given | {"NATS_URL": nats_url, "STANDBY": str(standbys).lower()}
-        metrics_port = itertools.count(settings.metrics_port) if settings.metrics_port else itertools.repeat(0)
-        for shard in range(shards):
-            for name in (f"engine {shard}", f"engine {shard} standby")[: 1 + standbys]:
-                place = {"SHARD": f"{shard}/{shards}", "METRICS_PORT": str(next(metrics_port))}
-                children.append(Child(name, ome("engine"), common | place))
-        port = {"PORT": str(reserved.getsockname()[1]), "SHARE_PORT": "true", "WORKERS": "1"}
-        children += [Child(f"gateway {number}", ome("gateway"), common | port) for number in range(gateways)]
+    async with AsyncExitStack() as held:
+        try:
+            port = held.enter_context(reserve(settings.host, settings.port)).getsockname()[1]
+        except OSError as error:
+            log.error("cannot_listen", host=settings.host, port=settings.port, error=error.strerror)  # noqa: TRY400  it is said
+            return EXIT_ADDRESS
+        nats: list[Child] = []
+        if "nats_url" not in settings.model_fields_set:
+            if not await held.enter_async_context(stored.alone()):
+                # its engines would take a shard whose engine hangs away from gateways that listen at another NATS
+                log.critical("cannot_start", error="another `ome cluster` runs on this database", advice="stop it first")
+                return EngineRunning.exit_code
+            binary = nats_server()
+            if binary is None:
+                log.critical("cannot_start", error=MISSING)
+                return 2
+            folder = held.enter_context(tempfile.TemporaryDirectory(prefix="ome-nats-", ignore_cleanup_errors=True))
+            nats = [_nats(binary, Path(folder))]
         # one that was named may hold a password
-        own = {} if "nats_url" in settings.model_fields_set else {"nats_url": nats_url}
-        log.info("cluster", url=f"http://{settings.host}:{port['PORT']}", gateways=gateways, shards=shards, **own)
-        return await supervise(Children(children), signals)
+        own = {"nats_url": nats[0].environment["NATS_URL"]} if nats else {}
+        log.info("cluster", url=f"http://{settings.host}:{port}", gateways=gateways, shards=shards, **own)
+        common = {name: str(value) for name, value in settings.given().items()} | {name.upper(): url for name, url in own.items()}
+        engines = _engines(settings.metrics_port, common, shards, standbys=standbys)
+        shared = common | {"PORT": str(port), "SHARE_PORT": "true", "WORKERS": "1"}
+        edge = [Child(f"gateway {number}", ome("gateway"), shared) for number in range(gateways)]
+        return await supervise(Children(nats + engines + edge), signals)
 
 
-def _nats(settings: Settings, folder: Path) -> list[Child] | None:
-    """A NATS server of our own, unless NATS_URL names one; None where there is none to be had."""
-    if "nats_url" in settings.model_fields_set:
-        return []
-    binary = nats_server()
-    if binary is None:
-        return None
+def _nats(binary: str, folder: Path) -> Child:
+    """A NATS server of our own."""
     port = free_port()
     configuration = folder / "nats.conf"
     configuration.write_text(nats_configuration(port, folder / "store"), encoding="utf-8")
-    return [Child("nats", [binary, "-c", str(configuration)], {"NATS_URL": f"nats://127.0.0.1:{port}"})]
+    return Child("nats", [binary, "-c", str(configuration)], {"NATS_URL": f"nats://127.0.0.1:{port}"})
+
+
+def _engines(first_port: int, common: dict[str, str], shards: int, *, standbys: bool) -> list[Child]:
+    """One engine for each shard, or two; each has a port for its metrics, if there are to be any."""
+    ports = itertools.count(first_port) if first_port else itertools.repeat(0)
+    settings = {"LEASE_SEC": TAKEOVER_LEASE_S} | common | {"STANDBY": str(standbys).lower()}
+    return [
+        Child(name, ome("engine"), settings | {"SHARD": f"{shard}/{shards}", "METRICS_PORT": str(next(ports))})
+        for shard in range(shards)
+        for name in (f"engine {shard}", f"engine {shard} standby")[: 1 + standbys]
+    ]
 
 
 def run_cluster(settings: Settings, *, gateways: int, shards: int, standbys: bool) -> int:

@@ -26,6 +26,8 @@ STOP_S: Final = 20.0
 """How long a child may take to stop; then it is killed."""
 HOPELESS: Final = frozenset({2, 5, 6, 69})
 """Exit statuses that starting again doesn't mend: see docs/design.md."""
+TAKEN: Final = 3
+"""The exit status of an engine that has found another one: hopeless for one of ours that has never run."""
 _PR_SET_PDEATHSIG: Final = 1
 
 log = structlog.get_logger(__name__)
@@ -89,12 +91,13 @@ class Children:
 
     async def _watch(self, child: Child) -> None:
         loop = asyncio.get_running_loop()
-        pause_s = FIRST_PAUSE_S
+        pause_s, has_settled = FIRST_PAUSE_S, False
         while True:
             began = loop.time()
             status = await self._processes[child.name].wait()
             log.warning("ended", process=child.name, exit_status=status)
-            if status in HOPELESS and self._ended is not None:
+            has_settled = has_settled or loop.time() - began > SETTLED_S
+            if self._ended is not None and (status in HOPELESS or (status == TAKEN and not has_settled)):
                 if not self._ended.done():
                     self._ended.set_result(status)
                 return

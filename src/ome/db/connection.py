@@ -16,6 +16,8 @@ import asyncpg
 CONNECT_TIMEOUT_S: Final = 10.0
 STATEMENT_TIMEOUT_S: Final = 300.0
 """How long a statement may take where nothing shorter is said; the longest read all of a large database at start."""
+LOCK_CLASS: Final = 0x4F4D45
+"""The first half of the keys of our advisory locks; the second is the shard, -1 while migrating, -2 for a whole cluster."""
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 25_000))
 """Seconds of silence until the other machine is asked for a sign of life, seconds between such questions, how many may stay
 without an answer; milliseconds that what was sent may stay without one.

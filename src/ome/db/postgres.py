@@ -22,7 +22,7 @@ from sqlalchemy import NullPool
 from sqlalchemy.exc import DBAPIError
 
 from ome.db import statements
-from ome.db.connection import CONNECT_TIMEOUT_S, connect
+from ome.db.connection import CONNECT_TIMEOUT_S, LOCK_CLASS, connect
 from ome.db.lease import Lease
 from ome.db.migrate import FOUND, is_newest, migrate
 from ome.db.order_stream import open_orders
@@ -48,8 +48,6 @@ LOCK_WAIT_S: Final = 3.0
 _LOCK_PAUSE_S: Final = 0.1
 _LOCK_LOOKS: Final = 10
 """How often to look whether the lock of a connection that was ended is free."""
-_LOCK_CLASS: Final = 0x4F4D45
-"""The first half of the keys of our advisory locks; the second is the shard, or -1 while migrating."""
 _MIGRATING: Final = -1
 _CONNECTING: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What connecting raises."""
@@ -110,7 +108,7 @@ class PostgresSession:
         engine = create_async_engine("postgresql+asyncpg://", async_creator=made, poolclass=NullPool)
         try:
             async with engine.begin() as connection:
-                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_CLASS}, {_MIGRATING})")
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK_CLASS}, {_MIGRATING})")
                 async with self._rights_explained():
                     await connection.run_sync(migrate)
         except DBAPIError as error:
@@ -299,7 +297,7 @@ class PostgresSession:
                 raise
 
     async def _try_lock(self) -> bool:
-        locked = await self._connected().fetchval("SELECT pg_try_advisory_lock($1, $2)", _LOCK_CLASS, self._shard)
+        locked = await self._connected().fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, self._shard)
         self._has_lock = bool(locked)
         return self._has_lock
 
@@ -309,7 +307,7 @@ class PostgresSession:
         """
         _log.warning("shard %d: its holder has let the lease run out; taking over", self._shard)
         try:
-            await self._connected().execute(_END_HOLDER, _LOCK_CLASS, self._shard)
+            await self._connected().execute(_END_HOLDER, LOCK_CLASS, self._shard)
         except asyncpg.InsufficientPrivilegeError as error:
             _log.warning("its connection may not be ended (%s)", error)
         for _ in range(_LOCK_LOOKS):

@@ -9,13 +9,14 @@ The first engine of a cluster makes its row; others must say the same number of 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator
+from contextlib import asynccontextmanager
 from typing import Final
 
 import asyncpg
 from msgspec import Struct
 
-from ome.db.connection import connect
+from ome.db.connection import LOCK_CLASS, connect
 from ome.db.url import DatabaseUrl, parse_url
 from ome.domain.clock import MICROSECONDS
 from ome.domain.commands import CancelAllAfter, Stamped, decode_commands
@@ -46,6 +47,8 @@ _HEADS: Final = "SELECT shard, epoch, incarnation, position FROM engine"
 _PUT: Final = "INSERT INTO shard_map (symbol, shard) VALUES ($1, $2) ON CONFLICT (symbol) DO UPDATE SET shard = excluded.shard"
 _FENCE: Final = "SELECT 1 FROM engine WHERE shard = $1 AND epoch = $2 FOR SHARE"
 _CHANGED: Final = "UPDATE cluster SET version = version + 1 WHERE id = 1"
+_WHOLE_CLUSTER: Final = -2
+"""The second half of the key of the lock of `alone`."""
 _FAILURES: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 NEEDS_POSTGRESQL: Final = (
     "Gateways and shards need a PostgreSQL database: set DATABASE_URL, such as postgresql://ome@localhost/ome."
@@ -82,6 +85,21 @@ class StoredShardMap:
     async def read(self) -> ShardMap | None:
         """The map; None where no engine of a cluster has ever started on this database."""
         return await self._read(None)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[bool]:
+        """Whether nobody else was in here, on this database, and for as long as nobody else gets in. True where it is away, or
+        behind a pooler that gives each question another connection: this is an early warning, the engines' fences are the safety.
+        """
+        try:
+            connection = await connect(self._url.target)
+        except _FAILURES:
+            yield True
+            return
+        try:
+            yield bool(await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCK_CLASS, _WHOLE_CLUSTER))
+        finally:
+            connection.terminate()
 
     async def heads(self) -> dict[int, Head]:
         """How far each shard has come; one whose engine has never started isn't there."""
