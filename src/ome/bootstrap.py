@@ -309,8 +309,6 @@ async def serve(
     settings: Settings, signals: Signals, make: Callable[[Settings], Served] = Service, *, shares_port: bool = False
 ) -> int:
     """Run what `make` makes until it is told to stop or halts; the exit status. `shares_port`: others listen there too."""
-    configure_logging(settings.log_level, settings.log_format)
-    signals.watch()
     try:
         if not settings.is_loopback and not settings.api_key.get_secret_value() and not await _has_keys(settings):
             log.error("cannot_listen", host=settings.host, error="other machines can reach it, and no key", advice=FIRST_KEY)
@@ -506,9 +504,15 @@ class Signals:
             self._loop.call_soon_threadsafe(self._told.set)
 
 
+async def _alone(settings: Settings, signals: Signals) -> int:
+    configure_logging(settings.log_level, settings.log_format)
+    signals.watch()
+    return await serve(settings, signals)
+
+
 def run(settings: Settings) -> int:
-    """`serve` in an event loop of its own."""
-    return run_until_stopped(partial(serve, settings))
+    """`ome serve`, until SIGINT or SIGTERM; the exit status."""
+    return run_until_stopped(partial(_alone, settings))
 
 
 def run_until_stopped(work: Callable[[Signals], Coroutine[Any, Any, int]]) -> int:

@@ -195,7 +195,7 @@ class EngineProcess:
 
 async def _live(settings: Settings, signals: Signals) -> int:
     """Run the engine until it is told to stop or halts; the exit status."""
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, process=f"engine {settings.shard_of[0]}")
     signals.watch()
     try:
         listener = listen(settings.host, settings.metrics_port) if settings.metrics_port else None

@@ -292,7 +292,7 @@ async def _map_of(settings: Settings) -> ShardMap:
 
 async def _live(settings: Settings, signals: Signals) -> int:
     """Wait for the cluster's row, then serve."""
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log_level, settings.log_format, process="gateway")
     signals.watch()
     found: list[ShardMap] = []
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, Protocol, TextIO
@@ -366,12 +368,24 @@ class RequestLog:
 LogFormat = Literal["json", "console", "auto"]
 
 
-def configure_logging(level: str = "INFO", log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
-    """Send every log line of this process through one formatter to `stream` (standard output); to be called once, at start."""
+def configure_logging(
+    level: str = "INFO", log_format: LogFormat = "auto", stream: TextIO | None = None, *, process: str = ""
+) -> None:
+    """Send every log line of this process through one formatter to `stream` (standard output); to be called once, at start.
+
+    Where a cluster's processes write to one place, `process` is what this one is called: each of its lines says it, and the id.
+    """
     stream = stream or sys.stdout
     as_json = log_format == "json" or (log_format == "auto" and not stream.isatty())
+    whose = {"process": process, "pid": os.getpid()} if process else {}
+
+    def signed(_logger: object, _name: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        fields.update(whose)
+        return fields
+
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        signed,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -388,7 +402,7 @@ def configure_logging(level: str = "INFO", log_format: LogFormat = "auto", strea
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Formatter(shared, as_json=as_json))
+    handler.setFormatter(_Formatter(shared, whose, as_json=as_json))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -409,7 +423,7 @@ def _without_colours(_logger: object, _name: str, fields: structlog.typing.Event
 class _Formatter(structlog.stdlib.ProcessorFormatter):
     """structlog's, which also writes a batch of request lines as one record."""
 
-    def __init__(self, shared: list[structlog.typing.Processor], *, as_json: bool) -> None:
+    def __init__(self, shared: list[structlog.typing.Processor], whose: Mapping[str, object], *, as_json: bool) -> None:
         last: list[structlog.typing.Processor] = (
             [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
             if as_json
@@ -419,7 +433,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _without_colours],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
-        self._line = _json_line if as_json else _console_line
+        self._line = partial(_json_line if as_json else _console_line, whose)
 
     def format(self, record: logging.LogRecord) -> str:
         lines: Sequence[RequestLine] | None = getattr(record, "request_lines", None)
@@ -429,7 +443,7 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
 _encoder: Final = msgspec.json.Encoder()
 
 
-def _json_line(line: RequestLine) -> str:
+def _json_line(whose: Mapping[str, object], line: RequestLine) -> str:
     return _encoder.encode(
         {
             "event": "request",
@@ -443,14 +457,16 @@ def _json_line(line: RequestLine) -> str:
             "level": "info",
             "logger": "ome.requests",
             "timestamp": datetime.fromtimestamp(line.moment, UTC),
+            **whose,
         }
     ).decode()
 
 
-def _console_line(line: RequestLine) -> str:
+def _console_line(whose: Mapping[str, object], line: RequestLine) -> str:
     moment = datetime.fromtimestamp(line.moment, UTC).isoformat(timespec="milliseconds")
     words = f"{moment} {line.method} {line.route} {line.status} {line.seconds * 1000:.3f} ms {line.size} bytes {line.request_id}"
-    return f"{words} {line.code}".rstrip()
+    signature = " ".join(f"{name}={value}" for name, value in whose.items())
+    return " ".join(filter(None, (words, line.code, signature)))
 
 
 def _of_gaps(registry: CollectorRegistry) -> tuple[Counter, Counter]:

@@ -92,7 +92,7 @@ def test_a_standby_takes_over_and_nothing_is_lost(postgres_url: str, how: signal
             client.start()
         try:
             for turn in range(ROUNDS):
-                until(lambda: "Standing by" in cluster.standbys[0].output())
+                until(lambda: "standing_by" in cluster.standbys[0].output())
                 time.sleep(0.5)  # under load
                 active = cluster.engines[0]
                 assert active.process is not None

@@ -156,7 +156,7 @@ def test_the_cluster_trades(postgres_url: str, tmp_path: Path) -> None:
         settings = outside(engines[0], 0) | {"METRICS_PORT": standby.rpartition(":")[2]}
         waiting = stack.enter_context(contextlib.closing(Engine(postgres_url, 0, settings, own_nursery())))
         waiting.spawn()
-        until(lambda: "Standing by" in waiting.output())
+        until(lambda: "standing_by" in waiting.output())
         assert ran(check[1:], METRICS_PORT=settings["METRICS_PORT"]) == 0
         health = httpx.get(f"{standby}/health")
         assert (health.status_code, health.json()["shard"]) == (503, 0)

@@ -20,7 +20,16 @@ from typing import Final, Protocol
 from ome.db.recovery import Stored, recovered
 from ome.db.statements import Change, Head, change_of
 from ome.domain.batch import Batch
-from ome.domain.errors import EngineRunning, Fenced, InvariantBroken, OmeError, StorageAway, StorageError, StorageUnusable
+from ome.domain.errors import (
+    EngineRunning,
+    Fenced,
+    InvariantBroken,
+    OmeError,
+    StandingBy,
+    StorageAway,
+    StorageError,
+    StorageUnusable,
+)
 from ome.domain.ports import Recovered
 
 FIRST_PAUSE_S: Final = 0.05
@@ -104,7 +113,7 @@ class BatchRepository:
                 try:
                     await self._session.open()
                 except EngineRunning as error:
-                    raise StorageAway(f"Standing by: {error}") if self._standby else error from error
+                    raise StandingBy("Standing by: another engine is running.") if self._standby else error from error
             self._is_open, self._closed = True, False
 
     async def start(self) -> None:

@@ -17,6 +17,7 @@ OmeError
     └── StorageUnusable wrong address, no rights, newer schema, weaker durability than promised (exit 6)
         ├── DiskFailed  the disk refused to flush: what it holds can't be trusted (exit 74)
         └── StorageAway nobody answers, or not now: trying again may help
+            └── StandingBy  another engine holds this database, and this one is its standby
 """
 
 
@@ -92,6 +93,10 @@ class StorageUnusable(StorageError):
 
 class StorageAway(StorageUnusable):
     """The database doesn't answer, or not now: it is starting, restarting, out of reach, full or locked. It may pass."""
+
+
+class StandingBy(StorageAway):
+    """Another engine is alive on this database, and this one waits for its end."""
 
 
 class DiskFailed(StorageUnusable):

@@ -46,6 +46,7 @@ from ome.domain.errors import (
     OmeError,
     OutcomeUnknown,
     Overloaded,
+    StandingBy,
     StateMismatch,
     StorageAway,
     TooLate,
@@ -310,7 +311,7 @@ class EngineRunner:
         A database that is away is waited for, for as long as it takes. Raises a StorageError that says what else stands against
         it; a state that contradicts itself is never mended silently.
         """
-        pause = FIRST_PAUSE_S
+        pause, stands_by = FIRST_PAUSE_S, False
         for attempt in count():
             try:
                 await self._repository.start()
@@ -322,10 +323,13 @@ class EngineRunner:
             except StorageAway as error:
                 await self._repository.close()
                 self._enter("RECOVERING", str(error))
-                if attempt < LOGGED_ATTEMPTS or attempt % LOGGED_ATTEMPTS == 0:
+                is_standby = isinstance(error, StandingBy)
+                if is_standby and not stands_by:
+                    log.info("standing_by")
+                elif not is_standby and (attempt < LOGGED_ATTEMPTS or attempt % LOGGED_ATTEMPTS == 0):
                     log.warning("waiting_for_database", error=str(error), again_in_s=pause)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE_S)
+                pause, stands_by = min(pause * 2, LONGEST_PAUSE_S), is_standby
             else:
                 return engine
         raise AssertionError  # `count` has no end
