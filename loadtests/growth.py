@@ -30,7 +30,7 @@ from typing import Final
 from msgspec import Struct
 
 from loadtests.engine_size import Run, limit
-from ome.db import Storage, open_storage
+from ome.db.storage import Storage, open_storage
 from ome.domain.clock import now_us
 from ome.domain.commands import Command, NewOrder, Stamped
 from ome.domain.enums import Side, TimeInForce

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from ome.db import open_storage
+from ome.db.storage import open_storage
 from ome.domain.ids import SHARD_STEP
 
 PLACES: Final = {

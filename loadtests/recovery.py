@@ -33,7 +33,7 @@ import msgspec
 from msgspec import Struct
 
 from loadtests.servers import Server, free_port
-from ome.db import open_storage
+from ome.db.storage import open_storage
 from ome.domain.clock import MICROSECONDS, now_us
 from ome.domain.commands import Command, ModifyOrder, NewOrder, Stamped
 from ome.domain.enums import OrderType, Side, TimeInForce

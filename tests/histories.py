@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from ome.db import open_storage
+from ome.db.storage import open_storage
 from ome.domain.commands import Administered, AdvanceTime, Command, DefineInstrument, NewOrder, Release, SetLimits, Stamped
 from ome.domain.enums import OrderType, Side, TimeInForce
 from ome.domain.numbers import pack

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ome.db import open_storage
+from ome.db.storage import open_storage
 from ome.domain.commands import AdvanceTime, Command, Configure, Stamped
 from ome.domain.events import Event
 from ome.domain.records import EngineSettings

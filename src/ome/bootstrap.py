@@ -41,9 +41,9 @@ from ome.api.services import Ports
 from ome.api.settings import ApiSettings, RateSettings, StreamSettings
 from ome.api.websocket import WebSocketConnection
 from ome.config import Settings, load_settings
-from ome.db import open_storage
 from ome.db.replica_reads import ReadReplica
 from ome.db.shard_map import StoredShardMap
+from ome.db.storage import open_storage
 from ome.db.url import parse_url
 from ome.demo.child import ChildDemo
 from ome.domain.clock import MICROSECONDS, now_us

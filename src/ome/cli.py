@@ -330,7 +330,7 @@ def migrate_command(*, database_url: _DatabaseUrl = _DEFAULT_DATABASE_URL) -> No
 
     Exit status: 0 it is up to date, 3 an engine is running on it, 6 the database can't be used.
     """
-    from ome.db import open_storage  # noqa: PLC0415  likewise
+    from ome.db.storage import open_storage  # noqa: PLC0415  likewise
 
     async def migrated() -> str:
         storage = open_storage(database_url)

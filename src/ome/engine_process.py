@@ -36,8 +36,8 @@ from ome.cluster.publisher import Publisher
 from ome.cluster.shard_server import ShardServer
 from ome.cluster.subjects import Subjects
 from ome.config import Settings
-from ome.db import open_storage
 from ome.db.shard_map import StoredShardMap
+from ome.db.storage import open_storage
 from ome.domain.errors import OmeError, StorageError
 from ome.domain.shards import ShardMap
 from ome.engine.engine import Engine

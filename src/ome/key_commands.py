@@ -168,7 +168,7 @@ def revoke_command(
 @app.command("list")
 def list_command(*, database_url: _DatabaseUrl = _DEFAULT, as_json: _Json = False) -> None:
     """List every key there was: its id, whose it is, what for, until when."""
-    from ome.db import open_storage  # noqa: PLC0415  likewise
+    from ome.db.storage import open_storage  # noqa: PLC0415  likewise
 
     async def stored() -> list[KeyRecord]:
         storage = open_storage(database_url, pool_size=1)

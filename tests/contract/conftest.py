@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from databases import Database
-from ome.db import Storage, open_storage
+from ome.db.storage import Storage, open_storage
 from postgres import execute, with_database
 
 

@@ -12,8 +12,8 @@ from random import Random
 import pytest
 
 from databases import Database
-from ome.db import Storage, open_storage
 from ome.db.archive import StoredArchive
+from ome.db.storage import Storage, open_storage
 from ome.domain.clock import MICROSECONDS
 from ome.domain.commands import Stamped
 from ome.domain.enums import Side

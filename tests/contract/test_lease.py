@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from factories import resting_batch
-from ome.db import Storage, open_storage
 from ome.db.postgres import PostgresSession
+from ome.db.storage import Storage, open_storage
 from ome.domain.errors import EngineRunning, Fenced, StandingBy, StorageError
 from postgres import execute
 

@@ -17,7 +17,8 @@ from msgspec import structs
 
 from databases import Database
 from factories import a_batch, a_stop, an_instrument, an_order
-from ome.db import Storage, open_storage, order_reader, order_stream, statements
+from ome.db import order_reader, order_stream, statements
+from ome.db.storage import Storage, open_storage
 from ome.domain.errors import Fenced, StateMismatch, StorageAway, StorageUnusable
 from ome.domain.ports import OpenOrders, Recovered
 from ome.engine.engine import Engine
@@ -186,3 +187,9 @@ async def test_what_the_second_process_reads_is_what_is_stored(
     assert [len(part.records) for part in here] == [3, 3, 1]
     verdict, out = await read(structs.replace(jobs[0], expected=(9, 9, b"")))
     assert (verdict, out.getvalue()) == (order_reader.Verdict("fenced"), b"")
+
+
+def test_the_second_process_starts_light() -> None:
+    """Whoever takes over waits for it: it imports nothing of SQLAlchemy, which takes half a second."""
+    code = "import ome.db.connection, ome.domain.records, sys; sys.exit('sqlalchemy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,9 +11,9 @@ import pytest
 from msgspec import structs
 
 from databases import Database
-from ome.db import Storage, open_storage
 from ome.db.cluster_reads import ClusterReads
 from ome.db.shard_map import StoredShardMap
+from ome.db.storage import Storage, open_storage
 from ome.domain.commands import (
     Admit,
     CancelAllAfter,

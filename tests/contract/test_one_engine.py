@@ -14,9 +14,9 @@ import pytest
 
 from databases import Database
 from factories import a_batch, an_order, resting_batch, trading_batch
-from ome.db import Storage, open_storage
 from ome.db.postgres import PostgresSession
 from ome.db.sqlite import SqliteSession
+from ome.db.storage import Storage, open_storage
 from ome.domain.errors import DiskFailed, EngineRunning, Fenced, InvariantBroken, StorageUnusable
 
 

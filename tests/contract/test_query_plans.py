@@ -8,9 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from factories import an_instrument, resting_batch, trading_batch
-from ome.db import Storage, open_storage, queries, statements
+from ome.db import queries, statements
 from ome.db.queries import Query
 from ome.db.statements import POSTGRESQL, SQLITE
+from ome.db.storage import Storage, open_storage
 from ome.domain.enums import OrderStatus
 
 STILL_OPEN = frozenset({OrderStatus.PENDING, OrderStatus.PARTIALLY_FILLED})

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from databases import Database
 from factories import START_US, a_batch, a_stop, a_trade, an_instrument, an_order, filled, happened, resting_batch, trading_batch
-from ome.db import Storage, open_storage
+from ome.db.storage import Storage, open_storage
 from ome.domain.batch import CHAIN_START, chain_hash
 from ome.domain.enums import MarketState, OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce, TransferKind
 from ome.domain.errors import InvariantBroken

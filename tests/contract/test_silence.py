@@ -11,9 +11,10 @@ import pytest
 
 from factories import resting_batch
 from faults.proxy import Swallower
-from ome.db import Storage, beside, open_storage, postgres, readers
+from ome.db import beside, postgres, readers
 from ome.db.beside import PostgresBeside
 from ome.db.connection import connect
+from ome.db.storage import Storage, open_storage
 from ome.db.url import parse_url
 from ome.domain.errors import StorageAway
 

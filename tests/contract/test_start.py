@@ -16,10 +16,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from databases import Database
 from factories import a_batch, an_instrument, an_order, resting_batch, trading_batch
-from ome.db import Storage, open_storage, schema
+from ome.db import schema
 from ome.db.migrate import REVISIONS
 from ome.db.postgres import PostgresSession
 from ome.db.sqlite import SqliteSession
+from ome.db.storage import Storage, open_storage
 from ome.domain.errors import StateMismatch, StorageUnusable
 from postgres import execute, with_database
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from factories import resting_batch
-from ome.db import open_storage
 from ome.db.sqlite import SqliteSession, _flush_again
+from ome.db.storage import open_storage
 from ome.domain.errors import DiskFailed, StorageError
 
 

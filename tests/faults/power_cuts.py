@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 from faults.faulty_disk import File, Record, read_log
 from faults.ledger import OPEN
 from faults.oracle import Findings, judge_journal
-from ome.db import open_storage
+from ome.db.storage import open_storage
 from ome.domain.errors import OmeError
 from ome.engine.engine import Engine
 

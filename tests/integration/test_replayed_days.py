@@ -20,7 +20,7 @@ import pytest
 
 from candles import FREQUENCIES, check_candles
 from ome.client import BlockingClient
-from ome.db import open_storage
+from ome.db.storage import open_storage
 from ome.domain.enums import Side
 from ome.replay import generate
 from ome.replay.driver import Market

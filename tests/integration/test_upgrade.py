@@ -16,8 +16,8 @@ from random import Random
 import httpx
 import pytest
 
-from ome.db import open_storage
 from ome.db.recovery import records
+from ome.db.storage import open_storage
 from ome.domain.ports import Recovered
 from ome.domain.records import PositionRecord
 from ome.engine.engine import Engine

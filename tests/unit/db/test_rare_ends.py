@@ -16,7 +16,6 @@ import pytest
 import ome.db.engine_snapshots
 import ome.db.history
 import ome.db.sqlite
-from ome.db import open_storage
 from ome.db.backup import dump_postgres
 from ome.db.disk_reserve import _allocate
 from ome.db.engine_snapshots import Parts
@@ -27,6 +26,7 @@ from ome.db.recovery import EngineRow, Extent, Read, _OrderChecks, stored_rows
 from ome.db.replica import Look, Replica
 from ome.db.shard_map import StoredShardMap
 from ome.db.sqlite import _Work
+from ome.db.storage import open_storage
 from ome.db.url import parse_url
 from ome.domain.enums import OrderStatus, OrderType, SelfTradePrevention, Side, TimeInForce
 from ome.domain.errors import InvariantBroken, StateMismatch, StorageUnusable
