@@ -7,6 +7,7 @@ disk.plan(Call.SYNC, File.WAL, first=1, last=FOR_EVER, error=errno.EIO)
 
 from __future__ import annotations
 
+import atexit
 import errno
 import functools
 import mmap
@@ -68,6 +69,7 @@ def library() -> Path:
     if compiler is None:
         raise Missing("a C compiler (cc)")
     folder = tempfile.mkdtemp(prefix="ome-faulty-disk-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     target = Path(folder, "faulty_disk.so")
     subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", target, SOURCE, "-ldl"], check=True)
     return target
