@@ -563,10 +563,10 @@ MISTAKES = [
         "        elif more < 0:\n",
     ),
     Mistake(
-        "a change that needs less is looked at too",
+        "a change that needs less gives nothing back",
         FUNDS,
-        "        if more <= 0:\n",
-        "        if more <= 0 and self._ledger.available(order.user_id, asset):\n",
+        "            self._ledger.release(order.user_id, asset, -more)\n",
+        "            pass\n",
     ),
     Mistake(
         "a market buy takes what it can't pay for",
