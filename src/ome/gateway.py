@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 from collections.abc import Sequence
 from functools import partial
@@ -60,6 +61,8 @@ from ome.processes import Child, Children, ome
 
 PAUSE_S: Final = 0.5
 """Seconds between two looks for the cluster's row."""
+LOOKS_BEFORE_ADVICE: Final = 10
+"""Looks in vain before it is said what is waited for."""
 OTHERS_S: Final = 1.0
 """How long the books of other shards are waited for once those of one are there: an engine that runs answers at once."""
 KEYS_EVERY_S: Final = 0.5
@@ -272,8 +275,7 @@ class GatewayService:
 async def _map_of(settings: Settings) -> ShardMap:
     """The cluster's map; an engine that hasn't started yet, and a database that is away, are waited for."""
     stored = StoredShardMap(settings.database_url)
-    waits = False
-    while True:
+    for looks in itertools.count():
         try:
             found = await stored.read()
         except StorageAway as error:
@@ -282,12 +284,12 @@ async def _map_of(settings: Settings) -> ShardMap:
             why = "no engine of a cluster has started on this database yet"
         if found is not None:
             return found
-        if not waits:
+        if looks == LOOKS_BEFORE_ADVICE:  # engines that were started with it need a moment
             log.warning(
                 "waiting_for_cluster", error=why, advice="start its engines: ome engine --shard 0/2, ome engine --shard 1/2"
             )
-            waits = True
         await asyncio.sleep(PAUSE_S)
+    raise AssertionError  # `count` has no end
 
 
 async def _live(settings: Settings, signals: Signals) -> int:

@@ -230,7 +230,7 @@ class PostgresSession:
                     "PostgreSQL is set to synchronous_commit=off for this role, database or server: a commit could be lost."
                     " Set it to on (ALTER ROLE ... RESET synchronous_commit, or in postgresql.conf)."
                 )
-            if await connection.fetchval("SHOW fsync", timeout=timeout_s) == "off":
+            if await connection.fetchval("SHOW fsync", timeout=timeout_s) == "off" and self._durability != "relaxed":
                 self._durability = "relaxed"
                 _log.warning("the PostgreSQL server runs with fsync=off: a power cut can lose what was committed")
         except BaseException:
