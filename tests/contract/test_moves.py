@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -33,7 +34,7 @@ from ome.domain.ids import SHARD_STEP
 from ome.domain.moves import MoveRecord, TimerChange, decode_state, timers_on_the_way
 from ome.domain.numbers import pack
 from ome.domain.ports import Depth, Page
-from ome.domain.records import EngineSettings, Limits, SpecialTerms, TradeRecord
+from ome.domain.records import EngineSettings, Limits, OrderRecord, SpecialTerms, TradeRecord
 from ome.engine.engine import Engine
 from ome.engine.pending_batch import PendingBatch, Waiting
 from ome.history.cluster_past import ClusterPast
@@ -41,6 +42,7 @@ from ome.history.past import StoredPast
 from ome.verification import Report, verify
 
 SHARDS = (0, 1, 2)
+USERS = ("ann", "bob", "cat", "dan")
 START_US = 1_795_341_600_000_000
 STEP_US = 1_000
 
@@ -120,7 +122,7 @@ async def shards(database: Database) -> Shards:
 def an_order(symbol: str, random: Random) -> NewOrder:
     """Somebody's, near where all others are; a stop or an iceberg now and then."""
     order = NewOrder(
-        random.choice(["ann", "bob", "cat", "dan"]),
+        random.choice(USERS),
         symbol,
         random.choice([Side.BUY, Side.SELL]),
         OrderType.LIMIT,
@@ -218,6 +220,26 @@ async def check_tape(shards: Shards) -> None:
     assert len({trade.id // SHARD_STEP for trade in found}) > 1
 
 
+async def check_lists(shards: Shards, users: Sequence[str]) -> None:
+    """Everybody's trades, a user's, and a user's orders: newest first, each once, from more than one shard."""
+    reads = ClusterReads(shards.url, shards=len(SHARDS), pool_size=1)
+
+    async def listed(ask: Callable[[Page], Awaitable[Sequence[TradeRecord | OrderRecord]]]) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = []
+        while page := await ask(Page(found[-1][1] if found else None, 3)):
+            found += [(each.executed_at if isinstance(each, TradeRecord) else each.created_at, each.id) for each in page]
+        assert found == sorted(set(found), reverse=True)
+        return found
+
+    assert len(await listed(reads.trades)) == (await shards.verified()).trades
+    for user_id in users:
+        found = await listed(partial(reads.orders_of_user, user_id))
+        assert len(found) == len(await reads.orders_of_user(user_id, Page(None, 1_000)))
+        assert len({order_id // SHARD_STEP for _, order_id in found}) > 1
+        await listed(partial(reads.trades, user_id=user_id))
+    await reads.close()
+
+
 async def test_only_the_engine_of_a_shard_cedes_its_symbols(shards: Shards) -> None:
     """One that was overtaken changes nothing: its successor knows the map as it was."""
     stored = StoredShardMap(shards.url)
@@ -253,6 +275,7 @@ async def test_a_book_is_told_as_it_was_wherever_its_symbol_was(shards: Shards) 
         assert (told.sequence, told.bids, told.asks) == (depth.sequence, depth.bids, depth.asks)
     assert len({depth.sequence for _, depth in was}) == 4
     await check_tape(shards)
+    await check_lists(shards, USERS)
     assert await past.depth_at_time("S0", START_US) is None
     for shard in (0, 1):
         assert await shards.storages[shard].archive.take_engine_snapshot(1) is not None

@@ -28,21 +28,23 @@ PLANS: list[tuple[Query, list[str]]] = [
         ["SEARCH stored_orders USING INDEX uq_orders_client_id (user_id=? AND client_order_id=? AND symbol=?)"],
     ),
     (
-        queries.orders_of_user(SQLITE, before=True, symbol=True, statuses=ENDED),
-        ["SEARCH stored_orders USING INDEX ix_orders_user (user_id=? AND id<?)"],
+        queries.orders_of_user(SQLITE, symbol=True, statuses=ENDED),
+        ["SEARCH stored_orders USING INDEX ix_orders_user (user_id=? AND id>? AND id<?)"],
     ),
     (
-        queries.orders_of_user(SQLITE, before=False, symbol=False, statuses=frozenset()),
-        ["SEARCH stored_orders USING INDEX ix_orders_user (user_id=?)"],
+        queries.orders_of_user(SQLITE, symbol=False, statuses=frozenset()),
+        ["SEARCH stored_orders USING INDEX ix_orders_user (user_id=? AND id>? AND id<?)"],
     ),
     (
-        queries.orders_of_user(SQLITE, before=True, symbol=False, statuses=STILL_OPEN),
-        ["SEARCH stored_orders USING INDEX ix_orders_open_user (user_id=? AND id<?)"],
+        queries.orders_of_user(SQLITE, symbol=False, statuses=STILL_OPEN),
+        ["SEARCH stored_orders USING INDEX ix_orders_open_user (user_id=? AND id>? AND id<?)"],
     ),
     (
-        queries.orders_of_user(SQLITE, before=False, symbol=True, statuses=STILL_OPEN),
-        ["SEARCH stored_orders USING INDEX ix_orders_open_user (user_id=?)"],
+        queries.orders_of_user(SQLITE, symbol=True, statuses=STILL_OPEN),
+        ["SEARCH stored_orders USING INDEX ix_orders_open_user (user_id=? AND id>? AND id<?)"],
     ),
+    (queries.newest_order(SQLITE), ["SEARCH stored_orders USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
+    (queries.order_from(SQLITE), ["SEARCH stored_orders USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"]),
     (
         queries.open_orders(SQLITE),
         [
@@ -192,8 +194,10 @@ _QUESTIONS: list[tuple[Query, dict[str, object]]] = [
     for question in (
         queries.order(POSTGRESQL),
         queries.orders_by_client_id(POSTGRESQL, symbol=False),
-        queries.orders_of_user(POSTGRESQL, before=True, symbol=True, statuses=ENDED),
-        queries.orders_of_user(POSTGRESQL, before=False, symbol=False, statuses=STILL_OPEN),
+        queries.orders_of_user(POSTGRESQL, symbol=True, statuses=ENDED),
+        queries.orders_of_user(POSTGRESQL, symbol=False, statuses=STILL_OPEN),
+        queries.newest_order(POSTGRESQL),
+        queries.order_from(POSTGRESQL),
         queries.open_orders(POSTGRESQL),
         queries.queue_ahead(POSTGRESQL),
         queries.trades(POSTGRESQL, before=True, symbol=True),

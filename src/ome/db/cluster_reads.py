@@ -1,14 +1,14 @@
 """Committed data of all shards for a gateway's readers: the `ReadModels` over the same tables, whoever wrote them.
 
-What is found by an id, a symbol or a client id is found as ever; the trades of a symbol that was moved are put in order by its
-sequence. Other lists of several shards come shard after shard, the highest first, each newest first: their cursors are ids, and a
-shard's ids grow with time. Keys, the audit and money are shard 0's. What
-is in force over all symbols is in force in every shard, and shown once.
+What is found by an id, a symbol or a client id is found as ever. Lists of several shards are newest first as those of one are:
+the trades of a symbol that was moved by its sequence, others by time, then id. A cursor is the last id that was seen; where each
+other shard's part goes on is found by halving, since a shard's ids grow with its time. The audit alone comes shard after shard.
+Keys and money are shard 0's. What is in force over all symbols is in force in every shard, and shown once.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from ome.db.archive import StoredArchive
@@ -32,6 +32,10 @@ from ome.domain.records import (
 
 ARCHIVE_CONNECTIONS: Final = 2
 """Connections for what was: its long questions stand in nobody's way."""
+
+
+_FirstSince = Callable[[StoredReads, int], Awaitable[int]]
+"""The lowest id of a shard that is at or after a moment."""
 
 
 def _by_sequence(trade: TradeRecord) -> tuple[int, int]:
@@ -65,7 +69,18 @@ class ClusterReads:
         self, user_id: str, page: Page, *, symbol: str | None = None, statuses: Sequence[OrderStatus] = ()
     ) -> list[OrderRecord]:
         """See ReadModels."""
-        return await self._any.orders_of_user(user_id, page, symbol=symbol, statuses=statuses)
+        last = None
+        if page.before_id is not None:
+            seen = await self._any.order(page.before_id)
+            if seen is None:
+                return []
+            last = seen.created_at, seen.id
+        found: list[OrderRecord] = []
+        for reads, end in zip(
+            self.of_shard, await self._ends(last, lambda reads, moment_us: reads.first_order_since(moment_us)), strict=True
+        ):
+            found += await reads.orders_of_user(user_id, Page(end, page.limit), symbol=symbol, statuses=statuses)
+        return sorted(found, key=lambda order: (order.created_at, order.id), reverse=True)[: page.limit]
 
     async def open_orders(self, symbol: str, levels: int) -> tuple[int, list[OrderRecord]]:
         """See ReadModels."""
@@ -74,22 +89,49 @@ class ClusterReads:
     async def trades(
         self, page: Page, *, symbol: str | None = None, user_id: str | None = None, order_id: int | None = None
     ) -> list[TradeRecord]:
-        """See ReadModels; a user's trades from shard to shard, and a symbol's by its sequence, wherever they were made."""
-        if user_id is None and order_id is None and symbol is not None and (shards := await self._any.shards_of(symbol)):
-            return await self._tape(page, symbol, [shard for shard in shards if shard < len(self.of_shard)])
-        if user_id is None or order_id is not None:
-            shard = 0 if order_id is None else order_id // SHARD_STEP
+        """See ReadModels; an order's are its shard's to find."""
+        if order_id is not None:
+            shard = order_id // SHARD_STEP
             reads = self.of_shard[shard] if shard < len(self.of_shard) else self._any
             return await reads.trades(page, symbol=symbol, user_id=user_id, order_id=order_id)
+        if user_id is None and symbol is not None:
+            shards = await self._any.shards_of(symbol)
+            if shards:
+                return await self._tape(page, symbol, [shard for shard in shards if shard < len(self.of_shard)])
+            return await self._any.trades(page, symbol=symbol)
+        return await self._trades_by_time(page, symbol, user_id)
+
+    async def _trades_by_time(self, page: Page, symbol: str | None, user_id: str | None) -> list[TradeRecord]:
+        """Everybody's, or a user's."""
+        last = None
+        if page.before_id is not None:
+            home = page.before_id // SHARD_STEP
+            seen = await self.of_shard[home].trades_made(page.before_id + 1, 1) if home < len(self.of_shard) else []
+            if not seen:
+                return []
+            last = seen[0].executed_at, page.before_id
         found: list[TradeRecord] = []
-        before = page.before_id
-        last = len(self.of_shard) - 1 if before is None else min(before // SHARD_STEP, len(self.of_shard) - 1)
-        for shard in range(last, -1, -1):
-            of_shard = Page(before if before is not None and before // SHARD_STEP == shard else None, page.limit - len(found))
-            found += await self.of_shard[shard].trades(of_shard, symbol=symbol, user_id=user_id)
-            if len(found) >= page.limit:
-                break
-        return found
+        for reads, end in zip(
+            self.of_shard, await self._ends(last, lambda reads, moment_us: reads.first_trade_since(moment_us)), strict=True
+        ):
+            if user_id is None:
+                found += await reads.trades_made(end, page.limit)
+            else:
+                found += await reads.trades(Page(end, page.limit), symbol=symbol, user_id=user_id)
+        return sorted(found, key=lambda trade: (trade.executed_at, trade.id), reverse=True)[: page.limit]
+
+    async def _ends(self, last: tuple[int, int] | None, first_since: _FirstSince) -> list[int | None]:
+        """Of each shard the id below which its part of a list by time goes on, behind what was seen last: its time, its id."""
+        if last is None:
+            return [None] * len(self.of_shard)
+        moment_us, seen = last
+        home = seen // SHARD_STEP
+        return [
+            seen
+            if shard == home
+            else await first_since(reads, moment_us + (shard < home))  # of one moment, higher ids come first
+            for shard, reads in enumerate(self.of_shard)
+        ]
 
     async def _tape(self, page: Page, symbol: str, shards: list[int]) -> list[TradeRecord]:
         """Trades of a symbol that was moved: of each shard the newest ones that come after the page before, by sequence."""
@@ -97,14 +139,14 @@ class ClusterReads:
         ends: dict[int, int | None] = dict.fromkeys(shards)
         if before is not None:
             home = before // SHARD_STEP
-            seen = await self.of_shard[home].trades_of_symbol(symbol, before + 1, 1) if home in ends else []
+            seen = await self.of_shard[home].trades_made(before + 1, 1, symbol) if home in ends else []
             if not seen:
                 return []
             sequence = seen[0].sequence + (seen[0].id != before)
             for shard in shards:
                 ends[shard] = before if shard == home else await self.of_shard[shard].end_before_sequence(symbol, sequence)
         for shard, end in ends.items():
-            found += await self.of_shard[shard].trades_of_symbol(symbol, end, page.limit)
+            found += await self.of_shard[shard].trades_made(end, page.limit, symbol)
         return sorted(found, key=_by_sequence, reverse=True)[: page.limit]
 
     async def command_events(self, position: int) -> CommandEvents | None:

@@ -100,10 +100,13 @@ def orders_by_client_id(dialect: Dialect, *, symbol: bool) -> Query:
 
 
 @cache
-def orders_of_user(dialect: Dialect, *, before: bool, symbol: bool, statuses: frozenset[OrderStatus]) -> Query:
-    """At most `limit` orders of `user_id`, newest first, with an id below `before`, of a `symbol`, with one of `statuses`."""
+def orders_of_user(dialect: Dialect, *, symbol: bool, statuses: frozenset[OrderStatus]) -> Query:
+    """At most `limit` orders of `user_id`, newest first, with an id from `low` on and below `before`, of a `symbol`, with one of
+    `statuses`.
+    """
     table = stored_orders.c
-    query = _page(select(stored_orders).where(table.user_id == _text("user_id")), table.id, before=before)
+    query = select(stored_orders).where(table.user_id == _text("user_id"), table.id >= _big("low"))
+    query = _page(query, table.id, before=True)
     if symbol:
         query = query.where(table.symbol == _text("symbol"))
     if statuses:
@@ -111,6 +114,21 @@ def orders_of_user(dialect: Dialect, *, before: bool, symbol: bool, statuses: fr
         if max(statuses) <= LAST_OPEN:
             query = query.where(OPEN)
     return _query(dialect, query)
+
+
+@cache
+def newest_order(dialect: Dialect) -> Query:
+    """The highest id of an order from `low` on and below `end`, or NULL."""
+    identity = stored_orders.c.id
+    return _query(dialect, select(func.max(identity)).where(identity >= _big("low"), identity < _big("end")))
+
+
+@cache
+def order_from(dialect: Dialect) -> Query:
+    """The id and the time of the first order with an id from `start` on and below `end`."""
+    table = stored_orders.c
+    query = select(table.id, table.created_at).where(table.id >= _big("start"), table.id < _big("end")).order_by(table.id)
+    return _query(dialect, query.limit(literal_column("1", Integer)))
 
 
 @cache

@@ -106,11 +106,28 @@ class StoredReads:
     async def orders_of_user(
         self, user_id: str, page: Page, *, symbol: str | None = None, statuses: Sequence[OrderStatus] = ()
     ) -> list[OrderRecord]:
-        """By the index of users, or by that of their open orders where `statuses` are all open ones."""
-        before = page.before_id is not None
-        query = queries.orders_of_user(self._dialect, before=before, symbol=symbol is not None, statuses=frozenset(statuses))
-        rows = await self._rows(query, user_id=user_id, before=page.before_id, limit=page.limit, symbol=symbol)
+        """Those with ids of this shard: by the index of users, or of their open orders where `statuses` are all open ones."""
+        low, end = shard_ids(self._shard)
+        before = end if page.before_id is None else min(page.before_id, end)
+        query = queries.orders_of_user(self._dialect, symbol=symbol is not None, statuses=frozenset(statuses))
+        rows = await self._rows(query, user_id=user_id, low=low, before=before, limit=page.limit, symbol=symbol)
         return records(rows, OrderRecord)
+
+    async def first_order_since(self, moment_us: int) -> int:
+        """The lowest id of this shard of which all orders from it on were made at or after a moment. Found by halving, since ids
+        and times grow together.
+        """
+        low, end = shard_ids(self._shard)
+        [(newest,)] = await self._rows(queries.newest_order(self._dialect), low=low, end=end)
+        high, query = low if newest is None else newest + 1, queries.order_from(self._dialect)
+        while low < high:
+            middle = (low + high) // 2
+            [(order_id, created_at)] = await self._rows(query, start=middle, end=end)
+            if created_at >= moment_us:
+                high = middle
+            else:
+                low = order_id + 1
+        return low
 
     async def balances_of_user(self, user_id: str) -> list[BalanceRecord]:
         """By the primary key."""
@@ -153,10 +170,10 @@ class StoredReads:
         """The shards that a symbol was on, in their order; none where it was never moved."""
         return sorted(shard for (shard,) in await self._rows(queries.shards_of(self._dialect), symbol=symbol))
 
-    async def trades_of_symbol(self, symbol: str, before: int | None, limit: int) -> list[TradeRecord]:
-        """At most `limit` trades of a symbol that were made on this shard, with ids below `before`, newest first."""
+    async def trades_made(self, before: int | None, limit: int, symbol: str | None = None) -> list[TradeRecord]:
+        """At most `limit` trades that were made on this shard, of a symbol or of all, with ids below `before`, newest first."""
         low, end = shard_ids(self._shard)
-        query = queries.trades_between(self._dialect, symbol=True)
+        query = queries.trades_between(self._dialect, symbol=symbol is not None)
         rows = await self._rows(query, symbol=symbol, low=low, before=end if before is None else min(before, end), limit=limit)
         return records(rows, TradeRecord)
 
@@ -165,11 +182,11 @@ class StoredReads:
         halving, since ids and sequences grow together.
         """
         low, _ = shard_ids(self._shard)
-        newest = await self.trades_of_symbol(symbol, None, 1)
+        newest = await self.trades_made(None, 1, symbol)
         high = newest[0].id + 1 if newest else low
         while low < high:
             middle = (low + high) // 2
-            found = await self.trades_of_symbol(symbol, middle + 1, 1)
+            found = await self.trades_made(middle + 1, 1, symbol)
             if found and found[0].sequence >= sequence:
                 high = found[0].id
             else:
@@ -221,7 +238,7 @@ class StoredReads:
     async def trades_since(self, moment_us: int) -> AsyncIterator[list[TradeRecord]]:
         """Forward by id from the first one, which is found by halving, since ids and times grow together."""
         query, (_, end) = queries.trades_from(self._dialect), shard_ids(self._shard)
-        start = await self._first_trade_since(moment_us)
+        start = await self.first_trade_since(moment_us)
         while True:
             trades = records(await self._rows(query, start=start, end=end, limit=TRADES_AT_ONCE), TradeRecord)
             if trades:
@@ -230,11 +247,11 @@ class StoredReads:
             if len(trades) < TRADES_AT_ONCE:
                 return
 
-    async def _first_trade_since(self, moment_us: int) -> int:
-        """The lowest id of which all trades from it on were executed at or after a moment."""
+    async def first_trade_since(self, moment_us: int) -> int:
+        """The lowest id of this shard of which all trades from it on were executed at or after a moment."""
         low, end = shard_ids(self._shard)
-        newest = await self._rows(queries.trades_between(self._dialect), low=low, before=end, limit=1)
-        high = records(newest, TradeRecord)[0].id + 1 if newest else low
+        newest = await self.trades_made(None, 1)
+        high = newest[0].id + 1 if newest else low
         query = queries.trades_from(self._dialect)
         while low < high:
             middle = (low + high) // 2

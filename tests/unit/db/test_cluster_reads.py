@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from msgspec import structs
@@ -13,7 +13,7 @@ from ome.db.cluster_reads import ClusterReads
 from ome.domain.enums import ControlKind, Side, Switch
 from ome.domain.ids import SHARD_STEP, make_id
 from ome.domain.ports import Page
-from ome.domain.records import AuditEntry, ControlRecord, TradeRecord
+from ome.domain.records import AuditEntry, ControlRecord, OrderRecord, TradeRecord
 
 
 class Shard:
@@ -23,7 +23,9 @@ class Shard:
         buy, sell = an_order(1), an_order(2, side=Side.SELL)
         numbers = [shard * SHARD_STEP + number for number in range(1, count + 1)]
         self.all = [a_trade(number, buy, sell, taker=Side.BUY) for number in numbers]
+        self.orders = [an_order(number) for number in numbers]
         self.asked: list[Page] = []
+        self.others: list[Shard] = []
 
     async def trades(self, page: Page, **_: Any) -> list[TradeRecord]:
         """As a page of one user's."""
@@ -42,13 +44,29 @@ class Shard:
         """Of one that was on all three."""
         return [0, 1, 2] if symbol == "MOVED" else []
 
-    async def trades_of_symbol(self, _: str, before: int | None, limit: int) -> list[TradeRecord]:
+    async def trades_made(self, before: int | None, limit: int, _symbol: str | None = None) -> list[TradeRecord]:
         """See StoredReads."""
         return [trade for trade in reversed(self.all) if before is None or trade.id < before][:limit]
 
     async def end_before_sequence(self, _: str, sequence: int) -> int:
         """See StoredReads."""
         return max((trade.id + 1 for trade in self.all if trade.sequence < sequence), default=0)
+
+    async def first_trade_since(self, moment_us: int) -> int:
+        """See StoredReads."""
+        return max((trade.id + 1 for trade in self.all if trade.executed_at < moment_us), default=0)
+
+    async def order(self, order_id: int) -> OrderRecord | None:
+        """Of any shard."""
+        return next((order for shard in self.others for order in shard.orders if order.id == order_id), None)
+
+    async def orders_of_user(self, _: str, page: Page, **_of: Any) -> list[OrderRecord]:
+        """See StoredReads."""
+        return [order for order in reversed(self.orders) if page.before_id is None or order.id < page.before_id][: page.limit]
+
+    async def first_order_since(self, moment_us: int) -> int:
+        """See StoredReads."""
+        return max((order.id + 1 for order in self.orders if order.created_at < moment_us), default=0)
 
     async def trades_since(self, _moment_us: int) -> AsyncIterator[list[TradeRecord]]:
         """All of them, in one piece; none where there are none."""
@@ -67,21 +85,44 @@ async def reads() -> AsyncIterator[tuple[ClusterReads, list[Shard]]]:
     shards = [Shard(shard, count) for shard, count in enumerate((2, 0, 3))]
     cluster.of_shard = shards  # type: ignore[assignment]
     cluster._any = shards[0]  # type: ignore[assignment]
+    shards[0].others = shards
     yield cluster, shards
     await cluster.close()
 
 
-async def test_a_users_trades_go_on_from_shard_to_shard(reads: tuple[ClusterReads, list[Shard]]) -> None:
-    """Page by page every trade once, from the last shard to the first; a full page asks no further shard."""
+TIMES: Final = ((5, 20), (), (5, 10, 20))
+"""When the trades and orders of each shard were made; of those of one moment the higher id counts as the newer."""
+NEWEST_FIRST: Final = [(2, 3), (0, 2), (2, 2), (2, 1), (0, 1)]
+"""Shard and number of each."""
+
+
+@pytest.mark.parametrize("user_id", ["ann", None])
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+async def test_trades_of_several_shards_are_newest_first(
+    reads: tuple[ClusterReads, list[Shard]], limit: int, user_id: str | None
+) -> None:
+    """A user's, and everybody's: page by page each trade once, whichever shard made it (D5)."""
     cluster, shards = reads
+    for shard, times in zip(shards, TIMES, strict=True):
+        shard.all = [structs.replace(trade, executed_at=time) for trade, time in zip(shard.all, times, strict=True)]
     found: list[int] = []
-    before = None
-    while page := await cluster.trades(Page(before, 2), user_id="ann"):
-        if not found:
-            assert [len(shard.asked) for shard in shards] == [0, 0, 1]
+    while page := await cluster.trades(Page(found[-1] if found else None, limit), user_id=user_id):
         found += [trade.id for trade in page]
-        before = found[-1]
-    assert found == [trade.id for shard in reversed(shards) for trade in reversed(shard.all)]
+    assert [divmod(trade_id, SHARD_STEP) for trade_id in found] == NEWEST_FIRST
+    assert await cluster.trades(Page(7 * SHARD_STEP, limit), user_id=user_id) == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+async def test_orders_of_several_shards_are_newest_first(reads: tuple[ClusterReads, list[Shard]], limit: int) -> None:
+    """The same, of a user's orders."""
+    cluster, shards = reads
+    for shard, times in zip(shards, TIMES, strict=True):
+        shard.orders = [structs.replace(order, created_at=time) for order, time in zip(shard.orders, times, strict=True)]
+    found: list[int] = []
+    while page := await cluster.orders_of_user("ann", Page(found[-1] if found else None, limit)):
+        found += [order.id for order in page]
+    assert [divmod(order_id, SHARD_STEP) for order_id in found] == NEWEST_FIRST
+    assert await cluster.orders_of_user("ann", Page(7 * SHARD_STEP, limit)) == []
 
 
 async def test_the_audit_goes_on_from_shard_to_shard(reads: tuple[ClusterReads, list[Shard]]) -> None:
@@ -93,8 +134,8 @@ async def test_the_audit_goes_on_from_shard_to_shard(reads: tuple[ClusterReads, 
     assert found == [trade.id for shard in reversed(shards) for trade in reversed(shard.all)]
 
 
-@pytest.mark.parametrize(("order_id", "shard"), [(None, 0), (2 * SHARD_STEP + 1, 2), (9 * SHARD_STEP, 0)])
-async def test_an_orders_trades_are_its_shards(reads: tuple[ClusterReads, list[Shard]], order_id: int | None, shard: int) -> None:
+@pytest.mark.parametrize(("order_id", "shard"), [(1, 0), (2 * SHARD_STEP + 1, 2), (9 * SHARD_STEP, 0)])
+async def test_an_orders_trades_are_its_shards(reads: tuple[ClusterReads, list[Shard]], order_id: int, shard: int) -> None:
     """Its id says which; one of a shard that there isn't is the first one's to know nothing of."""
     cluster, shards = reads
     await cluster.trades(Page(None, 2), order_id=order_id)
