@@ -8,8 +8,9 @@ Keys and money are shard 0's. What is in force over all symbols is in force in e
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from ome.db.archive import StoredArchive
 from ome.db.beside import PostgresBeside
@@ -34,8 +35,7 @@ ARCHIVE_CONNECTIONS: Final = 2
 """Connections for what was: its long questions stand in nobody's way."""
 
 
-_FirstSince = Callable[[StoredReads, int], Awaitable[int]]
-"""The lowest id of a shard that is at or after a moment."""
+Item = TypeVar("Item", OrderRecord, TradeRecord)
 
 
 def _by_sequence(trade: TradeRecord) -> tuple[int, int]:
@@ -75,11 +75,11 @@ class ClusterReads:
             if seen is None:
                 return []
             last = seen.created_at, seen.id
-        found: list[OrderRecord] = []
-        for reads, end in zip(
-            self.of_shard, await self._ends(last, lambda reads, moment_us: reads.first_order_since(moment_us)), strict=True
-        ):
-            found += await reads.orders_of_user(user_id, Page(end, page.limit), symbol=symbol, statuses=statuses)
+
+        def orders(reads: StoredReads, end: int | None) -> Awaitable[list[OrderRecord]]:
+            return reads.orders_of_user(user_id, Page(end, page.limit), symbol=symbol, statuses=statuses)
+
+        found = await self._of_all(last, lambda reads, moment_us: reads.first_order_since(moment_us), orders)
         return sorted(found, key=lambda order: (order.created_at, order.id), reverse=True)[: page.limit]
 
     async def open_orders(self, symbol: str, levels: int) -> tuple[int, list[OrderRecord]]:
@@ -110,28 +110,34 @@ class ClusterReads:
             if not seen:
                 return []
             last = seen[0].executed_at, page.before_id
-        found: list[TradeRecord] = []
-        for reads, end in zip(
-            self.of_shard, await self._ends(last, lambda reads, moment_us: reads.first_trade_since(moment_us)), strict=True
-        ):
+
+        def trades(reads: StoredReads, end: int | None) -> Awaitable[list[TradeRecord]]:
             if user_id is None:
-                found += await reads.trades_made(end, page.limit)
-            else:
-                found += await reads.trades(Page(end, page.limit), symbol=symbol, user_id=user_id)
+                return reads.trades_made(end, page.limit)
+            return reads.trades(Page(end, page.limit), symbol=symbol, user_id=user_id)
+
+        found = await self._of_all(last, lambda reads, moment_us: reads.first_trade_since(moment_us), trades)
         return sorted(found, key=lambda trade: (trade.executed_at, trade.id), reverse=True)[: page.limit]
 
-    async def _ends(self, last: tuple[int, int] | None, first_since: _FirstSince) -> list[int | None]:
-        """Of each shard the id below which its part of a list by time goes on, behind what was seen last: its time, its id."""
-        if last is None:
-            return [None] * len(self.of_shard)
-        moment_us, seen = last
-        home = seen // SHARD_STEP
-        return [
-            seen
-            if shard == home
-            else await first_since(reads, moment_us + (shard < home))  # of one moment, higher ids come first
-            for shard, reads in enumerate(self.of_shard)
-        ]
+    async def _of_all(
+        self,
+        last: tuple[int, int] | None,
+        first_since: Callable[[StoredReads, int], Awaitable[int]],
+        part: Callable[[StoredReads, int | None], Awaitable[list[Item]]],
+    ) -> list[Item]:
+        """Every shard's part of a list by time, behind what was seen last: its time and its id. `part` is given the id below
+        which a shard's goes on: the first that `first_since` finds at that time, or, where its ids are the lower ones, after it.
+        """
+
+        async def of(shard: int, reads: StoredReads) -> list[Item]:
+            if last is None:
+                return await part(reads, None)
+            moment_us, seen = last
+            home = seen // SHARD_STEP
+            return await part(reads, seen if shard == home else await first_since(reads, moment_us + (shard < home)))
+
+        parts = await asyncio.gather(*(of(shard, reads) for shard, reads in enumerate(self.of_shard)))
+        return [each for found in parts for each in found]
 
     async def _tape(self, page: Page, symbol: str, shards: list[int]) -> list[TradeRecord]:
         """Trades of a symbol that was moved: of each shard the newest ones that come after the page before, by sequence."""

@@ -122,11 +122,11 @@ class StoredReads:
         high, query = low if newest is None else newest + 1, queries.order_from(self._dialect)
         while low < high:
             middle = (low + high) // 2
-            [(order_id, created_at)] = await self._rows(query, start=middle, end=end)
-            if created_at >= moment_us:
+            found = await self._rows(query, start=middle, end=end)
+            if not found or found[0][1] >= moment_us:
                 high = middle
             else:
-                low = order_id + 1
+                low = found[0][0] + 1
         return low
 
     async def balances_of_user(self, user_id: str) -> list[BalanceRecord]:
