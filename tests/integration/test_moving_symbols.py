@@ -235,7 +235,8 @@ def test_whoever_listens_notices_no_move(cluster: Cluster, clients: list[httpx.C
     each gateway shows the same book, tape, ticker and candles: those of what was done.
     """
     symbol = next(f"HEAR{number}" for number in range(100) if highest(f"HEAR{number}", 2) == 0)
-    assert clients[0].post("/orders", json=order("first", symbol, price="8.00")).status_code == 201
+    first = clients[0].post("/orders", json=order("first", symbol, price="8.00"))
+    assert first.status_code == 201, first.text
     with ExitStack() as stack:
         urls = [url.replace("http", "ws") + "/ws" for url in cluster.urls]
         sockets = [stack.enter_context(connect(url, additional_headers=OPERATOR)) for url in urls]
